@@ -1,0 +1,1 @@
+"""Benchmarks: latency, streaming, fidelity and peers, and the report."""

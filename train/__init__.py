@@ -1,0 +1,1 @@
+"""Training: paired images become a U-Net generator and a PatchGAN discriminator in Keras."""
