@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import abc
+import importlib.util
+import mmap
 import threading
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.errors import EngineError, InputError
+from runtime.errors import EngineError, InputError, ToolkitError
+from runtime.files import sha256_of
+from runtime.sidecar import Sidecar, read_sidecar, sidecar_path
 
 Images = NDArray[np.uint8]
 """A batch: uint8 [N, S, S, 3], RGB."""
 
 INPUT_NAME = "image"
 OUTPUT_NAME = "translated"
-BACKENDS = ("auto", "onnxruntime", "openvino")
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,7 @@ class Ticket(Protocol):
         ...
 
     def result(self, out: Images | None = None) -> Images:
-        """Wait, and return the translated batch, copied into `out` when given; raises EngineError. Call it once."""
+        """Wait; return the translated batch, the caller's to keep, in `out` if given. Call once; raises EngineError."""
         ...
 
 
@@ -85,7 +88,7 @@ def check_contract(path: Path, inputs: list[TensorSpec], outputs: list[TensorSpe
     for specs, name, what in ((inputs, INPUT_NAME, "input"), (outputs, OUTPUT_NAME, "output")):
         spec = specs[0] if len(specs) == 1 else None
         fits = spec and spec.name == name and spec.dtype == "uint8" and len(spec.shape) == 4 and spec.shape[3] == 3
-        if not fits:
+        if not fits or not spec or spec.shape[1] != spec.shape[2] or min(spec.shape) < 1:
             found = ", ".join(f"{s.name} {s.dtype}{list(s.shape)}" for s in specs) or "none"
             raise EngineError(
                 f"{path} is not an exported generator: its {what} must be {name} uint8[N, S, S, 3], found {found};"
@@ -177,20 +180,77 @@ class HostEngine(abc.ABC):
 def open_engine(path: str | Path, *, backend: str = "auto", slots: int = 2, threads: int | None = None) -> Engine:
     """Open an exported graph or plan: .plan with TensorRT, .onnx on the CPU.
 
-    backend: for .onnx: "onnxruntime", "openvino", or "auto" (OpenVINO where it is installed). threads: CPU threads,
-    None for all cores. Raises InputError (no such file, unknown ending) and EngineError (it cannot be opened here).
+    backend: for .onnx: "onnxruntime", "openvino", or "auto" (OpenVINO where it is installed and may be trusted).
+    threads: CPU threads, None for all cores. Raises InputError (no such file, unknown ending) and EngineError (it
+    cannot be opened here).
     """
     path = Path(path)
     if not path.is_file():
         raise InputError(
             f"there is no engine file {path}; make one with: python -m export convert GENERATOR.keras --out DIR"
         )
+    if path.suffix not in (".onnx", ".plan"):
+        raise InputError(f"{path} is neither .onnx nor .plan; give --engine a file written by: python -m export")
+    sidecar = read_sidecar(path) or {}
+    if sidecar.get("sha256", (digest := sha256_of(path))) != digest:
+        raise EngineError(
+            f"{path} was altered after it was exported (its SHA-256 is not the one in {sidecar_path(path).name});"
+            f" export it again with: {_command_that_makes(path, sidecar)}"
+        )
     if path.suffix == ".plan":
         from runtime.tensorrt_engine import TensorRTEngine
 
-        return TensorRTEngine(path, slots=slots)
-    if path.suffix != ".onnx":
-        raise InputError(f"{path} is neither .onnx nor .plan; give --engine a file written by: python -m export")
+        try:
+            return TensorRTEngine(path, slots=slots)
+        except ToolkitError as error:
+            raise type(error)(f"{error}{_instead_of(path)}") from error
+    openvino: dict[str, Any] = sidecar.get("backends", {}).get("openvino", {})
+    if backend == "openvino" or (backend == "auto" and _openvino_is_better(path, openvino)):
+        from runtime.openvino_engine import OpenVinoEngine
+
+        return OpenVinoEngine(path, slots=slots, threads=threads, bf16=openvino.get("bf16", False))
     from runtime.onnxruntime_engine import OnnxRuntimeEngine
 
     return OnnxRuntimeEngine(path, slots=slots, threads=threads)
+
+
+def _openvino_is_better(path: Path, entry: dict[str, Any]) -> bool:
+    """Whether "auto" means OpenVINO: installed, and it has not failed the fidelity gate with this very file.
+
+    It is faster than ONNX Runtime, but has given wrong pictures with INT8 graphs: those it gets only once it has
+    passed. `entry` is the sidecar's backends.openvino.
+    """
+    if importlib.util.find_spec("openvino") is None:
+        return False
+    passed = entry.get("passed")
+    return passed is not False and (passed is True or not is_quantized(path))
+
+
+def is_quantized(path: Path) -> bool:
+    """Whether an .onnx file holds quantised layers: ONNX keeps operator names as plain bytes."""
+    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        return content.find(b"DequantizeLinear") >= 0
+
+
+def precision_of(path: Path) -> str:
+    """Return the precision that a report prints: what the sidecar says was asked, else what the .onnx shows."""
+    asked = (read_sidecar(path) or {}).get("precision", {}).get("asked")
+    return str(asked) if asked else "int8" if is_quantized(path) else "unknown (no sidecar)"
+
+
+def _command_that_makes(path: Path, sidecar: Sidecar) -> str:
+    source = sidecar.get("source", {}).get("file")
+    if path.suffix == ".plan":
+        return f"python -m export build {source or path.with_suffix('.onnx').name}"
+    if sidecar.get("precision", {}).get("asked") == "int8":
+        return f"python -m export quantize {source or 'NAME.fp32.onnx'} --out {path.parent}"
+    return f"python -m export convert {source or 'GENERATOR.keras'} --out {path.parent}"
+
+
+def _instead_of(plan: Path) -> str:
+    """Return how to run the same generator on the CPU: "; meanwhile …", or "" with no .onnx beside the plan."""
+    name = plan.name.partition(".")[0]
+    for candidate in (plan.with_suffix(".cpu.onnx"), plan.with_suffix(".onnx"), plan.with_name(f"{name}.fp32.onnx")):
+        if candidate.is_file():
+            return f"; meanwhile it runs on the CPU with: --engine {candidate}"
+    return "; meanwhile give --engine the .onnx file that the plan was built from, which runs on any CPU"

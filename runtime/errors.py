@@ -41,7 +41,7 @@ class GateFailedError(ToolkitError):
 
 
 def require(module: str, extra: str, purpose: str) -> ModuleType:
-    """Import an optional package, or say which extra of this distribution brings it.
+    """Import an optional package, or say which extra of this distribution brings it ("" for the distribution itself).
 
     Raises MissingPackageError when the package is not installed or is broken.
     """
@@ -50,8 +50,9 @@ def require(module: str, extra: str, purpose: str) -> ModuleType:
     except ImportError as error:
         reason = "is not installed" if isinstance(error, ModuleNotFoundError) else f"cannot be loaded ({error})"
         package = module.partition(".")[0]
+        distribution = f"'pix2pix-edge[{extra}]'" if extra else package
         raise MissingPackageError(
-            f"{purpose} needs the package {package}, which {reason}; run: pip install 'pix2pix-edge[{extra}]'"
+            f"{purpose} needs the package {package}, which {reason}; run: pip install {distribution}"
         ) from error
 
 

@@ -12,6 +12,10 @@ from pathlib import Path
 
 from runtime.errors import InputError
 
+# Asked once, on import: it can only be asked by setting it, and other threads may be making files later.
+_UMASK = os.umask(0)
+os.umask(_UMASK)
+
 
 @contextlib.contextmanager
 def written_beside(path: str | os.PathLike[str]) -> Iterator[Path]:
@@ -30,9 +34,7 @@ def written_beside(path: str | os.PathLike[str]) -> Iterator[Path]:
     temporary = Path(name)
     try:
         yield temporary
-        mask = os.umask(0)
-        os.umask(mask)
-        temporary.chmod(0o666 & ~mask)  # mkstemp makes private files
+        temporary.chmod(0o666 & ~_UMASK)  # mkstemp makes private files
         os.replace(temporary, target)
     finally:
         temporary.unlink(missing_ok=True)

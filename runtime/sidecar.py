@@ -26,6 +26,7 @@ input, output {"name", "shape", "dtype"}
 rewrites      one entry per changed layer: {"layer", "rewrite", "form", "multiply_adds": [before, after]}
 calibration   {"images_sha256", "images", "method"}
 fidelity      {"reference", "images", "psnr_db", "ssim", "max_difference"} as measured when it was made
+backends      for an .onnx: {"openvino": {"passed": bool, "bf16": bool}}, what may run it besides ONNX Runtime
 tools         {package: version}
 tensorrt      for a plan: {"version", "gpu", "compute_capability", "cuda", "driver"}
 

@@ -1,0 +1,95 @@
+"""A frame on its way from a source to the sinks, and the two pure functions that shape it: fit and view."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.errors import InputError
+
+Image = NDArray[np.uint8]
+"""uint8 [H, W, 3], RGB, C-contiguous."""
+
+STAGES = ("capture", "prepare", "engine", "deliver")
+
+
+@dataclass(slots=True)
+class Frame:
+    """One picture and what became of it.
+
+    index: its place in the source, from 0; a jump means that the source lost pictures in between.
+    captured_at: time.monotonic_ns() when the picture was taken (live) or asked for (stored).
+    source: a name without folder or ending, the same picture the same name: what a folder sink calls its file.
+    image: as captured. prepared: as the engine takes it, [S, S, 3]. translated: the engine's picture, [S, S, 3].
+    timings: stage -> nanoseconds of work, waiting left out; the stages are STAGES.
+    """
+
+    index: int
+    captured_at: int
+    source: str
+    image: Image
+    prepared: Image | None = None
+    translated: Image | None = None
+    timings: dict[str, int] = field(default_factory=dict)
+
+
+def as_image(picture: Any) -> Image:
+    """Return what a camera object gave as an Image: grey is repeated, alpha dropped, 16 bits cut to their upper 8.
+
+    picture: uint8 or uint16 [H, W], [H, W, 1], [H, W, 3] (RGB) or [H, W, 4] (RGBA). No copy where none is needed.
+    Raises InputError for anything else.
+    """
+    if not isinstance(picture, np.ndarray) or picture.dtype not in (np.uint8, np.uint16) or picture.size == 0:
+        raise InputError(f"the source gave {_shape_of(picture)}; it must give a non-empty uint8 array [H, W, 3], RGB")
+    if picture.ndim == 2:
+        picture = picture[:, :, None]
+    if picture.ndim != 3 or picture.shape[2] not in (1, 3, 4):
+        raise InputError(f"the source gave {_shape_of(picture)}; it must give a uint8 array [H, W, 3], RGB")
+    if picture.dtype == np.uint16:
+        picture = (picture >> 8).astype(np.uint8)
+    if picture.shape[2] == 1:
+        picture = np.repeat(picture, 3, axis=2)
+    return np.ascontiguousarray(picture[:, :, :3])
+
+
+def _shape_of(picture: Any) -> str:
+    if isinstance(picture, np.ndarray):
+        return f"{picture.dtype}{list(picture.shape)}"
+    return f"a {type(picture).__name__}"
+
+
+def fit(image: Image, size: int, mode: str = "stretch") -> Image:
+    """Return `image` as [size, size, 3]; `image` itself where it has that size already.
+
+    mode: "stretch" changes the aspect, "crop" cuts the longer side equally at both ends, "pad" adds black bars.
+    Resampled with INTER_AREA, as the training reads its pictures: the mean over a pixel's area when shrinking, sharp
+    edges when enlarging, so that a label map gains as few mixed colours as can be.
+    """
+    import cv2
+
+    height, width = image.shape[:2]
+    if mode == "crop" and height != width:
+        side = min(height, width)
+        top, left = (height - side) // 2, (width - side) // 2
+        image = image[top : top + side, left : left + side]
+    elif mode == "pad" and height != width:
+        scale = size / max(height, width)
+        inner = (max(1, round(width * scale)), max(1, round(height * scale)))
+        top, left = (size - inner[1]) // 2, (size - inner[0]) // 2
+        padded = np.zeros((size, size, 3), np.uint8)
+        padded[top : top + inner[1], left : left + inner[0]] = cv2.resize(image, inner, interpolation=cv2.INTER_AREA)
+        return padded
+    if image.shape[:2] != (size, size):
+        image = cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA)
+    return np.ascontiguousarray(image)
+
+
+def view(frame: Frame, mode: str = "output") -> Image:
+    """Return what a sink shows of a translated frame: "output" [S, S, 3], "side-by-side" [S, 2 S, 3], input left."""
+    assert frame.prepared is not None and frame.translated is not None, "the frame has not been translated yet"
+    if mode == "side-by-side":
+        return np.concatenate([frame.prepared, frame.translated], axis=1)
+    return frame.translated

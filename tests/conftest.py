@@ -1,0 +1,115 @@
+"""Fixtures shared by every test: a tiny exported graph that inverts, pictures, a video, and where the checkout is."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+os.environ.setdefault("OPENCV_LOG_LEVEL", "OFF")
+os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+def write_inverter(path: Path, size: int = 32, *, batch: int = 1, **names: str) -> Path:
+    """Write an ONNX file of the exported graph's contract: translated = 255 - image, exactly.
+
+    names: input=… or output=… to break the contract.
+    """
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+
+    shape = [batch, size, size, 3]
+    image, translated = names.get("input", "image"), names.get("output", "translated")
+    nodes = [
+        helper.make_node("Cast", [image], ["real"], to=TensorProto.FLOAT),
+        helper.make_node("Sub", ["white", "real"], ["inverted"]),
+        helper.make_node("Cast", ["inverted"], [translated], to=TensorProto.UINT8),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "inverter",
+        [helper.make_tensor_value_info(image, TensorProto.UINT8, shape)],
+        [helper.make_tensor_value_info(translated, TensorProto.UINT8, shape)],
+        [numpy_helper.from_array(np.float32(255), "white")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    onnx.checker.check_model(model)
+    onnx.save(model, path)
+    return path
+
+
+def picture(index: int, height: int = 32, width: int = 32) -> NDArray[np.uint8]:
+    """Return a smooth RGB picture whose index can be read back, even from a lossy video, with index_of."""
+    image = np.zeros((height, width, 3), np.uint8)
+    image[..., 2] = np.linspace(0, 200, width).astype(np.uint8)
+    for bit in range(6):  # six vertical bars of the upper half are the index in binary
+        if index >> bit & 1:
+            image[: height // 2, bit * width // 6 : (bit + 1) * width // 6] = 255
+    return image
+
+
+def index_of(image: NDArray[np.uint8], *, inverted: bool = False) -> int:
+    """Read the index that picture() drew, from a picture of any size."""
+    height, width = image.shape[:2]
+    bars = image[height // 8 : height * 3 // 8, :, 0].astype(float).mean(axis=0)
+    means = [bars[bit * width // 6 + width // 24 : (bit + 1) * width // 6 - width // 24].mean() for bit in range(6)]
+    return sum(((mean > 127) != inverted) << bit for bit, mean in enumerate(means))
+
+
+def write_rgb(path: Path, image: NDArray[np.uint8]) -> Path:
+    """Write an RGB picture with OpenCV."""
+    import cv2
+
+    assert cv2.imwrite(str(path), image[..., ::-1])
+    return path
+
+
+def write_video(path: Path, count: int, *, fps: float = 25.0, size: tuple[int, int] = (64, 96)) -> Path:
+    """Encode picture(0) … picture(count - 1); size is (height, width)."""
+    import cv2
+
+    writer = cv2.VideoWriter(str(path), int.from_bytes(b"mp4v", "little"), fps, size[::-1])
+    assert writer.isOpened()
+    for index in range(count):
+        writer.write(np.ascontiguousarray(picture(index, *size)[..., ::-1]))
+    writer.release()
+    return path
+
+
+def read_video(path: Path) -> list[NDArray[np.uint8]]:
+    """Decode every frame of a video as RGB."""
+    import cv2
+
+    capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
+    assert capture.isOpened(), path
+    frames = []
+    while (frame := capture.read()[1]) is not None:
+        frames.append(frame[..., ::-1])
+    return frames
+
+
+@pytest.fixture(scope="session")
+def inverter(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An exported graph, uint8 [1, 32, 32, 3], that inverts its picture exactly."""
+    return write_inverter(tmp_path_factory.mktemp("engine") / "inverter.fp32.onnx")
+
+
+@pytest.fixture(scope="session")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A video of 40 numbered pictures, 96 × 64 at 25 fps."""
+    return write_video(tmp_path_factory.mktemp("video") / "clip.mp4", 40)
+
+
+@pytest.fixture(scope="session")
+def facades() -> Path:
+    """The real facade pairs beside the checkout; skips where they are not."""
+    folder = REPOSITORY.parent / "shared" / "data" / "facades"
+    if not folder.is_dir():
+        pytest.skip("the facade pairs are not beside the checkout")
+    return folder

@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from runtime import doctor
+from tests.conftest import REPOSITORY
+
+WANTED = (
+    "Python", "OS", "CPU features", "OpenCV", "ONNX Runtime", "TensorFlow", "TensorRT", "CUDA", "GPU", "Jetson",
+    "JetPack", "Display",
+)  # fmt: skip
+
+
+def test_the_table_has_a_value_in_every_row() -> None:
+    table = dict(doctor.rows())
+    assert set(WANTED) <= set(table)
+    assert all(table.values()) and not any("\n" in value for value in table.values())
+    assert "GStreamer" in table["OpenCV"] and "CPU" in table["ONNX Runtime"]
+    assert not [value for value in table.values() if "cannot be told" in value]
+
+
+@pytest.mark.parametrize("command", [["runtime/run.py", "doctor"], ["-m", "runtime.doctor"]])
+def test_both_commands_print_it_without_loading_tensorflow(command: list[str]) -> None:
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", *command], cwd=REPOSITORY, capture_output=True, text=True, check=True
+    )
+    assert [name for name in WANTED if not any(line.startswith(name) for line in done.stdout.splitlines())] == []
+    assert "tensorflow" not in done.stderr.split()
+
+
+def test_a_broken_library_is_a_row_not_a_crash(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "cv2.py").write_text("raise RuntimeError('libGL.so.1 is\\nmissing')")
+    (tmp_path / "onnxruntime.py").write_text("import absent_dependency")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    for name in ("cv2", "onnxruntime"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    table = dict(doctor.rows())
+    assert table["OpenCV"] == "cannot be told: RuntimeError: libGL.so.1 is missing"
+    assert "not installed" in table["ONNX Runtime"] or "absent_dependency" in table["ONNX Runtime"]

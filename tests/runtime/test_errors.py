@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from runtime.errors import (
+    CommandParser,
+    GateFailedError,
+    InputError,
+    MissingPackageError,
+    require,
+    run_command,
+    run_subcommand,
+)
+from tests.conftest import REPOSITORY
+
+
+def raising(error: BaseException | None) -> Callable[[argparse.Namespace], int | None]:
+    def main(_: argparse.Namespace) -> int | None:
+        if error:
+            raise error
+        return None
+
+    return main
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "message"),
+    [
+        (None, 0, ""),
+        (InputError("no\n such   file"), 2, "error: no such file\n"),
+        (GateFailedError("34 dB is below 35"), 1, "error: 34 dB is below 35\n"),
+        (FileNotFoundError(2, "No such file or directory", "a.png"), 2, "error: a.png: No such file or directory\n"),
+        (OSError("odd"), 2, "error: the system: odd\n"),
+        (MemoryError(), 2, "error: out of memory"),
+        (ZeroDivisionError("x"), 2, "error: unexpected ZeroDivisionError: x (a defect"),
+        (KeyboardInterrupt(), 130, "interrupted\n"),
+    ],
+)
+def test_every_error_has_its_line_and_status(
+    capsys: pytest.CaptureFixture[str], error: BaseException | None, code: int, message: str
+) -> None:
+    assert run_command(raising(error), CommandParser(), []) == code
+    stderr = capsys.readouterr().err
+    assert stderr.startswith(message) and stderr.count("\n") == bool(message)
+
+
+def test_debug_lets_an_error_through() -> None:
+    with pytest.raises(InputError):
+        run_command(raising(InputError("x")), CommandParser(), ["--debug"])
+
+
+def test_a_bad_command_line_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    parser = CommandParser(prog="tool")
+    parser.add_argument("--size", type=int)
+    with pytest.raises(SystemExit) as caught:
+        run_command(raising(None), parser, ["--size", "x"])
+    stderr = capsys.readouterr().err
+    assert caught.value.code == 2 and stderr.count("\n") == 1 and stderr.endswith("see: tool --help\n")
+
+
+def test_require_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert require("json", "export", "x").loads("1") == 1
+    with pytest.raises(MissingPackageError, match=r"not installed; run: pip install 'pix2pix-edge\[export\]'"):
+        require("absent_package.part", "export", "converting")
+    with pytest.raises(MissingPackageError, match=r"run: pip install absent_package$"):
+        require("absent_package", "", "running")
+    (tmp_path / "broken_package.py").write_text("raise ImportError('libx.so: no such file')")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(MissingPackageError, match=r"cannot be loaded \(libx\.so"):
+        require("broken_package", "export", "converting")
+
+
+COMMAND = '''"""Double a number."""
+
+
+def add_arguments(parser):
+    parser.add_argument("number", type=int)
+
+
+def run(args):
+    print(args.number * 2)
+'''
+
+
+def test_a_subcommand_is_imported_only_when_it_is_chosen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "doubling.py").write_text(COMMAND)
+    (tmp_path / "exploding.py").write_text("raise AssertionError('imported')")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    commands = {"double": ("doubling", "doubles"), "explode": ("exploding", "never")}
+    assert run_subcommand("tool", "Does.", commands, ["double", "4"]) == 0
+    assert capsys.readouterr().out == "8\n"
+    for argv, code in ((["--help"], 0), (["nothing"], 2), ([], 2), (["double", "x"], 2), (["double", "--help"], 0)):
+        with pytest.raises(SystemExit) as caught:
+            run_subcommand("tool", "Does.", commands, argv)
+        assert caught.value.code == code
+        output = capsys.readouterr()
+        assert (output.out if code == 0 else output.err).count("\n") == 1 or code == 0
+        if argv == ["double", "--help"]:
+            assert "Double a number." in output.out
+
+
+def test_a_reader_that_goes_away_is_no_error() -> None:
+    program = (
+        "import sys; from runtime.errors import *;"
+        "sys.exit(run_command(lambda _: [print('x' * 99) for _ in range(99999)] and 0, CommandParser(), []))"
+    )
+    done = subprocess.run(
+        f"{sys.executable} -c \"{program}\" | head -1; exit ${{PIPESTATUS[0]}}",
+        shell=True, executable="/bin/bash", cwd=REPOSITORY, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0 and done.stderr == "" and done.stdout.count("\n") == 1

@@ -1,0 +1,200 @@
+"""runtime/run.py as its users meet it: a process, its output, its files and its exit status."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from tests.conftest import REPOSITORY, index_of, picture, read_video, write_rgb
+
+SCRIPT = REPOSITORY / "runtime" / "run.py"
+ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith(("OPENCV", "DISPLAY"))}
+
+
+def start(*arguments: object, cwd: Path, **options: object) -> subprocess.Popen[str]:
+    command = [sys.executable, str(SCRIPT), *map(str, arguments)]
+    return subprocess.Popen(
+        command, cwd=cwd, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=ENVIRONMENT, **options
+    )  # type: ignore[call-overload,no-any-return]
+
+
+def run(*arguments: object, cwd: Path, **options: object) -> tuple[int, str, str]:
+    process = start(*arguments, cwd=cwd, **options)
+    stdout, stderr = process.communicate(timeout=120)
+    return process.returncode, stdout, stderr
+
+
+def labels(folder: Path, count: int = 3) -> Path:
+    folder.mkdir()
+    for index in range(count):
+        write_rgb(folder / f"{index}.png", picture(index))
+    return folder
+
+
+def test_a_folder_to_a_folder_side_by_side(inverter: Path, tmp_path: Path) -> None:
+    labels(tmp_path / "in")
+    code, stdout, stderr = run(
+        "--engine", inverter, "--source", "in", "--sink", "out/", "--view", "side-by-side", cwd=tmp_path
+    )
+    assert (code, stderr) == (0, "")
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["0.png", "1.png", "2.png"]
+    for index in range(3):
+        shown = cv2.imread(str(tmp_path / f"out/{index}.png"))[..., ::-1]
+        assert np.array_equal(shown, np.hstack([picture(index), 255 - picture(index)]))
+    assert stdout.startswith("3 frames in ") and " fps" in stdout and "p50 needs 10" in stdout
+
+
+def test_a_video_to_a_video_and_a_folder_keeps_count_and_order(inverter: Path, clip: Path, tmp_path: Path) -> None:
+    code, stdout, stderr = run(
+        "--engine", inverter, "--source", clip, "--sink", "out.mp4", "--sink", "pictures", "--backend", "onnxruntime",
+        cwd=tmp_path,
+    )  # fmt: skip
+    assert (code, stderr) == (0, "")
+    assert [index_of(image, inverted=True) for image in read_video(tmp_path / "out.mp4")] == list(range(40))
+    assert cv2.VideoCapture(str(tmp_path / "out.mp4")).get(cv2.CAP_PROP_FPS) == 25
+    assert len(list((tmp_path / "pictures").iterdir())) == 40
+    assert "40 frames" in stdout and "ONNX Runtime" in stdout
+    for stage in ("capture", "prepare", "engine", "deliver"):
+        assert stage in stdout
+
+
+def test_limit_and_loop(inverter: Path, tmp_path: Path) -> None:
+    labels(tmp_path / "in")
+    for arguments, frames in ((("--loop", 4), 12), (("--loop", 0, "--limit", 7), 7), (("--limit", 99), 3)):
+        code, stdout, _ = run("--engine", inverter, "--source", "in", *arguments, cwd=tmp_path)
+        assert code == 0 and stdout.startswith(f"{frames} frames in ")
+
+
+def test_many_frames_have_p99(inverter: Path, tmp_path: Path) -> None:
+    write_rgb(tmp_path / "a.png", picture(1))
+    _, stdout, _ = run("--engine", inverter, "--source", "a.png", "--loop", 500, cwd=tmp_path)
+    assert "p99" in stdout and "needs" not in stdout
+
+
+@pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_finishes_the_video_and_exits_130(inverter: Path, tmp_path: Path, signal_number: int) -> None:
+    process = start(
+        "--engine", inverter, "--source", "test://96x64@60", "--sink", "out.mp4", "--sink", "last.png", cwd=tmp_path
+    )
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "last.png").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal_number)
+    stdout, stderr = process.communicate(timeout=60)
+    assert (process.returncode, stderr) == (130, "interrupted\n")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["last.png", "out.mp4"]
+    frames = len(read_video(tmp_path / "out.mp4"))
+    assert frames >= 1 and f"{frames} frame" in stdout
+
+
+def test_a_signal_while_the_engine_loads_leaves_nothing(inverter: Path, tmp_path: Path) -> None:
+    process = start("--engine", inverter, "--source", "test://8x8@30", "--sink", "out.mp4", cwd=tmp_path)
+    time.sleep(0.15)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+    assert process.returncode in (130, -signal.SIGINT)  # the latter: before Python itself was up
+    assert not (tmp_path / "out.mp4").exists() or read_video(tmp_path / "out.mp4")
+
+
+BAD = {
+    "no engine": (["--source", "in"], "arguments are required: --engine; see: runtime/run.py --help"),
+    "no source": (["--engine", "ENGINE"], "arguments are required: --source"),
+    "absent engine": (["--engine", "x.onnx", "--source", "in"], "no engine file x.onnx"),
+    "absent source": (["--engine", "ENGINE", "--source", "x.mp4"], "there is no x.mp4"),
+    "empty folder": (["--engine", "ENGINE", "--source", "empty"], "holds no images"),
+    "text as image": (["--engine", "ENGINE", "--source", "text.jpg", "--sink", "o/"], "text.jpg is not a whole image"),
+    "text as video": (["--engine", "ENGINE", "--source", "text.mp4"], "text.mp4 is not a video"),
+    "corrupt in folder": (["--engine", "ENGINE", "--source", "bad", "--sink", "o.mp4"], "b.jpg is not a whole image"),
+    "truncated engine": (["--engine", "cut.onnx", "--source", "in"], "cut.onnx cannot be opened"),
+    "plan": (["--engine", "a.plan", "--source", "in"], "--engine a.onnx"),
+    "sink below a file": (["--engine", "ENGINE", "--source", "in", "--sink", "text.jpg/o/"], "cannot make the folder"),
+    "sink of unknown kind": (["--engine", "ENGINE", "--source", "in", "--sink", "o.exe"], "nothing it can write"),
+    "sink over source": (["--engine", "ENGINE", "--source", "in", "--sink", "in/"], "would write over"),
+    "sink over video": (["--engine", "ENGINE", "--source", "text.mp4", "--sink", "text.mp4"], "error"),
+    "no display": (["--engine", "ENGINE", "--source", "in", "--sink", "window"], "no window can be shown"),
+    "no camera": (["--engine", "ENGINE", "--source", "93"], "there is no camera /dev/video93"),
+    "limit 0": (["--engine", "ENGINE", "--source", "in", "--limit", "0"], "must be 1 or more"),
+    "limit x": (["--engine", "ENGINE", "--source", "in", "--limit", "x"], "invalid whole number value: 'x'"),
+    "unknown view": (["--engine", "ENGINE", "--source", "in", "--view", "x"], "invalid choice: 'x'"),
+    "loop of live": (["--engine", "ENGINE", "--source", "test://", "--loop", "2"], "--loop is for stored sources"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_one_line_and_exit_2(inverter: Path, tmp_path: Path, case: str) -> None:
+    labels(tmp_path / "in", 1)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "text.jpg").write_text("hello")
+    (tmp_path / "text.mp4").write_text("hello")
+    write_rgb(labels(tmp_path / "bad", 1) / "b.jpg", picture(9, 64, 64))
+    whole = (tmp_path / "bad/b.jpg").read_bytes()
+    (tmp_path / "bad/b.jpg").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "cut.onnx").write_bytes(inverter.read_bytes()[:100])
+    (tmp_path / "a.onnx").write_bytes(inverter.read_bytes())
+    (tmp_path / "a.plan").write_bytes(b"ftrt")
+    arguments, message = BAD[case]
+    code, stdout, stderr = run(*[inverter if a == "ENGINE" else a for a in arguments], cwd=tmp_path)
+    assert code == 2 and stdout == "" and message in stderr
+    assert stderr.startswith("error: ") and stderr.count("\n") == 1, stderr
+    assert not [p for p in tmp_path.rglob("*") if p.name.startswith(".writing-")]
+
+
+def test_debug_shows_the_traceback(inverter: Path, tmp_path: Path) -> None:
+    code, _, stderr = run("--debug", "--engine", inverter, "--source", "x", cwd=tmp_path)
+    assert code == 1 and "Traceback" in stderr and "InputError" in stderr
+
+
+def test_a_truncated_video_is_reported(inverter: Path, tmp_path: Path) -> None:
+    from tests.conftest import write_video
+
+    path = write_video(tmp_path / "clip.avi", 60, size=(128, 128))
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) * 2 // 3])
+    code, stdout, stderr = run("--engine", inverter, "--source", "clip.avi", cwd=tmp_path)
+    assert code == 0 and "frames" in stdout
+    assert "warning: clip ended after" in stderr and "of its 60 frames" in stderr
+
+
+def test_a_video_that_does_not_fit_the_disk_is_one_line(inverter: Path, tmp_path: Path) -> None:
+    noise = np.random.default_rng(1)
+    (tmp_path / "in").mkdir()
+    for index in range(30):
+        write_rgb(tmp_path / f"in/{index}.png", noise.integers(0, 256, (32, 32, 3), np.uint8))
+    code, stdout, stderr = run(
+        "--engine", inverter, "--source", "in", "--sink", "out.avi", "--backend", "onnxruntime", cwd=tmp_path,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (9_000, 9_000)),
+    )  # fmt: skip
+    assert code == 2 and "not all 30 frames reached the disk" in stderr and stderr.count("\n") == 1
+    assert stdout == "" and sorted(p.name for p in tmp_path.iterdir()) == ["in"]
+
+
+@pytest.mark.parametrize("form", [[str(SCRIPT)], [sys.executable, str(SCRIPT)], [sys.executable, "-m", "runtime.run"]])
+def test_it_runs_in_three_ways_and_its_help_loads_nothing_heavy(form: list[str], tmp_path: Path) -> None:
+    cwd = REPOSITORY if "-m" in form else tmp_path
+    environment = {**ENVIRONMENT, "PYTHONPROFILEIMPORTTIME": "1", "PYTHONPATH": ""}
+    done = subprocess.run([*form, "--help"], cwd=cwd, env=environment, capture_output=True, text=True, check=True)
+    assert "--engine" in done.stdout and "side-by-side" in done.stdout
+    loaded = {line.rpartition("|")[2].strip().partition(".")[0] for line in done.stderr.splitlines()}
+    assert "argparse" in loaded
+    assert not loaded & {"tensorflow", "onnx", "onnxruntime", "openvino", "cv2", "numpy", "tensorrt"}
+
+
+def test_as_a_script_our_modules_hide_no_library(tmp_path: Path) -> None:
+    probe = "import runpy, sys; runpy.run_path(sys.argv[1]); print([p for p in sys.path if p.endswith('runtime')])"
+    done = subprocess.run([sys.executable, "-c", probe, str(SCRIPT)], capture_output=True, text=True, cwd=tmp_path)
+    assert done.stdout.strip() == "[]", done.stderr
+
+
+def test_real_label_maps_keep_their_names(inverter: Path, facades: Path, tmp_path: Path) -> None:
+    code, stdout, _ = run("--engine", inverter, "--source", facades / "test_label", "--sink", "out/", cwd=tmp_path)
+    assert code == 0 and "66 frames" in stdout
+    assert {p.stem for p in (tmp_path / "out").iterdir()} == {p.stem for p in (facades / "test_label").iterdir()}
