@@ -239,9 +239,11 @@ def precision_of(path: Path) -> str:
 
 
 def _command_that_makes(path: Path, sidecar: Sidecar) -> str:
-    source = sidecar.get("source", {}).get("file")
     if path.suffix == ".plan":
-        return f"python -m export build {source or path.with_suffix('.onnx').name}"
+        from runtime.plan import rebuild_command
+
+        return rebuild_command(path, sidecar)
+    source = sidecar.get("source", {}).get("file")
     if sidecar.get("precision", {}).get("asked") == "int8":
         return f"python -m export quantize {source or 'NAME.fp32.onnx'} --out {path.parent}"
     return f"python -m export convert {source or 'GENERATOR.keras'} --out {path.parent}"

@@ -1,0 +1,170 @@
+"""A strict simulator of TensorRT and pycuda, for machines that have neither. What passes here has run on no GPU.
+
+`tensorrt` has exactly the names, overloads and read-only properties of one version (api.json) and computes with ONNX
+Runtime; `pycuda` has lazy streams, one context stack a thread, page-locked memory that differs from pageable, and
+device memory checked by address; `cuda.bindings` captures graphs. In a test:
+
+    def test_it(simulated_tensorrt): ...               # with `from tests.simulator import simulated_tensorrt`
+        simulator = simulated_tensorrt("10.3")         # options of tests.simulator.gpu.Gpu may follow
+
+For a command: python -m tests.simulator 10.3 -- runtime/run.py --engine facades.plan --source test:// --sink null
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import gc
+import importlib.abc
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import REPOSITORY
+from tests.simulator.basics import basic_behaviours
+from tests.simulator.bindings import Tensorrt, make_module
+from tests.simulator.builder import build_behaviours
+from tests.simulator.cuda_driver import load_library, make_cuda_bindings
+from tests.simulator.engine import run_behaviours
+from tests.simulator.gpu import Gpu, SimulatorError
+from tests.simulator.network import network_behaviours
+from tests.simulator.pycuda_driver import make_pycuda
+from tests.simulator.spec import full_version
+
+VERSIONS = ("10.3", "10.13", "10.16", "11.4")
+_BUILDS = {"10.3.0": 26}
+"""The fourth number, where `tensorrt.__version__` does not say it: a plan's header does."""
+
+__all__ = ["VERSIONS", "Simulator", "SimulatorError", "build_plan", "install", "run_simulated", "simulated_tensorrt"]
+
+
+@dataclass
+class Simulator:
+    """What was installed: the module, the GPU, and every mistake seen on it."""
+
+    version: str
+    tensorrt: Tensorrt
+    gpu: Gpu
+
+    @property
+    def mistakes(self) -> list[str]:
+        """What a real GPU would have answered with a crash or a leak; the fixture fails a test that leaves any."""
+        return self.gpu.mistakes
+
+
+def make_tensorrt(version: str, gpu: Gpu) -> Tensorrt:
+    """Return the simulated module of a version, "10.3" or in full."""
+    full = full_version(version)
+    numbers = [int(n) for n in full.split(".")]
+    numbers += [_BUILDS[full]] if len(numbers) == 3 else []
+    made: list[Tensorrt] = []
+    behaviours = {
+        **basic_behaviours(lambda: made[0]),
+        **network_behaviours(lambda: made[0]),
+        **build_behaviours(lambda: made[0], numbers, gpu),
+        **run_behaviours(lambda: made[0], numbers, gpu),
+    }
+    made.append(make_module(full, behaviours, {"init_libnvinfer_plugins": lambda logger, namespace: True}))
+    made[0].__version__ = full  # type: ignore[attr-defined]
+    return made[0]
+
+
+@contextlib.contextmanager
+def install(
+    version: str, *, graphs: bool = True, pycuda: bool = True, tensorrt: bool = True, **gpu: Any
+) -> Iterator[Simulator]:
+    """Put the simulated modules into sys.modules, and take them out again.
+
+    graphs, pycuda, tensorrt: whether cuda-bindings, pycuda, TensorRT are installed. gpu: what Gpu takes.
+    """
+    device = Gpu(**gpu)
+    module = make_tensorrt(version, device)
+    groups = {"tensorrt": {"tensorrt": module}, "pycuda": make_pycuda(device), "cuda": make_cuda_bindings(device)}
+    absent = [name for name, wanted in (("tensorrt", tensorrt), ("pycuda", pycuda), ("cuda", graphs)) if not wanted]
+    modules = {k: v for name, group in groups.items() if name not in absent for k, v in group.items()}
+    if not device.driver:
+        modules.pop("pycuda.driver", None)
+    before = {name: value for name, value in sys.modules.items() if name.partition(".")[0] in groups}
+    finder, real = _Absent(absent), ctypes.CDLL
+    for name in before:
+        del sys.modules[name]
+    sys.modules.update(modules)
+    sys.meta_path.insert(0, finder)
+    ctypes.CDLL = load_library(device, real)  # type: ignore[assignment,misc]
+    _forget_probes()
+    try:
+        yield Simulator(version, module, device)
+    finally:
+        ctypes.CDLL = real  # type: ignore[misc]
+        sys.meta_path.remove(finder)
+        for name in [name for name in sys.modules if name.partition(".")[0] in groups]:
+            del sys.modules[name]
+        sys.modules.update(before)
+        _forget_probes()
+
+
+class _Absent(importlib.abc.MetaPathFinder):
+    """Makes packages look as if they were not installed, and pycuda.driver as if there were no libcuda."""
+
+    def __init__(self, names: list[str]) -> None:
+        self._names = names
+
+    def find_spec(self, name: str, path: Any, target: Any = None) -> None:
+        if name.partition(".")[0] in self._names:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+        if name == "pycuda.driver":
+            raise ImportError("libcuda.so.1: cannot open shared object file: No such file or directory")
+
+
+def build_plan(onnx: Path, plan: Path, batch: int | None = None) -> Path:
+    """Build a plan with the simulated TensorRT that is installed, without a sidecar, and return its path.
+
+    batch: for a graph whose batch is free: the plan takes 1 to `batch` images.
+    """
+    import tensorrt as trt
+
+    builder = trt.Builder(trt.Logger())
+    network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
+    assert trt.OnnxParser(network, builder.logger).parse_from_file(str(onnx))
+    config = builder.create_builder_config()
+    if batch:
+        profile, rest = builder.create_optimization_profile(), tuple(network.get_input(0).shape)[1:]
+        profile.set_shape("image", (1, *rest), (batch, *rest), (batch, *rest))
+        config.add_optimization_profile(profile)
+    plan.write_bytes(builder.build_serialized_network(network, config))
+    return plan
+
+
+def _forget_probes() -> None:
+    """Drop what the project keeps for the length of a process."""
+    for module, function in (("runtime.capabilities", "probe"), ("runtime.tensorrt_log", "tensorrt_logger")):
+        if module in sys.modules:
+            getattr(sys.modules[module], function).cache_clear()
+
+
+@pytest.fixture
+def simulated_tensorrt() -> Iterator[Callable[..., Simulator]]:
+    """Give `simulated_tensorrt(version, **options)`; fail the test that leaves a mistake or anything not given back."""
+    with contextlib.ExitStack() as stack:
+        made: list[Simulator] = []
+
+        def start(version: str, **options: Any) -> Simulator:
+            made.append(stack.enter_context(install(version, **options)))
+            return made[-1]
+
+        yield start
+        gc.collect()
+        for simulator in made:
+            assert not simulator.mistakes, simulator.mistakes
+            assert not simulator.gpu.leftovers(), simulator.gpu.leftovers()
+
+
+def run_simulated(*command: str | Path, version: str = "10.3") -> subprocess.CompletedProcess[str]:
+    """Run a command of this project under the simulator, in a process of its own."""
+    words = [sys.executable, "-m", "tests.simulator", version, "--", *map(str, command)]
+    return subprocess.run(words, cwd=REPOSITORY, capture_output=True, text=True, timeout=120, check=False)

@@ -1,0 +1,296 @@
+"""The run side of the simulated TensorRT: runtime, engine, execution context, inspector. ONNX Runtime computes."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import onnxruntime
+
+from tests.simulator.basics import start_cuda
+from tests.simulator.bindings import Simulated, Tensorrt
+from tests.simulator.gpu import CudaError, Gpu, SimulatorError
+from tests.simulator.inspector import engine_information
+from tests.simulator.plan import NotAPlanError, Plan, Tensor
+
+_SIZES = {"FLOAT": 4, "UINT8": 1, "INT8": 1, "HALF": 2, "INT32": 4, "INT64": 8, "BOOL": 1}
+_NUMPY = {"FLOAT": np.float32, "UINT8": np.uint8, "INT8": np.int8, "HALF": np.float16, "INT32": np.int32}
+
+
+def run_behaviours(trt: Callable[[], Tensorrt], version: list[int], gpu: Gpu) -> dict[str, type]:
+    """Return the behaviours of the run side; `trt` gives the module, which is made of them."""
+
+    class Runtime(Simulated):
+        values = (("max_threads", 0), ("error_recorder", None), ("engine_host_code_allowed", False))
+
+        def _start(self, logger: Any) -> None:
+            start_cuda(gpu, logger, trt().ILogger.ERROR)
+            self._logger = logger
+
+        @property
+        def logger(self) -> Any:
+            return self._logger
+
+        def deserialize_cuda_engine(self, serialized_engine: Any) -> Any:
+            error = trt().ILogger.ERROR
+            try:
+                plan = Plan.from_bytes(bytes(serialized_engine), version, gpu.compute_capability)
+                block = gpu.allocate(len(plan.onnx), None, host=False, device=True)
+            except NotAPlanError as problem:
+                self._logger.log(error, f"IRuntime::deserializeCudaEngine: Error Code 1: Serialization ({problem})")
+                return None
+            except MemoryError:
+                self._logger.log(error, "[defaultAllocator.cpp::allocate] Error Code 1: Cuda Runtime (out of memory)")
+                return None
+            return trt().new("ICudaEngine", self, plan, block)
+
+    class ICudaEngine(Simulated):
+        values = (("error_recorder", None), ("name", "Unnamed Network 0"))
+
+        def _start(self, runtime: Any, plan: Plan, block: Any) -> None:
+            self._runtime, self._plan, self._block = runtime, plan, block
+            self._tensors = {t.name: t for t in (*plan.inputs, *plan.outputs)}
+            self._session = _session(hashlib.sha256(plan.onnx).digest(), _Bytes(plan.onnx))
+
+        def __del__(self) -> None:
+            if hasattr(self, "_block"):
+                gpu.free(self._block)
+
+        def _tensor(self, name: str) -> Tensor:
+            if name not in self._tensors:
+                raise SimulatorError(f"the engine has no tensor {name!r}: TensorRT returns rubbish for it")
+            return self._tensors[name]
+
+        @property
+        def num_io_tensors(self) -> int:
+            return len(self._tensors)
+
+        @property
+        def num_layers(self) -> int:
+            return len(self._plan.layers)
+
+        @property
+        def num_optimization_profiles(self) -> int:
+            return 1
+
+        @property
+        def device_memory_size_v2(self) -> int:
+            return 1 << 20
+
+        @property
+        def device_memory_size(self) -> int:
+            return 1 << 20
+
+        def __getitem__(self, index: int) -> str:
+            return list(self._tensors)[index]
+
+        def get_tensor_name(self, index: int) -> str:
+            return list(self._tensors)[index]
+
+        def get_tensor_mode(self, name: str) -> Any:
+            modes = trt().TensorIOMode
+            return modes.INPUT if self._tensor(name) in self._plan.inputs else modes.OUTPUT
+
+        def get_tensor_dtype(self, name: str) -> Any:
+            return getattr(trt().DataType, self._tensor(name).dtype)
+
+        def get_tensor_shape(self, name: str) -> Any:
+            return trt().Dims(list(self._tensor(name).shape))
+
+        def get_tensor_profile_shape(self, name: str, profile_index: int) -> list[Any]:
+            tensor = self._tensor(name)
+            return [trt().Dims(list(shape)) for shape in tensor.profile or [tensor.shape] * 3]
+
+        def get_tensor_format(self, name: str) -> Any:
+            return trt().TensorFormat.LINEAR
+
+        def get_tensor_location(self, name: str) -> Any:
+            return trt().TensorLocation.DEVICE
+
+        def create_execution_context(self) -> Any:
+            _current(gpu, "create_execution_context")
+            try:
+                block = gpu.allocate(self.device_memory_size_v2, None, host=False, device=True)
+            except MemoryError:
+                text = "[defaultAllocator.cpp::allocate] Error Code 1: Cuda Runtime (out of memory)"
+                self._runtime._logger.log(trt().ILogger.ERROR, text)
+                return None
+            return trt().new("IExecutionContext", self, block)
+
+        def create_engine_inspector(self) -> Any:
+            return trt().new("EngineInspector", self)
+
+        def serialize(self) -> Any:
+            return trt().new("IHostMemory", self._plan.to_bytes())
+
+    class IExecutionContext(Simulated):
+        values = (
+            ("name", ""),
+            ("enqueue_emits_profile", True),
+            ("debug_sync", False),
+            ("profiler", None),
+            ("error_recorder", None),
+        )
+
+        def _start(self, engine: Any, block: Any) -> None:
+            self._engine, self._block = engine, block
+            self._shapes = {t.name: list(t.shape) for t in engine._plan.inputs}
+            self._addresses: dict[str, int] = {}
+            self._changes = 0  # how often a shape or an address was set
+            self._ran_at = -1  # the changes when it last ran to its end
+
+        def __del__(self) -> None:
+            if not hasattr(self, "_block"):
+                return
+            if not gpu.stack or not gpu.stack[-1].valid:
+                gpu.mistakes.append("an execution context was destroyed in a thread without a CUDA context")
+            if any(not _alive(address) for address in self._addresses.values()):
+                gpu.mistakes.append("a buffer was freed before the execution context that uses it")
+            if any(owner() in (self, None) for g in gpu.executables.values() for owner in g.owners):
+                gpu.mistakes.append("an execution context was destroyed before the graph that was captured from it")
+            gpu.free(self._block)
+
+        @property
+        def engine(self) -> Any:
+            return self._engine
+
+        @property
+        def all_binding_shapes_specified(self) -> bool:
+            return all(-1 not in shape for shape in self._shapes.values())
+
+        def set_input_shape(self, name: str, shape: Any) -> bool:
+            tensor, new = self._engine._tensor(name), list(shape)
+            low, _, high = tensor.profile or [tensor.shape] * 3
+            if len(new) != len(low) or any(not a <= n <= b for a, n, b in zip(low, new, high, strict=True)):
+                return self._fail(f"setInputShape: the shape {new} of {name} is outside of the profile {low}..{high}")
+            self._changes += new != self._shapes[name]
+            self._shapes[name] = new
+            return True
+
+        def get_tensor_shape(self, name: str) -> Any:
+            return trt().Dims(self._shape(name))
+
+        def _shape(self, name: str) -> list[int]:
+            batch = next(iter(self._shapes.values()))[0]
+            shape = self._shapes.get(name) or list(self._engine._tensor(name).shape)
+            return [batch if n == -1 else n for n in shape]
+
+        def set_tensor_address(self, name: str, memory: int) -> bool:
+            self._engine._tensor(name)
+            gpu.device_bytes(memory, 1, "set_tensor_address")
+            self._changes += self._addresses.get(name) != memory
+            self._addresses[name] = memory
+            return True
+
+        def get_tensor_address(self, name: str) -> int:
+            return self._addresses.get(name, 0)
+
+        def infer_shapes(self) -> list[str]:
+            return [name for name, shape in self._shapes.items() if -1 in shape]
+
+        def execute_async_v3(self, stream_handle: int) -> bool:
+            _current(gpu, "execute_async_v3")
+            if not stream_handle:
+                raise SimulatorError("execute_async_v3 on the default stream, where TensorRT adds synchronisation")
+            stream = gpu.stream(stream_handle)
+            missing = [name for name in self._engine._tensors if name not in self._addresses]
+            problem = ""
+            if not self.all_binding_shapes_specified:
+                problem = f"Error Code 3: API Usage Error (Input tensor {self.infer_shapes()[0]} has no shape set.)"
+            elif missing:
+                problem = f"Error Code 3: API Usage Error (Neither address or allocator is set for {missing[0]}.)"
+            elif stream.capture is not None and self._ran_at != self._changes:
+                stream.capture.invalid = True
+                problem = "Error Code 1: Cuda Runtime (operation not permitted when stream is capturing)"
+            if problem:
+                return self._fail(f"IExecutionContext::enqueueV3: {problem}")
+            addresses = {n: (a, _nbytes(self._engine._tensor(n), self._shape(n))) for n, a in self._addresses.items()}
+            for name, (address, nbytes) in addresses.items():
+                gpu.device_bytes(address, nbytes, f"execute_async_v3, tensor {name},")
+            this, changes = weakref.ref(self), self._changes
+
+            def compute() -> None:
+                context = this()
+                if context is None:
+                    raise SimulatorError("work runs after its execution context was destroyed")
+                context._compute(addresses)
+                context._ran_at = max(context._ran_at, changes)
+
+            def unchanged() -> None:
+                context = this()
+                if context is None:
+                    raise SimulatorError("a graph is replayed after its execution context was destroyed")
+                if context._changes != changes:
+                    raise SimulatorError("a graph is replayed after an address or a shape of its context was changed")
+
+            if stream.capture is not None:
+                stream.capture.checks.append(unchanged)
+                stream.capture.owners.append(this)
+            stream.enqueue(compute)
+            return True
+
+        def _compute(self, addresses: dict[str, tuple[int, int]]) -> None:
+            feeds = {}
+            for tensor in self._engine._plan.inputs:
+                data = gpu.device_bytes(*addresses[tensor.name], f"tensor {tensor.name}")
+                feeds[tensor.name] = data.view(_NUMPY[tensor.dtype]).reshape(self._shape(tensor.name)).copy()
+            found = self._engine._session.run([t.name for t in self._engine._plan.outputs], feeds)
+            for tensor, value in zip(self._engine._plan.outputs, found, strict=True):
+                target = gpu.device_bytes(*addresses[tensor.name], f"tensor {tensor.name}")
+                target[:] = np.ascontiguousarray(value).reshape(-1).view(np.uint8)
+
+        def _fail(self, text: str) -> bool:
+            self._engine._runtime._logger.log(trt().ILogger.ERROR, text)
+            return False
+
+    class EngineInspector(Simulated):
+        values = (("execution_context", None), ("error_recorder", None))
+
+        def _start(self, engine: Any) -> None:
+            self._plan = engine._plan
+
+        def get_engine_information(self, format: Any) -> str:
+            return json.dumps(engine_information(self._plan, version[0]), indent=1)
+
+        def get_layer_information(self, layer_index: int, format: Any) -> str:
+            return json.dumps(engine_information(self._plan, version[0])["Layers"][layer_index])
+
+    def _alive(address: int) -> bool:
+        try:
+            gpu.device_bytes(address, 1, "")
+        except SimulatorError:
+            return False
+        return True
+
+    return {name: value for name, value in locals().items() if isinstance(value, type)}
+
+
+def _current(gpu: Gpu, what: str) -> None:
+    try:
+        gpu.current(what)
+    except CudaError as error:
+        raise SimulatorError(f"{error} TensorRT would take the primary context, which may be another") from error
+
+
+def _nbytes(tensor: Tensor, shape: list[int]) -> int:
+    return int(np.prod(shape)) * _SIZES[tensor.dtype]
+
+
+class _Bytes(bytes):
+    """The graph, left out of the cache's key, which is its hash."""
+
+    def __hash__(self) -> int:
+        return 0
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Bytes)
+
+
+@functools.lru_cache(maxsize=8)
+def _session(digest: bytes, graph: _Bytes) -> onnxruntime.InferenceSession:
+    return onnxruntime.InferenceSession(bytes(graph), providers=["CPUExecutionProvider"])

@@ -1,0 +1,108 @@
+"""What the simulated engine inspector tells: layers with their types, in the words of 10.x and of 11.x."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import onnx
+
+from tests.simulator.network import dtypes_of, shapes_of
+from tests.simulator.plan import Plan
+
+_WORDS = {
+    "FLOAT": "FP32",
+    "HALF": "FP16",
+    "INT8": "INT8",
+    "UINT8": "UINT8",
+    "INT32": "INT32",
+    "INT64": "INT64",
+    "BOOL": "BOOL",
+}
+
+
+def engine_information(plan: Plan, major: int) -> dict[str, Any]:
+    """Return what the inspector prints as JSON; 11 has other names than 10 (NVIDIA's migration guide)."""
+    if not plan.detailed:
+        layers: list[Any] = [layer["Name"] for layer in plan.layers]
+    elif major < 11:
+        layers = plan.layers
+    else:
+        layers = [
+            {
+                key: [_split(tensor) for tensor in value] if key in ("Inputs", "Outputs") else value
+                for key, value in layer.items()
+                if key != "Weights"
+            }
+            for layer in plan.layers
+        ]
+    if major < 11:
+        return {"Layers": layers, "Bindings": [tensor.name for tensor in (*plan.inputs, *plan.outputs)]}
+    tensors = [
+        {
+            "Name": tensor.name,
+            "IOMode": mode,
+            "DataType": tensor.dtype.capitalize(),
+            "Dimensions": tensor.shape,
+            "Location": "Device",
+            "IsShapeInferenceIO": False,
+            "ProfileInfo": [
+                {
+                    **dict(
+                        zip(("MinShape", "OptShape", "MaxShape"), tensor.profile or [tensor.shape] * 3, strict=True)
+                    ),
+                    "Format": f"Row major linear {tensor.dtype} format (kLINEAR)",
+                }
+            ],
+        }
+        for mode, side in (("Input", plan.inputs), ("Output", plan.outputs))
+        for tensor in side
+    ]
+    return {"Layers": layers, "I/O Tensors": tensors}
+
+
+def _split(tensor: dict[str, Any]) -> dict[str, Any]:
+    """One field "Format/Datatype" became two."""
+    whole = tensor["Format/Datatype"]
+    words = {"FP32": "Float", "FP16": "Half", "Int8": "Int8", "INT8": "Int8", "UINT8": "UInt8", "INT32": "Int32"}
+    datatype = next((short for word, short in words.items() if word in whole), "Float")
+    return {**{k: v for k, v in tensor.items() if k != "Format/Datatype"}, "Format": whole, "Datatype": datatype}
+
+
+def layers_of(graph: onnx.GraphProto) -> list[dict[str, Any]]:
+    """List layers as the inspector of 10.x does; Q/DQ nodes fuse into the convolutions that read them."""
+    dtypes = dtypes_of(graph)
+    producers = {name: node for node in graph.node for name in node.output}
+    shapes = shapes_of(graph)
+
+    def described(name: str) -> dict[str, Any]:
+        node = producers.get(name)
+        dtype = "INT8" if node is not None and node.op_type == "DequantizeLinear" else dtypes.get(name, "FLOAT")
+        text = f"Row major linear {_WORDS.get(dtype, dtype)} format"
+        return {"Name": name, "Location": "Device", "Dimensions": shapes.get(name, []), "Format/Datatype": text}
+
+    convolutions = {"Conv": ("CaskConvolution", "Convolution"), "ConvTranspose": ("CaskDeconvolution", "Deconvolution")}
+    layers = []
+    for node in graph.node:
+        if node.op_type in ("QuantizeLinear", "DequantizeLinear", "Constant"):
+            continue
+        kind, parameter = convolutions.get(
+            node.op_type, ("NoOp" if node.op_type == "Reshape" else "PointWiseV2", "PointWise")
+        )
+        layer = {
+            "Name": node.name or node.output[0],
+            "LayerType": kind,
+            "Inputs": [described(name) for name in node.input[:1]],
+            "Outputs": [described(name) for name in node.output],
+            "ParameterType": parameter,
+        }
+        if node.op_type in convolutions:
+            weights = described(node.input[1])["Format/Datatype"]
+            word = next(
+                short for long, short in (("FP32", "Float"), ("FP16", "Half"), ("INT8", "Int8")) if long in weights
+            )
+            layer["Weights"] = {"Type": word}
+        layer.update(
+            {"TacticName": f"simulated_{kind.lower()}", "StreamId": 0, "Metadata": f"[ONNX Layer: {node.name}]"}
+        )
+        layers.append(layer)
+    return layers
