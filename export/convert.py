@@ -1,0 +1,170 @@
+"""Turn a trained Keras generator into self-contained ONNX files, uint8 image in, uint8 image out.
+
+  python -m export convert runs/facades/generator.keras --out exported --name facades
+  python -m export convert generator.keras --out exported --name facades --data photos --fold none
+
+Writes NAME.fp32.onnx and NAME.fp16.onnx, each with FILE.json beside it that says how it was made. The FP32 file is
+compared with Keras, and kept only if no pixel differs by more than one level of 255; the FP16 file is compared with
+the FP32 file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from runtime.engine import Engine, TensorSpec, open_engine
+from runtime.errors import EngineError, GateFailedError, InputError
+from runtime.files import sha256_of, written_beside
+from runtime.sidecar import Sidecar, write_sidecar
+
+if TYPE_CHECKING:
+    from export.fidelity import Fidelity
+    from export.fold import Rewrite
+    from export.graph import Graph
+    from runtime.frame import Image
+
+FOLDS = ("auto", "box", "phases", "dense", "transposed", "none")
+COMPARED = 24  # images, spread evenly over --data
+MAX_DIFFERENCE = 1  # of 255: float rounding may tip a value that lies between two levels
+MIN_PSNR_FP16, MIN_SSIM_FP16 = 45.0, 0.97
+
+Judge = Callable[[Engine], dict[str, Any]]
+"""Returns an engine's fidelity as the sidecar keeps it; raises GateFailedError where it is not enough."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("generator", type=Path, help="a .keras file: image in, image of the same size out, in [-1, 1]")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the files; made if missing")
+    parser.add_argument("--name", default="generator", help="the files are NAME.fp32.onnx, … (default: generator)")
+    parser.add_argument("--data", type=Path, metavar="DIR", help="images to compare on, at any depth (default: drawn)")
+    parser.add_argument(
+        "--fold",
+        choices=FOLDS,
+        default="auto",
+        help="the form in which upsampling and the convolution after it become one; none leaves them as they are, auto"
+        " takes for each layer the form that costs least (default: auto)",
+    )
+
+
+def run(args: argparse.Namespace) -> None:
+    from export.half import to_half
+    from export.images import drawn_images, evenly, image_files, read_images
+    from export.keras_model import keras_to_onnx, open_reference
+
+    if Path(args.name).name != args.name:
+        raise InputError(f"--name {args.name} must be a plain name; choose the folder with --out")
+    files = evenly(image_files(args.data), COMPARED) if args.data else []
+    graph = keras_to_onnx(args.generator)
+    size = graph.shapes()[graph.input.name][1]
+    images = read_images(files, size) if files else drawn_images(size)
+    before = _arithmetic(graph)
+    rewrites = rewrite(graph, args.fold)
+    print(f"{args.generator}  {before} multiply-adds, rewritten: {_arithmetic(graph)}", flush=True)
+    for entry in rewrites:
+        if "reason" in entry:
+            print(f"left as it is: {entry['layer']}: {entry['reason']}", file=sys.stderr)
+    content = {
+        "kind": "onnx",
+        "source": {"file": args.generator.name, "sha256": sha256_of(args.generator)},
+        "rewrites": rewrites,
+        "tools": _tools(),
+    }
+    fp32, fp16 = (args.out / f"{args.name}.{precision}.onnx" for precision in ("fp32", "fp16"))
+    kind = f"{len(images)} {'' if files else 'drawn '}images"
+
+    def equals_keras(engine: Engine) -> dict[str, Any]:
+        with open_reference(args.generator) as reference:
+            found = side_by_side(reference, engine, images)
+        worst = max(found.max_difference)
+        if worst > MAX_DIFFERENCE:
+            raise GateFailedError(
+                f"the exported graph differs from Keras by {worst} levels of 255 (at most {MAX_DIFFERENCE} is allowed)"
+                f" on {kind}; nothing was written; see whether a rewrite is the cause with: --fold none"
+            )
+        return {"reference": args.generator.name, **found.summary()}
+
+    def resembles_fp32(engine: Engine) -> dict[str, Any]:
+        with open_engine(fp32, backend="onnxruntime") as reference:
+            found = side_by_side(reference, engine, images)
+        found.require(MIN_PSNR_FP16, MIN_SSIM_FP16, "FP16 changes the pictures too much", f"use {fp32}, which is whole")
+        return {"reference": fp32.name, **found.summary()}
+
+    found = write(graph, fp32, "fp32", content, equals_keras)
+    print(f"{fp32}  {_megabytes(fp32)}, at most {found['max_difference']} of 255 from Keras on {kind}", flush=True)
+    found = write(to_half(graph), fp16, "fp16", content, resembles_fp32)
+    print(f"{fp16}  {_megabytes(fp16)}, PSNR {found['psnr_db']:.1f} dB to FP32")
+    print(f"next: runtime/run.py --engine {fp32} --source DIR --sink DIR")
+
+
+def rewrite(graph: Graph, form: str) -> list[Rewrite]:
+    """Rewrite a plain graph in place, exactly: upsampling becomes Resize, then is folded as `form` (of FOLDS) says.
+
+    Returns one record per changed layer, for the sidecar. Raises InputError where a chain is not recognised.
+    """
+    from export.upsample import to_resize
+
+    to_resize(graph)
+    if form == "none":
+        return []
+    from export.fold import fold
+
+    return fold(graph, form)
+
+
+def side_by_side(reference: Engine, engine: Engine, images: Sequence[Image]) -> Fidelity:
+    """Translate each image, uint8 [S, S, 3], with both, and compare the pictures."""
+    from export.fidelity import compare
+
+    return compare((reference(image[None])[0], engine(image[None])[0]) for image in images)
+
+
+def write(graph: Graph, path: Path, precision: str, content: Sidecar, judge: Judge) -> dict[str, Any]:
+    """Write an exported graph and its sidecar, both or neither, after `judge` has seen it run in ONNX Runtime.
+
+    precision: what was asked for; content: what else the sidecar is to say. Returns what `judge` found. Raises
+    GateFailedError as `judge` does, and InputError where the graph cannot run.
+    """
+    from export.count import COMPUTING, count
+
+    layers = {layer.name: layer.precision for layer in count(graph) if layer.op in COMPUTING}
+    with written_beside(path) as temporary:
+        temporary.write_bytes(graph.to_model().SerializeToString(deterministic=True))
+        try:
+            engine = open_engine(temporary, backend="onnxruntime")
+        except EngineError as error:
+            raise InputError(f"ONNX Runtime cannot run what {content['source']['file']} becomes ({error})") from error
+        with engine:
+            fidelity = judge(engine)
+            shapes = {"input": _described(engine.input), "output": _described(engine.output)}
+        found = {"precision": {"asked": precision, "layers": layers}, **shapes, "fidelity": fidelity}
+        write_sidecar(path, {**content, **found}, described=temporary)
+    return fidelity
+
+
+def _described(spec: TensorSpec) -> dict[str, Any]:
+    return {"name": spec.name, "shape": list(spec.shape), "dtype": spec.dtype}
+
+
+def _arithmetic(graph: Graph) -> str:
+    from export.count import count
+
+    millions = sum(layer.multiply_adds for layer in count(graph)) / 1e6
+    return f"{millions / 1e3:.2f} G" if millions >= 100 else f"{millions:.2f} M"
+
+
+def _megabytes(path: Path) -> str:
+    return f"{path.stat().st_size / 1e6:.1f} MB"
+
+
+def _tools() -> dict[str, str]:
+    import keras
+    import onnx
+    import onnxruntime
+    import tensorflow
+    import tf2onnx
+
+    return {module.__name__: module.__version__ for module in (keras, onnx, onnxruntime, tensorflow, tf2onnx)}

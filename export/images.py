@@ -1,0 +1,66 @@
+"""Images to compare on: a user's folder of any layout, or drawn ones where there is no data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from runtime.errors import InputError
+from runtime.frame import Image, fit
+from runtime.sources import IMAGE_ENDINGS, natural_key, read_image
+
+
+def image_files(data: str | Path) -> list[Path]:
+    """Return the image files in a folder and the folders below it, in natural order; or the one image that it is.
+
+    Raises InputError when there is none.
+    """
+    data = Path(data)
+    if data.is_file():
+        return [data]
+    found = sorted((p for p in data.rglob("*") if p.suffix.lower() in IMAGE_ENDINGS and p.is_file()), key=natural_key)
+    if not found:
+        reason = "holds no images" if data.is_dir() else "does not exist"
+        raise InputError(f"--data {data} {reason}; give a folder with {', '.join(IMAGE_ENDINGS)} files in it")
+    return found
+
+
+def evenly(paths: list[Path], count: int) -> list[Path]:
+    """Return at most `count` of the paths, spread evenly over the list."""
+    if len(paths) <= count:
+        return paths
+    return [paths[i * len(paths) // count] for i in range(count)]
+
+
+def read_images(paths: list[Path], size: int) -> list[Image]:
+    """Read image files as uint8 [size, size, 3] RGB. Raises InputError for a file that is not a whole image."""
+    return [fit(read_image(path), size) for path in paths]
+
+
+def drawn_images(size: int) -> list[Image]:
+    """Return the same twelve uint8 [size, size, 3] images every time: what a network may meet, extremes included.
+
+    Black, white, grey, a gradient, noise, smooth noise, and six label-map-like pictures of flat rectangles.
+    """
+    random = np.random.default_rng(0)
+    ramp = np.linspace(0, 255, size).astype(np.uint8)
+    gradient = np.stack([np.broadcast_to(ramp, (size, size)), np.broadcast_to(ramp[:, None], (size, size))] * 2, axis=2)
+    coarse = random.integers(0, 256, (max(size // 8, 1),) * 2 + (3,), np.uint8)
+    return [
+        *(np.full((size, size, 3), level, np.uint8) for level in (0, 128, 255)),
+        np.ascontiguousarray(gradient[:, :, :3]),
+        random.integers(0, 256, (size, size, 3), np.uint8),
+        fit(coarse, size),
+        *(_rectangles(size, random) for _ in range(6)),
+    ]
+
+
+def _rectangles(size: int, random: np.random.Generator) -> Image:
+    image = np.empty((size, size, 3), np.uint8)
+    image[:] = random.integers(0, 256, 3)
+    for _ in range(40):
+        top, left = random.integers(0, size, 2)
+        height, width = random.integers(1, max(size // 3, 2), 2)
+        image[top : top + height, left : left + width] = random.integers(0, 256, 3)
+    return image

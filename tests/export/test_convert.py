@@ -1,0 +1,334 @@
+"""From a Keras file to exported files: the contract, parity with Keras, names, determinism, and every bad input."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+
+from export import convert
+from export.__main__ import COMMANDS
+from export.graph import Graph
+from export.images import drawn_images
+from export.keras_model import keras_to_onnx, load_generator, open_reference
+from runtime.engine import open_engine
+from runtime.errors import GateFailedError, InputError, run_subcommand
+from runtime.files import sha256_of
+from runtime.sidecar import read_sidecar
+from tests.conftest import REPOSITORY, picture, write_rgb
+from tests.export.keras_networks import NETWORKS, save
+
+CHAIN = {"Tile", "Expand", "Unsqueeze", "Squeeze"}
+
+
+def command(*words: object) -> int:
+    """Run `python -m export convert …` in this process."""
+    return run_subcommand("python -m export", "", COMMANDS, ["convert", *map(str, words)])
+
+
+def in_a_process(*words: object, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "export", "convert", *map(str, words)],
+        cwd=REPOSITORY,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="session")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """A function that returns the .keras file of one of NETWORKS."""
+    folder = tmp_path_factory.mktemp("keras")
+
+    def path_of(name: str) -> Path:
+        path = folder / f"{name}.keras"
+        return path if path.exists() else save(NETWORKS[name](), path)
+
+    return path_of
+
+
+@pytest.fixture(scope="session")
+def exported(saved: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the small U-Net, exported as t.fp32.onnx and t.fp16.onnx."""
+    folder = tmp_path_factory.mktemp("exported")
+    assert command(saved("unet"), "--out", folder, "--name", "t") == 0
+    return folder
+
+
+def test_files_and_contract(exported: Path) -> None:
+    assert sorted(path.name for path in exported.iterdir()) == [
+        "t.fp16.onnx", "t.fp16.onnx.json", "t.fp32.onnx", "t.fp32.onnx.json",
+    ]  # fmt: skip
+    for precision in ("fp32", "fp16"):
+        model = onnx.load(exported / f"t.{precision}.onnx")
+        onnx.checker.check_model(model, full_check=True)
+        with open_engine(exported / f"t.{precision}.onnx", backend="onnxruntime") as engine:
+            for spec, name in ((engine.input, "image"), (engine.output, "translated")):
+                assert (spec.name, spec.shape, spec.dtype) == (name, (1, 32, 32, 3), "uint8")
+
+
+def test_sidecar(exported: Path, saved: Callable[[str], Path]) -> None:
+    sidecar = read_sidecar(exported / "t.fp32.onnx")
+    assert sidecar is not None
+    assert sidecar["sha256"] == sha256_of(exported / "t.fp32.onnx")
+    assert sidecar["source"] == {"file": "unet.keras", "sha256": sha256_of(saved("unet"))}
+    assert sidecar["precision"]["asked"] == "fp32"
+    assert sidecar["input"] == {"name": "image", "shape": [1, 32, 32, 3], "dtype": "uint8"}
+    assert sidecar["fidelity"]["max_difference"] <= 1
+    assert sidecar["fidelity"]["images"] == len(drawn_images(32))
+    assert {"keras", "onnx", "onnxruntime", "tensorflow", "tf2onnx"} <= sidecar["tools"].keys()
+    assert len(sidecar["rewrites"]) >= 3
+    half = read_sidecar(exported / "t.fp16.onnx")
+    assert half is not None
+    assert half["precision"]["asked"] == "fp16"
+    assert half["fidelity"]["psnr_db"] >= 45
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_every_network_equals_keras(name: str, saved: Callable[[str], Path]) -> None:
+    plain = keras_to_onnx(saved(name)).to_model().SerializeToString()
+    images = drawn_images(32)
+    with open_reference(saved(name)) as reference:
+        expected = reference(np.stack(images))
+    assert np.std(expected) > 10, "the network's pictures are too dull to show a difference"
+    for form in convert.FOLDS:
+        graph = Graph(onnx.ModelProto.FromString(plain))
+        convert.rewrite(graph, form)
+        graph.check()
+        assert not CHAIN & {node.op_type for node in graph.nodes}, form
+        translated = np.concatenate([_run(graph, image[None]) for image in images])
+        assert np.abs(translated.astype(int) - expected).max() <= 1, form
+
+
+def test_larger_images(tmp_path: Path) -> None:
+    path = save(NETWORKS["unet"](256, 2), tmp_path / "large.keras")
+    assert command(path, "--out", tmp_path, "--fold", "none") == 0
+    with open_engine(tmp_path / "generator.fp32.onnx") as engine:
+        assert engine.input.shape == (1, 256, 256, 3)
+
+
+def test_the_plain_graph_is_what_the_converter_gives(saved: Callable[[str], Path]) -> None:
+    graph = keras_to_onnx(saved("unet"))
+    assert sum(node.op_type == "Tile" for node in graph.nodes) == 6
+    image = drawn_images(32)[5][None]
+    with open_reference(saved("unet")) as reference:
+        assert np.abs(_run(graph, image).astype(int) - reference(image)).max() <= 1
+
+
+def test_names_are_those_of_the_keras_layers(saved: Callable[[str], Path]) -> None:
+    graph = keras_to_onnx(saved("unet"))
+    convert.rewrite(graph, "none")
+    names = [node.name for node in graph.nodes]
+    assert [name for name in names if name.startswith("up2")] == [
+        "up2/upsample", "up2/conv", "up2/relu", "up2/mul", "up2/add", "up2/concat",
+    ]  # fmt: skip
+    assert {"down1/conv", "down1/leaky_relu", "input/cast", "output/cast"} <= set(names)
+    assert {"down1/conv:weight", "down1/conv:bias", "up2/upsample:scales"} <= graph.constants.keys()
+    assert sum(node.op_type == "Transpose" for node in graph.nodes) == 2  # NCHW from end to end
+    nested = keras_to_onnx(saved("nested"))
+    assert {"inner/conv", "head/conv"} <= {node.name for node in nested.nodes}
+
+
+def test_any_batch_can_be_freed(saved: Callable[[str], Path]) -> None:
+    """No shape of the rewritten U-Net holds the batch: a TensorRT profile over batches depends on it."""
+    graph = keras_to_onnx(saved("unet"))
+    convert.rewrite(graph, "auto")
+    images = np.stack(drawn_images(32)[4:7])
+    one_by_one = np.concatenate([_run(graph, image[None]) for image in images])
+    for value in (graph.input, graph.output):
+        value.type.tensor_type.shape.dim[0].dim_value = 3
+    assert np.abs(_run(graph, images).astype(int) - one_by_one).max() <= 1
+
+
+def test_same_inputs_same_bytes(exported: Path, saved: Callable[[str], Path], tmp_path: Path) -> None:
+    keras_to_onnx(saved("resnet"))  # counters inside TensorFlow and tf2onnx move on
+    assert in_a_process(saved("unet"), "--out", tmp_path, "--name", "t", PYTHONHASHSEED="7").returncode == 0
+    for path in sorted(exported.iterdir()):
+        assert (tmp_path / path.name).read_bytes() == path.read_bytes(), path.name
+
+
+def test_real_images_of_any_layout(saved: Callable[[str], Path], tmp_path: Path, capsys: Any) -> None:
+    (tmp_path / "data" / "train_label").mkdir(parents=True)
+    for number in range(30):
+        write_rgb(tmp_path / "data" / "train_label" / f"{number}.png", picture(number, 40, 50))
+    assert command(saved("unet"), "--out", tmp_path / "out", "--data", tmp_path / "data") == 0
+    assert f"on {convert.COMPARED} images" in capsys.readouterr().out
+    sidecar = json.loads((tmp_path / "out" / "generator.fp32.onnx.json").read_text())
+    assert sidecar["fidelity"]["images"] == convert.COMPARED
+
+
+def test_a_graph_that_differs_fails_and_leaves_nothing(
+    saved: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    true = convert.rewrite
+
+    def wrong(graph: Graph, form: str) -> list[Any]:
+        done = true(graph, form)
+        weight = next(name for name in graph.constants if name.startswith("up3/"))
+        graph.constants[weight] = graph.constants[weight] * 1.5
+        return done
+
+    monkeypatch.setattr(convert, "rewrite", wrong)
+    assert command(saved("unet"), "--out", tmp_path / "out") == 1
+    assert list((tmp_path / "out").iterdir()) == []
+    captured = capsys.readouterr()
+    assert "differs from Keras by" in captured.err
+    assert captured.err.count("\n") == 1
+
+
+def test_a_failed_write_keeps_the_old_files(exported: Path, tmp_path: Path) -> None:
+    def refuse(engine: Any) -> dict[str, Any]:
+        raise GateFailedError("too bad")
+
+    old = tmp_path / "t.fp32.onnx"
+    old.write_bytes(b"old")
+    with pytest.raises(GateFailedError):
+        convert.write(Graph.load(exported / "t.fp32.onnx"), old, "fp32", {"source": {"file": "t.keras"}}, refuse)
+    assert old.read_bytes() == b"old"
+    assert [path.name for path in tmp_path.iterdir()] == ["t.fp32.onnx"]
+
+
+def test_forms_are_those_of_the_fold() -> None:
+    from export import fold
+
+    assert convert.FOLDS == fold.FORMS
+
+
+def _refused(path: Path, reason: str) -> None:
+    with pytest.raises(InputError, match=reason) as caught:
+        load_generator(path)
+    assert path.name in str(caught.value)
+
+
+def test_files_that_are_no_keras_model(saved: Callable[[str], Path], tmp_path: Path) -> None:
+    whole = saved("unet").read_bytes()
+    (tmp_path / "text.keras").write_text("hello")
+    (tmp_path / "empty.keras").touch()
+    (tmp_path / "text.txt").write_text("hello")
+    (tmp_path / "cut.keras").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "damaged.keras").write_bytes(whole[:2000] + bytes(b ^ 255 for b in whole[2000:2200]) + whole[2200:])
+    _refused(tmp_path / "missing.keras", "does not exist")
+    _refused(tmp_path, "is a folder")
+    for name in ("text", "empty", "cut"):
+        _refused(tmp_path / f"{name}.keras", "not a whole .keras file")
+    _refused(tmp_path / "text.txt", r"must end in \.keras")
+    _refused(tmp_path / "damaged.keras", "Keras cannot load")
+
+
+def test_models_that_are_no_generator(tmp_path: Path) -> None:
+    import keras
+    from keras import layers
+
+    image, other = keras.Input((32, 32, 3)), keras.Input((32, 32, 3))
+
+    class Custom(layers.Layer):
+        def call(self, x: Any) -> Any:
+            return x * 2
+
+    models = {
+        "smaller": (keras.Model(image, layers.Conv2D(3, 3)(image)), "it must take and give"),
+        "classifier": (keras.Model(image, layers.Dense(10)(layers.Flatten()(image))), "it must take and give"),
+        "two": (keras.Model([image, other], layers.Add()([image, other])), "not one image each"),
+        "forked": (keras.Model(image, [layers.ReLU()(image), layers.ReLU()(image)]), "not one image each"),
+        "custom": (keras.Model(image, Custom()(image)), "Could not locate class 'Custom'"),
+    }
+    for shape in ((32, 64, 3), (32, 32, 1), (32, 32, 4)):
+        x = keras.Input(shape)
+        models["x".join(map(str, shape))] = (keras.Model(x, layers.ReLU()(x)), "it must take and give")
+    x = keras.Input((None, None, 3))
+    models["open"] = (keras.Model(x, layers.ReLU()(x)), "its size is open")
+    for name, (model, reason) in models.items():
+        model.save(tmp_path / f"{name}.keras")
+        _refused(tmp_path / f"{name}.keras", reason)
+
+
+def test_an_operator_that_onnx_lacks_is_named(tmp_path: Path) -> None:
+    import keras
+    from keras import layers
+
+    image = keras.Input((32, 32, 3))
+    path = save(keras.Model(image, layers.Conv2D(3, 3, padding="same", activation="gelu")(image)), tmp_path / "g.keras")
+    with pytest.raises(InputError, match=r"g\.keras computes Erfc"):
+        keras_to_onnx(path)
+
+
+def test_bad_input_gives_one_line(tmp_path: Path, capsys: Any) -> None:
+    text = tmp_path / "text.keras"
+    text.write_text("hello")
+    file = tmp_path / "file"
+    file.touch()
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    for words in (
+        (text, "--out", tmp_path / "out"),
+        (tmp_path / "missing.keras", "--out", tmp_path / "out"),
+        (text, "--out", tmp_path / "out", "--name", "a/b"),
+        (text, "--out", tmp_path / "out", "--data", empty),
+        (text, "--out", tmp_path / "out", "--data", tmp_path / "missing"),
+    ):
+        done = in_a_process(*words)
+        assert (done.returncode, done.stdout) == (2, ""), words
+        assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1, done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_bad_command_lines(tmp_path: Path) -> None:
+    for words in ((), ("g.keras",), ("g.keras", "--out", tmp_path, "--fold", "twice")):
+        done = in_a_process(*words)
+        assert done.returncode == 2 and done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
+
+
+def test_a_discriminator_gives_one_line_and_nothing_else(tmp_path: Path) -> None:
+    import keras
+    from keras import layers
+
+    source, target = keras.Input((32, 32, 3)), keras.Input((32, 32, 3))
+    patches = layers.Conv2D(1, 4, padding="same", activation="sigmoid")(layers.Concatenate()([source, target]))
+    keras.Model([source, target], patches).save(tmp_path / "discriminator.keras")
+    done = in_a_process(tmp_path / "discriminator.keras", "--out", tmp_path / "out")
+    assert done.returncode == 2 and done.stdout == ""
+    assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1  # TensorFlow keeps quiet too
+    assert "is not a generator" in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_that_cannot_be_written(saved: Callable[[str], Path], tmp_path: Path, capsys: Any) -> None:
+    (tmp_path / "file").touch()
+    assert command(saved("unet"), "--out", tmp_path / "file" / "out") == 2
+    assert "cannot write" in capsys.readouterr().err
+
+
+def test_help_loads_neither_tensorflow_nor_onnx() -> None:
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "export", "convert", "--help"],
+        cwd=REPOSITORY, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    modules = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert not {"tensorflow", "keras", "onnx", "onnxruntime", "tf2onnx"} & modules
+    assert "--fold" in done.stdout
+
+
+@pytest.mark.slow
+def test_tensorrt_accepts_the_files(exported: Path) -> None:
+    tool = REPOSITORY.parent / "shared" / "tools" / "tensorrt-accepts"
+    if not tool.exists():
+        pytest.skip("tensorrt-accepts is not beside the checkout")
+    done = subprocess.run([tool, *exported.glob("*.onnx")], capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and done.stdout.count("ACCEPTED") == 2, done.stdout
+
+
+def _run(graph: Graph, images: Any) -> Any:
+    import onnxruntime as ort
+
+    session = ort.InferenceSession(graph.to_model().SerializeToString(), providers=["CPUExecutionProvider"])
+    return session.run(["translated"], {"image": images})[0]
