@@ -26,6 +26,37 @@ def image_files(data: str | Path) -> list[Path]:
     return found
 
 
+# Folders of a data set that hold what the generator reads, label2picture: to calibrate on, and held out to judge on.
+CALIBRATING = ("train_label", "trainB")
+JUDGING = ("test_label", "testB")
+HELD_OUT = 4  # of a folder without a layout, every so-manyth image is held out
+
+
+def judging_files(data: str | Path) -> list[Path]:
+    """Return the images to judge on: those of test_label/ or testB/ where `data` has one, else all in it.
+
+    For a generator that reads pictures, give that folder itself (DIR/test_picture). Raises InputError for none.
+    """
+    folder = next((Path(data) / name for name in JUDGING if (Path(data) / name).is_dir()), data)
+    return image_files(folder)
+
+
+def calibration_split(data: str | Path) -> tuple[list[Path], list[Path]]:
+    """Return the images to calibrate on and those to judge on; no file is in both.
+
+    train_label/ and test_label/, or trainB/ and testB/; in any other folder every HELD_OUT-th image is judged on.
+    Raises InputError when either would be empty.
+    """
+    for train, test in zip(CALIBRATING, JUDGING, strict=True):
+        if (Path(data) / train).is_dir() and (Path(data) / test).is_dir():
+            return image_files(Path(data) / train), image_files(Path(data) / test)
+    files = image_files(data)
+    if len(files) < HELD_OUT:
+        raise InputError(f"--data {data} holds {len(files)} images; give at least {HELD_OUT}, better 200")
+    held_out = files[HELD_OUT - 1 :: HELD_OUT]
+    return [path for path in files if path not in set(held_out)], held_out
+
+
 def evenly(paths: list[Path], count: int) -> list[Path]:
     """Return at most `count` of the paths, spread evenly over the list."""
     if len(paths) <= count:

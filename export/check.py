@@ -1,0 +1,104 @@
+"""Compare what two engines make of the same images: PSNR, SSIM, the largest difference, and where it is worst.
+
+  python -m export check facades.fp32.onnx facades.int8.cpu.onnx --data facades/
+  python -m export check generator.keras facades.plan --data photos/ --gallery check.png --min-psnr 40
+
+A and B are each an .onnx, a .plan or a .keras file. Ends with exit status 1 when the mean is below the gate.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from runtime.engine import Engine, open_engine
+from runtime.errors import InputError
+from runtime.frame import Image
+from runtime.options import BACKENDS
+
+MIN_PSNR_DB, MIN_SSIM = 35.0, 0.97
+WORST = 5
+AMPLIFIED = 8
+"""Differences are shown so many times as large; a level or two of 255 is invisible."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("a", type=Path, metavar="A", help="the reference: .onnx, .plan or .keras")
+    parser.add_argument("b", type=Path, metavar="B", help="what is judged: .onnx, .plan or .keras")
+    parser.add_argument("--data", type=Path, metavar="DIR", required=True,
+        help="input images; of a data set its test_label/ or testB/ is taken")  # fmt: skip
+    parser.add_argument("--min-psnr", type=float, default=MIN_PSNR_DB, metavar="DB", help="gate (default: %(default)s)")
+    parser.add_argument("--min-ssim", type=float, default=MIN_SSIM, metavar="S", help="gate (default: %(default)s)")
+    parser.add_argument("--gallery", type=Path, metavar="FILE.png", help="input, A, B and amplified difference")
+    parser.add_argument("--backend", choices=BACKENDS, default="auto", help="what runs an .onnx (default: %(default)s)")
+
+
+def run(args: argparse.Namespace) -> None:
+    from tqdm import tqdm
+
+    from export.fidelity import compare
+    from export.images import judging_files
+    from runtime.frame import fit
+    from runtime.sources import read_image
+
+    if args.gallery and args.gallery.suffix.lower() not in (".png", ".jpg", ".jpeg"):
+        raise InputError(f"--gallery {args.gallery} must end in .png or .jpg")
+    files = judging_files(args.data)
+    with open_any(args.a, args.backend) as a, open_any(args.b, args.backend) as b:
+        size = a.input.shape[1]
+        if b.input.shape[1] != size:
+            raise InputError(
+                f"{args.a} works on {size}x{size} and {args.b} on {b.input.shape[1]}x{b.input.shape[1]}; compare files"
+                " of one generator"
+            )
+
+        def translate(path: Path) -> tuple[Image, Image, Image]:
+            image = fit(read_image(path), size)
+            return image, one(a, image), one(b, image)
+
+        bar = tqdm(files, unit="image", disable=None, dynamic_ncols=True)
+        found = compare(translate(path)[1:] for path in bar)
+        worst = found.worst_first()[:WORST]
+        for name, engine in ((args.a, a), (args.b, b)):
+            print(f"{name}: " + ", ".join(f"{key} {value}" for key, value in engine.describe().items()))
+        summary = found.summary()
+        print(
+            f"mean PSNR {summary['psnr_db']:.2f} dB, SSIM {summary['ssim']:.4f}, largest difference"
+            f" {summary['max_difference']} of 255, {summary['images']} images"
+        )
+        for i in worst:
+            numbers = f"{found.psnr_db[i]:8.2f} dB  SSIM {found.ssim[i]:.4f}  {found.max_difference[i]:3}"
+            print(f"  {files[i].name:<24}{numbers}")
+        if args.gallery:
+            write_gallery(args.gallery, [translate(files[i]) for i in worst])
+            print(args.gallery)
+    found.require(args.min_psnr, args.min_ssim, f"{args.b} differs from {args.a}", "see --gallery FILE.png")
+
+
+def open_any(path: Path, backend: str) -> Engine:
+    """Open an .onnx, a .plan or a .keras file as an Engine. Raises InputError and EngineError."""
+    if path.suffix in (".keras", ".h5"):
+        from export.keras_model import open_reference
+
+        return open_reference(path)
+    return open_engine(path, backend=backend)
+
+
+def one(engine: Engine, image: Image) -> Image:
+    """Translate one image, uint8 [S, S, 3]; an engine of a larger batch is given copies of it."""
+    return engine(np.repeat(image[None], engine.input.shape[0], axis=0))[0]
+
+
+def write_gallery(path: Path, rows: Sequence[tuple[Image, Image, Image]]) -> None:
+    """Write a sheet of (input, A, B), each uint8 [S, S, 3], with the difference of A and B beside them."""
+    import cv2
+
+    from runtime.sheet import sheet
+    from runtime.sinks import write_image
+
+    inputs, a, b = zip(*rows, strict=True)
+    differences = [cv2.convertScaleAbs(cv2.absdiff(x, y), alpha=AMPLIFIED) for x, y in zip(a, b, strict=True)]
+    write_image(path, sheet({"input": inputs, "A": a, "B": b, f"difference x{AMPLIFIED}": differences}))

@@ -1,0 +1,75 @@
+"""export check: two engines side by side, the gate, the gallery."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from export.images import HELD_OUT, calibration_split, judging_files
+from runtime.errors import InputError
+from runtime.sinks import write_image
+from runtime.sources import read_image
+from tests.conftest import write_inverter
+
+
+def check(*words: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "export", "check", *map(str, words), "--backend", "onnxruntime"]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60)
+
+
+@pytest.fixture()
+def photos(tmp_path: Path) -> Path:
+    random = np.random.default_rng(0)
+    for name in ("1", "2", "3"):
+        write_image(tmp_path / "photos" / f"{name}.png", random.integers(0, 256, (40, 40, 3), np.uint8))
+    return tmp_path / "photos"
+
+
+def test_a_file_equals_itself_and_the_gallery_shows_no_difference(inverter: Path, photos: Path, tmp_path: Path) -> None:
+    done = check(inverter, inverter, "--data", photos, "--gallery", tmp_path / "gallery.png")
+    assert done.returncode == 0, done.stderr
+    assert "mean PSNR 100.00 dB, SSIM 1.0000, largest difference 0 of 255, 3 images" in done.stdout
+    gallery = read_image(tmp_path / "gallery.png")
+    size = (gallery.shape[1] - 8) // 4 - 8
+    last = gallery[34 : 34 + size, -(size + 8) : -8]
+    assert gallery.shape[0] == 34 + 3 * (size + 8) and not last.any()
+
+
+def test_below_the_gate_it_ends_with_1_and_one_line(inverter: Path, photos: Path) -> None:
+    done = check(inverter, inverter, "--data", photos, "--min-psnr", 101)
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1 and "101 dB" in done.stderr
+
+
+@pytest.mark.parametrize("words", [["missing.onnx"], ["photos"], ["text.keras"]])
+def test_bad_files_end_with_2_and_one_line(words: list[str], inverter: Path, photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "text.keras").write_text("not a model")
+    done = check(inverter, tmp_path / words[0], "--data", photos)
+    assert done.returncode == 2 and done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
+
+
+def test_two_sizes_are_refused(inverter: Path, photos: Path, tmp_path: Path) -> None:
+    other = write_inverter(tmp_path / "other.onnx", size=16)
+    done = check(inverter, other, "--data", photos)
+    assert done.returncode == 2 and "16x16" in done.stderr
+
+
+def test_a_data_set_is_judged_on_its_test_labels_and_calibrated_on_the_others(tmp_path: Path) -> None:
+    for folder in ("train_label", "test_label", "train_picture", "test_picture"):
+        write_image(tmp_path / folder / "1.png", np.zeros((8, 8, 3), np.uint8))
+    assert judging_files(tmp_path) == [tmp_path / "test_label" / "1.png"]
+    assert calibration_split(tmp_path) == ([tmp_path / "train_label" / "1.png"], [tmp_path / "test_label" / "1.png"])
+
+
+def test_a_flat_folder_is_split_and_nothing_is_in_both(tmp_path: Path) -> None:
+    for index in range(2 * HELD_OUT + 1):
+        write_image(tmp_path / f"{index}.png", np.zeros((8, 8, 3), np.uint8))
+    calibrating, judging = calibration_split(tmp_path)
+    assert len(judging) == 2 and len(calibrating) == 2 * HELD_OUT - 1 and not set(calibrating) & set(judging)
+    with pytest.raises(InputError, match="at least"):
+        write_image(tmp_path / "few" / "1.png", np.zeros((8, 8, 3), np.uint8))
+        calibration_split(tmp_path / "few")
