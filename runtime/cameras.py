@@ -8,15 +8,19 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import numpy as np
 
+from runtime.addresses import Wanted, host_of, redacted, split_options
+from runtime.capabilities import probe
+from runtime.capture import TIMEOUT_MS, Capture, open_address, open_pipeline, silent_opencv
 from runtime.errors import InputError
 from runtime.frame import Frame, Image, as_image
-
-if TYPE_CHECKING:
-    import cv2
+from runtime.live import LiveSource
+from runtime.messages import warn
+from runtime.pipelines import csi_pipeline, has_gstreamer, require_gstreamer, rtsp_pipeline
+from runtime.sources import Source, VideoSource
 
 # Label colours of the CMP facades, so that a facade model has something to say about the pattern.
 PATTERN_COLOURS = ((0, 0, 170), (0, 0, 255), (0, 85, 255), (0, 255, 255), (85, 255, 170), (255, 255, 0), (255, 85, 0))
@@ -63,50 +67,49 @@ class ObjectSource:
             camera.close()
 
 
-class CameraSource:
-    """A V4L2 camera (or what the system has instead) by index or device path, with a buffer of one frame."""
+def open_camera(spec: str) -> LiveSource:
+    """Open a V4L2 camera (or what the system has instead): `0` or `/dev/video0`, with ?size=… and &format=….
 
-    live = True
-    frames = None
+    Raises InputError when it cannot be opened or gives no picture.
+    """
+    address, wanted = split_options(spec, ("size", "format"))
+    device = Path(address if address.startswith("/") else f"/dev/video{address}")
+    name = device.name if address.startswith("/") else f"camera{address}"
+    return LiveSource(name, f"camera {address}", lambda: _open_device(address, device, wanted))
 
-    def __init__(self, spec: str) -> None:
-        """spec: "0" or "/dev/video0". Raises InputError when it cannot be opened or gives no picture."""
-        import cv2
 
-        device = Path(spec if spec.startswith("/") else f"/dev/video{spec}")
-        self.name = device.name if spec.startswith("/") else f"camera{spec}"
-        backend = cv2.CAP_V4L2 if sys.platform == "linux" else cv2.CAP_ANY
-        if sys.platform == "linux":
-            _check_device(device)
-        capture = cv2.VideoCapture(int(spec) if spec.isdecimal() else spec, backend)
-        capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
-        if not capture.isOpened() or not capture.grab():
-            capture.release()
-            raise InputError(f"camera {spec} gives no picture; another program may hold it (see: fuser {device})")
-        self._capture: cv2.VideoCapture | None = capture
-        fps = capture.get(cv2.CAP_PROP_FPS)
-        self.fps: float | None = fps if 0 < fps <= 1000 else None
-        self._next = 0
+def _open_device(address: str, device: Path, wanted: Wanted) -> Capture:
+    import cv2
 
-    def read(self) -> Frame | None:
-        import cv2
+    if sys.platform == "linux":
+        _check_device(device)
+    backend = cv2.CAP_V4L2 if sys.platform == "linux" else cv2.CAP_ANY
+    with silent_opencv():
+        video = cv2.VideoCapture(int(address) if address.isdecimal() else address, backend)
+    video.set(cv2.CAP_PROP_BUFFERSIZE, 1)
+    if wanted.format:  # first: a camera offers its sizes and rates by format
+        video.set(cv2.CAP_PROP_FOURCC, int.from_bytes(wanted.format.encode(), "little"))
+    if wanted.size:
+        video.set(cv2.CAP_PROP_FRAME_WIDTH, wanted.size[0])
+        video.set(cv2.CAP_PROP_FRAME_HEIGHT, wanted.size[1])
+    if wanted.fps:
+        video.set(cv2.CAP_PROP_FPS, wanted.fps)
+    if not video.isOpened() or not video.grab():
+        video.release()
+        raise InputError(f"camera {address} gives no picture; another program may hold it (see: fuser {device})")
+    capture = Capture(video)
+    if problem := unmet(wanted, capture.size, capture.fps):
+        warn(f"camera {address} gives {problem}; see what it can: v4l2-ctl --list-formats-ext")
+    return capture
 
-        if self._capture is None:
-            return None
-        grabbed = self._capture.grab()
-        taken = time.monotonic_ns()
-        image = self._capture.retrieve()[1] if grabbed else None
-        if image is None:
-            raise InputError(f"{self.name} stopped giving pictures; see that it is still plugged in")
-        image = cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)
-        index, self._next = self._next, self._next + 1
-        name = f"{self.name}_{index:06d}"
-        return Frame(index, taken, name, image, timings={"capture": time.monotonic_ns() - taken})
 
-    def close(self) -> None:
-        capture, self._capture = self._capture, None
-        if capture is not None:
-            capture.release()
+def unmet(wanted: Wanted, size: tuple[int, int], fps: float | None) -> str:
+    """Return what a camera gives instead of what is wanted, or ""."""
+    if wanted.size and wanted.size != size:
+        return f"{size[0]}x{size[1]}, not {wanted.size[0]}x{wanted.size[1]}"
+    if wanted.fps and fps and abs(wanted.fps - fps) > 1:
+        return f"{fps:g} frames per second, not {wanted.fps:g}"
+    return ""
 
 
 def _check_device(device: Path) -> None:
@@ -116,6 +119,47 @@ def _check_device(device: Path) -> None:
         raise InputError(f"there is no camera {device} (found: {there}); without one, try --source test://640x480@30")
     if not os.access(device, os.R_OK | os.W_OK):
         raise InputError(f"no permission for {device}; run: sudo usermod -aG video $USER, then log in again")
+
+
+def open_csi(spec: str) -> LiveSource:
+    """Open a camera at a Jetson's CSI connector: csi://N, with ?size=… and &flip=…. Raises InputError."""
+    address, wanted = split_options(spec, ("size", "flip"))
+    if not re.fullmatch(r"csi://\d+", address):
+        raise InputError(f"{spec} is no camera; write csi://N, for example csi://0?size=1280x720@30&flip=2")
+    require_gstreamer("csi://")
+    sensor = int(address[6:])
+
+    def attempt() -> Capture:
+        capture = open_pipeline(csi_pipeline(sensor, wanted))
+        if capture is None:
+            raise InputError(
+                f"{address} gives no picture; see that the cable sits, that size and rate are among the sensor's modes,"
+                " and try: sudo systemctl restart nvargus-daemon"
+            )
+        return capture
+
+    return LiveSource(f"csi{sensor}", address, attempt)
+
+
+def open_network(url: str) -> Source:
+    """Open an rtsp:// or http:// address: live, unless it is a video file on a server. Raises InputError."""
+    shown, name = redacted(url), host_of(url)
+
+    def attempt() -> Capture:
+        hardware = url.startswith("rtsp") and probe().jetson_model and has_gstreamer()
+        capture = (open_pipeline(rtsp_pipeline(url)) if hardware else None) or open_address(url)
+        if capture is None:
+            raise InputError(
+                f"{shown} gives no video, waited for {TIMEOUT_MS // 1000} s at most; check address, user and password,"
+                " for example in VLC, and that the camera allows one more viewer"
+            )
+        return capture
+
+    first: list[Capture] = [attempt()]
+    if first[0].frames:  # what keeps a live picture fresh would cost a file its first frames
+        first[0].close()
+        return VideoSource(open_address(url, live=False), shown, name)
+    return LiveSource(name, shown, lambda: first.pop() if first else attempt())
 
 
 class TestSource:
@@ -158,11 +202,11 @@ class TestSource:
             return None
         taken = time.monotonic_ns()
         self._next = index + 1
-        image = self._draw(index)
+        image = self.picture(index)
         return Frame(index, taken, f"test_{index:06d}", image, timings={"capture": time.monotonic_ns() - taken})
 
-    def _draw(self, index: int) -> Image:
-        """Colour bars that move a hundredth of the width each frame, under a square that moves the other way."""
+    def picture(self, index: int) -> Image:
+        """Draw one: colour bars that move a hundredth of the width a frame, under a square that moves the other way."""
         width, side = self._width, max(1, min(self._width, self._height) // 4)
         shift = index * max(1, width // 100) % width
         image = self._strip[:, shift : shift + width].copy()

@@ -24,7 +24,9 @@ class Frame:
     captured_at: time.monotonic_ns() when the picture was taken (live) or asked for (stored).
     source: a name without folder or ending, the same picture the same name: what a folder sink calls its file.
     image: as captured. prepared: as the engine takes it, [S, S, 3]. translated: the engine's picture, [S, S, 3].
-    timings: stage -> nanoseconds of work, waiting left out; the stages are STAGES.
+    timings: stage -> nanoseconds of work, waiting left out; the stages are STAGES, "deliver" of the slowest
+        sink so far.
+    delivered_at: time.monotonic_ns() when the first sink had taken it, or the caller where there is no sink.
     """
 
     index: int
@@ -34,6 +36,7 @@ class Frame:
     prepared: Image | None = None
     translated: Image | None = None
     timings: dict[str, int] = field(default_factory=dict)
+    delivered_at: int | None = None
 
 
 def as_image(picture: Any) -> Image:

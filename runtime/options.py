@@ -8,3 +8,6 @@ FIT_MODES = ("stretch", "crop", "pad")
 
 VIEW_MODES = ("output", "side-by-side")
 """What a sink shows: see runtime.frame.view."""
+
+POLICIES = ("auto", "every_frame", "freshest")
+"""What to do when frames come faster than they go: see runtime.policy; auto is freshest for live sources only."""

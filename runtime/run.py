@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import re
 import signal
 import sys
 import threading
@@ -25,10 +26,11 @@ if __package__ in (None, "") and sys.path[0] != ROOT:
     sys.path[0] = ROOT  # a script's own folder comes first there, and cuda.py must not hide the package cuda
 
 from runtime.errors import CommandParser, InputError, run_command  # noqa: E402
-from runtime.options import BACKENDS, FIT_MODES, VIEW_MODES  # noqa: E402
+from runtime.options import BACKENDS, FIT_MODES, POLICIES, VIEW_MODES  # noqa: E402
 
 if TYPE_CHECKING:
     from runtime.engine import Engine
+    from runtime.frame import Frame
     from runtime.sinks import Sink
     from runtime.sources import Source
     from runtime.stream import Stream
@@ -39,13 +41,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--engine", required=True, metavar="FILE", help=".onnx (CPU) or .plan (TensorRT)")
     add("--source", required=True, metavar="SRC",
-        help="image, folder, 'glob*', video file, camera index, /dev/videoN or test://WxH@FPS")  # fmt: skip
+        help="image, folder, 'glob*', video file, camera (N, /dev/videoN, csi://N), rtsp://…, http://…, test://WxH@FPS;"
+        " a camera takes '?size=1280x720@30&format=MJPG', a csi camera '?size=…&flip=2'")  # fmt: skip
     add("--sink", action="append", metavar="SINK",
-        help="folder/, video (.mp4 .avi .mkv .mov), image (.png .jpg), window or null; repeatable (null)")  # fmt: skip
+        help="folder/, video (.mp4 .avi .mkv .mov), image (.png .jpg), http://HOST:PORT (a page with the live picture),"
+        " window or null; repeatable (null)")  # fmt: skip
     add("--view", choices=VIEW_MODES, default="output", help="what sinks show (default: %(default)s)")
     add("--fit", choices=FIT_MODES, default="stretch", help="how a frame meets the engine's square (%(default)s)")
     add("--limit", type=_at_least(1), metavar="N", help="end after N frames")
     add("--loop", type=_at_least(0), default=1, metavar="N", help="play a stored source N times, 0 for ever (1)")
+    add("--policy", choices=POLICIES, default="auto",
+        help="freshest drops frames that are no longer the newest, every_frame none (auto: by the source)")  # fmt: skip
+    add("--max-staleness", type=float, metavar="S", help="of a live source, drop what is older than S seconds")
+    add("--max-fps", type=float, metavar="N", help="frames per second at most (no limit)")
+    add("--slots", type=_at_least(1), metavar="N", help="frames in the engine at once (1 for freshest, else 2)")
+    add("--token", metavar="WORD", help="what a browser must give to see an http:// sink (nothing)")
     add("--backend", choices=BACKENDS, default="auto", help="what runs an .onnx (default: the faster that passed)")
     add("--threads", type=_at_least(1), metavar="N", help="CPU threads of an .onnx (default: one per core)")
 
@@ -71,42 +81,64 @@ def run(args: argparse.Namespace) -> int:
     from runtime.stream import translate
 
     sinks: list[Sink] = []
-    with _stop_signals() as stopping, contextlib.ExitStack() as stack:
+    with Interrupt() as interrupt, contextlib.ExitStack() as stack:
         source = open_source(args.source, loop=args.loop)
         stack.callback(source.close)
         frames = _frames(source, args.limit)
         specs = args.sink or ["null"]
         _protect(args.source, specs)
-        engine = stack.enter_context(open_engine(args.engine, backend=args.backend, threads=args.threads))
-        for spec in [] if stopping.is_set() else specs:
-            sinks.append(open_sink(spec, mode=args.view, fps=source.fps, frames=frames))
+        engine = open_engine(args.engine, backend=args.backend, threads=args.threads, slots=max(2, args.slots or 0))
+        stack.enter_context(engine)
+        if "threads" in engine.describe():  # an engine on the CPU wants every core
+            import cv2
+
+            cv2.setNumThreads(1)
+        for spec in [] if interrupt.received else specs:
+            sinks.append(
+                open_sink(spec, mode=args.view, fps=source.fps, frames=frames, live=source.live, token=args.token)
+            )
             stack.callback(sinks[-1].close)
-        stream = stack.enter_context(translate(source, engine, sinks, fit=args.fit, limit=args.limit))
+        if not source.live and sys.stderr.isatty():
+            sinks.append(ProgressBar(frames))
+        stream = translate(
+            source,
+            engine,
+            sinks,
+            fit=args.fit,
+            limit=args.limit,
+            policy=args.policy,
+            max_staleness=args.max_staleness,
+            max_fps=args.max_fps,
+            slots=args.slots,
+        )
         begun = time.monotonic()
-        _consume(stream, frames, stopping)
+        with stream, interrupt.stopping(stream):
+            stream.run()
         # closed before the summary: an error while a video is finished must not follow the good news
-        stream.close()
         print(_summary(stream, engine, time.monotonic() - begun))
         if stream.exhausted:
             _warn_if_short(stream, frames)
-    if stopping.is_set():
+    if interrupt.received:
         print("interrupted", file=sys.stderr)
         return 130
     return 0
 
 
-def _consume(stream: Stream, frames: int | None, stopping: threading.Event) -> None:
-    """Run the stream to its end, with a progress bar for a stored source at a terminal."""
-    from tqdm import tqdm
+class ProgressBar:
+    """A sink that shows how far a stored source has come."""
 
-    hidden = True if stream.source.live else None  # None: hidden unless at a terminal
-    with tqdm(total=frames, unit="frame", disable=hidden, dynamic_ncols=True) as bar:
-        if stopping.is_set():
-            return
-        for _ in stream:
-            bar.update()
-            if stopping.is_set():
-                return
+    name = "progress"
+
+    def __init__(self, frames: int | None) -> None:
+        from tqdm import tqdm
+
+        self._bar = tqdm(total=frames, unit="frame", dynamic_ncols=True)
+
+    def write(self, frame: Frame) -> None:
+        self._bar.update()
+
+    def close(self) -> None:
+        self._bar.close()
 
 
 def _frames(source: Source, limit: int | None) -> int | None:
@@ -120,13 +152,13 @@ def _protect(source: str, sinks: Sequence[str]) -> None:
     """Raise InputError when a sink would write over the pictures or the video that are read."""
     inputs = Path(source)
     folder = inputs if inputs.is_dir() else inputs.parent
-    if "://" in source or source.isdecimal() or source.startswith("/dev/"):
+    if "://" in source or re.match(r"\d+\?", source) or source.isdecimal() or source.startswith("/dev/"):
         return
     for spec in sinks:
         sink = Path(spec)
         writes_names = spec.endswith("/") or sink.is_dir() or not sink.suffix
         same = sink.resolve() == (folder.resolve() if writes_names else inputs.resolve())
-        if spec not in ("null", "window") and same:
+        if spec not in ("null", "window") and "://" not in spec and same:
             raise InputError(f"--sink {spec} would write over --source {source}; choose another folder or file")
 
 
@@ -138,8 +170,11 @@ def _summary(stream: Stream, engine: Engine, seconds: float) -> str:
     what = ", ".join(f"{key} {value}" for key, value in about.items() if key not in ("engine", "version"))
     lines = [f"{timings.frames} {unit} in {seconds:.1f} s{fps}"]
     lines.append(f"{about.get('engine', 'engine')} {about.get('version', '')} ({what})")
-    if lost := {cause: count for cause, count in stream.dropped.items() if count}:
-        lines.append("dropped: " + ", ".join(f"{count} ({cause})" for cause, count in lost.items()))
+    if stream.dropped:
+        lines.append("dropped: " + ", ".join(f"{count} ({cause})" for cause, count in stream.dropped.items()))
+    for outlet in stream.outlets:
+        if outlet.dropped:
+            lines.append(f"{outlet.name} was too slow for {outlet.dropped} frames, and got {outlet.written}")
     if timings.frames:
         lines.append(timings.table())
     return "\n".join(lines)
@@ -156,22 +191,59 @@ def _warn_if_short(stream: Stream, frames: int | None) -> None:
         )
 
 
-@contextlib.contextmanager
-def _stop_signals() -> Iterator[threading.Event]:
-    """Ctrl-C and SIGTERM set the event, so that the frame in hand is finished; a second Ctrl-C breaks off."""
-    stopping = threading.Event()
+class Interrupt:
+    """Ctrl-C and SIGTERM end the stream, so that its files are finished; a second one breaks off.
 
-    def stop(number: int, _: object) -> None:
-        if stopping.is_set():
+    A thread is told by the signal itself, through a pipe: a handler in Python would have to wait until the main thread
+    runs, which waits for the stream, and must not touch a lock that the main thread may hold.
+    """
+
+    def __init__(self) -> None:
+        self.received = False
+        self._stream: Stream | None = None
+        self._arrived = 0
+
+    def _handle(self, number: int, _: object) -> None:
+        self._arrived += 1
+        if self._arrived > 1:
             raise KeyboardInterrupt
-        stopping.set()
+        self.received = True
 
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stopping
-    finally:
-        for number, handler in before.items():
+    def _listen(self) -> None:
+        while (number := os.read(self._ears, 1)) != b"\0":
+            if number[0] in (signal.SIGINT, signal.SIGTERM):
+                self.received = True
+                if self._stream is not None:
+                    self._stream.stop()
+
+    @contextlib.contextmanager
+    def stopping(self, stream: Stream) -> Iterator[None]:
+        """While inside, a signal stops the stream; one that came before does so at once."""
+        self._stream = stream
+        if self.received:
+            stream.stop()
+        try:
+            yield
+        finally:
+            self._stream = None
+
+    def __enter__(self) -> Interrupt:
+        self._ears, self._mouth = os.pipe()
+        os.set_blocking(self._mouth, False)
+        self._before = {number: signal.signal(number, self._handle) for number in (signal.SIGINT, signal.SIGTERM)}
+        self._previous_fd = signal.set_wakeup_fd(self._mouth, warn_on_full_buffer=False)
+        self._listener = threading.Thread(target=self._listen, name="signals", daemon=True)
+        self._listener.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        signal.set_wakeup_fd(self._previous_fd)
+        for number, handler in self._before.items():
             signal.signal(number, handler)
+        os.write(self._mouth, b"\0")
+        self._listener.join()
+        os.close(self._ears)
+        os.close(self._mouth)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -183,7 +255,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         return doctor.main(argv[1:])
     parser = CommandParser(prog="runtime/run.py", description=(__doc__ or "").strip())
     add_arguments(parser)
-    return run_command(run, parser, argv)
+    code = run_command(run, parser, argv)
+    if any(thread.name.startswith("stream ") for thread in threading.enumerate()):
+        # it hangs in a camera, a disk or a GPU, and would hold up the end of the process
+        sys.stdout.flush()
+        os._exit(code)
+    return code
 
 
 if __name__ == "__main__":

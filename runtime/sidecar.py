@@ -28,7 +28,7 @@ calibration   {"images_sha256", "images", "method"}
 fidelity      {"reference", "images", "psnr_db", "ssim", "max_difference"} as measured when it was made
 backends      for an .onnx: {"openvino": {"passed": bool, "bf16": bool}}, what may run it besides ONNX Runtime
 tools         {package: version}
-tensorrt      for a plan: {"version", "gpu", "compute_capability", "cuda", "driver"}
+tensorrt      for a plan: {"version", "gpu", "compute_capability", "cuda", "driver"}, with --batch "max_batch"
 
 No clock time: the same inputs give the same bytes.
 """

@@ -2,28 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import socket
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
+from urllib.parse import urlsplit
 
+from runtime.addresses import redacted
 from runtime.errors import InputError
-from runtime.files import free_bytes, written_beside
+from runtime.files import written_beside
 from runtime.frame import Frame, Image, view
-
-if TYPE_CHECKING:
-    import cv2
-
-VIDEO_CODECS = {".mp4": "mp4v", ".avi": "MJPG", ".mkv": "mp4v", ".mov": "mp4v"}
-"""Ending -> codec. These encoders are in every build of OpenCV, and need no licence as H.264 does."""
+from runtime.video_sink import VIDEO_CODECS, VideoSink
 
 IMAGE_ENDINGS = (".png", ".jpg", ".jpeg")
-GRAMMAR = "a folder/, a video (.mp4 .avi .mkv .mov), an image (.png .jpg), window or null"
-DEFAULT_FPS = 30.0
-SPARE_BYTES = 16 << 20
-"""A video stops here, while there is still room to finish the file so that it plays."""
+GRAMMAR = "a folder/, a video (.mp4 .avi .mkv .mov), an image (.png .jpg), http://HOST:PORT, window or null"
 
 
 class ViewerQuitError(Exception):
@@ -33,7 +26,9 @@ class ViewerQuitError(Exception):
 class Sink(Protocol):
     """Where translated frames go. write() and close() come from one thread.
 
-    A sink may also have attach(stream): it is called once, before the first frame, with the runtime.stream.Stream.
+    A sink may also have: attach(stream), called once before the first frame with the runtime.stream.Stream; name, for
+    messages; newest = True where a frame replaces the one before, so that none need wait in line on a live source;
+    in_main_thread = True where it must be written by the thread that runs the stream.
     """
 
     def write(self, frame: Frame) -> None:
@@ -48,6 +43,8 @@ class Sink(Protocol):
 class NullSink:
     """Takes frames and does nothing: to measure the rest."""
 
+    name = "null"
+
     def write(self, frame: Frame) -> None:
         return
 
@@ -61,6 +58,7 @@ class FolderSink:
     def __init__(self, folder: str | Path, mode: str = "output") -> None:
         """Make the folder. Raises InputError when it cannot be written."""
         self.folder = Path(folder)
+        self.name = f"{self.folder.name}/"
         self._mode = mode
         _make_writable(self.folder)
 
@@ -74,9 +72,12 @@ class FolderSink:
 class ImageSink:
     """One image file; each frame replaces it, so that it always shows the newest."""
 
+    newest = True
+
     def __init__(self, path: str | Path, mode: str = "output") -> None:
         """Make the folder it is in. Raises InputError when that cannot be written."""
         self.path = Path(path)
+        self.name = self.path.name
         self._mode = mode
         _make_writable(self.path.parent)
 
@@ -108,97 +109,13 @@ def write_image(path: Path, image: Image) -> None:
         raise InputError(f"cannot write {path}: {error.strerror}; make room, or choose another --sink") from error
 
 
-class VideoSink:
-    """A video file. It appears under its name only when it is closed, whole and playable; with no frame, not at all."""
-
-    def __init__(self, path: str | Path, mode: str = "output", fps: float | None = None) -> None:
-        """fps: of the file; DEFAULT_FPS for None. Raises InputError when the folder cannot be written."""
-        self.path = Path(path)
-        self._mode = mode
-        self._fps = fps or DEFAULT_FPS
-        self._shape: tuple[int, ...] | None = None
-        self._writer: cv2.VideoWriter | None = None
-        self._count = 0
-        self._beside = written_beside(self.path)
-        self._temporary: Path | None = self._beside.__enter__()
-
-    def write(self, frame: Frame) -> None:
-        import cv2
-
-        image = view(frame, self._mode)
-        if self._writer is None:
-            self._writer = self._open(image)
-        if image.shape != self._shape:  # OpenCV would drop the frame and say nothing
-            raise InputError(f"{self.path} holds frames of {self._shape}, and cannot take one of {image.shape}")
-        if free_bytes(self.path.parent) < SPARE_BYTES:
-            raise InputError(
-                f"the disk of {self.path} is full; the video ends after {self._count} frames: make room and run again"
-            )
-        self._writer.write(cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
-        self._count += 1
-
-    def _open(self, image: Image) -> cv2.VideoWriter:
-        import cv2
-
-        codec = VIDEO_CODECS[self.path.suffix.lower()]
-        height, width = image.shape[:2]
-        self._shape = image.shape
-        writer = cv2.VideoWriter(str(self._temporary), _fourcc(codec), self._fps, (width, height))
-        if not writer.isOpened():
-            raise InputError(
-                f"this OpenCV cannot encode {codec} for {self.path}; use --sink {self.path.with_suffix('.avi')},"
-                " a folder, or: pip install --force-reinstall opencv-python"
-            )
-        return writer
-
-    def close(self) -> None:
-        temporary, self._temporary = self._temporary, None
-        if temporary is None:
-            return
-        error: InputError | None = None
-        if self._writer is not None:
-            self._writer.release()
-            if self._count and not _is_whole(temporary, self._count):  # the encoder hides every error, a full disk too
-                error = InputError(
-                    f"{self.path} was not written: not all {self._count} frames reached the disk, it may be full; make"
-                    " room and run again"
-                )
-        if error or not self._count:
-            with contextlib.suppress(_Abandoned):
-                self._beside.__exit__(_Abandoned, _Abandoned(), None)
-        else:
-            self._beside.__exit__(None, None, None)
-        if error:
-            raise error
-
-
-class _Abandoned(Exception):
-    """Tells written_beside to take its file away."""
-
-
-def _fourcc(codec: str) -> int:
-    return int.from_bytes(codec.encode(), "little")
-
-
-def _is_whole(path: Path, frames: int) -> bool:
-    """Whether the last of so many frames is there: a header promises frames that never reached the disk."""
-    import cv2
-
-    from runtime.sources import open_capture
-
-    capture = open_capture(str(path))
-    if capture is None:
-        return False
-    capture.set(cv2.CAP_PROP_POS_FRAMES, frames - 1)
-    whole = capture.grab() and capture.get(cv2.CAP_PROP_POS_FRAMES) >= frames - 1  # 1 less: a timestamp's rounding
-    capture.release()
-    return whole
-
-
 class WindowSink:
     """A window on the desktop; q, Esc or closing it ends the stream. Written from the thread that opened it."""
 
     TITLE = "pix2pix-edge (q quits)"
+    name = "window"
+    newest = True
+    in_main_thread = True
 
     def __init__(self, mode: str = "output", *, still: bool = False) -> None:
         """still: each picture stays until a key is pressed. Raises InputError when there is no display."""
@@ -275,11 +192,20 @@ def display_problem() -> str:
     return ""
 
 
-def open_sink(spec: str | Any, *, mode: str = "output", fps: float | None = None, frames: int | None = None) -> Sink:
+def open_sink(
+    spec: str | Any,
+    *,
+    mode: str = "output",
+    fps: float | None = None,
+    frames: int | None = None,
+    live: bool = False,
+    token: str | None = None,
+) -> Sink:
     """Open what --sink names (see GRAMMAR); an object with write() and close() is returned as it is.
 
-    mode: what it shows, one of runtime.options.VIEW_MODES. fps, frames: of the source, where known; fps None with a
-    known count means still pictures. Raises InputError when the sink cannot be used.
+    mode: what it shows, one of runtime.options.VIEW_MODES. fps, frames, live: of the source, where known; fps None with
+    a known count means still pictures. token: what a browser must give to an http:// sink. Raises InputError when the
+    sink cannot be used.
     """
     if not isinstance(spec, str | Path):
         return spec
@@ -290,14 +216,31 @@ def open_sink(spec: str | Any, *, mode: str = "output", fps: float | None = None
         return NullSink()
     if text == "window":
         return WindowSink(mode, still=fps is None and frames is not None)
+    if text.startswith("http://"):
+        host, port = _address(text)
+        from runtime.web import WebSink
+
+        return WebSink(host, port, token=token, mode=mode)
     if "://" in text:
         raise InputError(f"--sink does not know {text.partition('://')[0]}://; it takes {GRAMMAR}")
     if text.endswith("/") or path.is_dir() or not ending:
         return FolderSink(path, mode)
     if ending in VIDEO_CODECS:
-        return VideoSink(path, mode, fps)
+        return VideoSink(path, mode, fps, live=live)
     if ending in IMAGE_ENDINGS:
         if frames and frames > 1:
             raise InputError(f"{frames} frames do not fit into the image {text}; use --sink {path.with_suffix('')}/")
         return ImageSink(path, mode)
     raise InputError(f"--sink {text} is nothing it can write; it takes {GRAMMAR}")
+
+
+def _address(text: str) -> tuple[str, int]:
+    """Split http://HOST:PORT; without a host it is "". Raises InputError."""
+    try:
+        parts = urlsplit(text)
+        host, port = parts.hostname or "", parts.port
+    except ValueError:
+        host, port = "", None
+    if port is None or parts.path not in ("", "/") or parts.query or parts.username:
+        raise InputError(f"--sink {redacted(text)} is no address to serve at; write for example http://127.0.0.1:8080")
+    return host, port

@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import glob
-import math
 import re
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
+from runtime.capture import Capture, open_file
 from runtime.errors import InputError
 from runtime.frame import Frame, Image
 
-if TYPE_CHECKING:
-    import cv2
-
 IMAGE_ENDINGS = (".bmp", ".jp2", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 
-GRAMMAR = "an image, a folder, a glob, a video file, a camera index, /dev/videoN or test://WxH@FPS"
+GRAMMAR = (
+    "an image, a folder, a glob, a video file, a camera (N, /dev/videoN or csi://N, with ?size=WxH@FPS),"
+    " rtsp://…, http://… or test://WxH@FPS"
+)
 
 
 @runtime_checkable
@@ -127,43 +127,34 @@ class VideoSource:
 
     live = False
 
-    def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
-        self.name = self.path.stem
-        # FFmpeg would draw a text file as a film of its letters
-        capture = None if _is_text(self.path) else open_capture(str(path))
+    def __init__(self, capture: Capture | None, shown: str, name: str) -> None:
+        """capture: open, or None when nothing could open it. shown: what messages call it. name: for file names."""
         # the first frame at once: many a broken file opens, and only then has nothing to give
-        self._first: Any = capture.read()[1] if capture else None
+        self._first = capture.read() if capture else None
         if capture is None or self._first is None:
-            raise InputError(f"{path} is not a video that OpenCV can decode; --source takes {GRAMMAR}")
-        import cv2
-
-        self._capture: cv2.VideoCapture | None = capture
-        fps, count = capture.get(cv2.CAP_PROP_FPS), capture.get(cv2.CAP_PROP_FRAME_COUNT)
-        self.fps = fps if math.isfinite(fps) and 0 < fps <= 1000 else None
-        self.frames = int(count) if math.isfinite(count) and count >= 1 else None
+            raise InputError(f"{shown} is not a video that OpenCV can decode; --source takes {GRAMMAR}")
+        self.name, self.fps, self.frames = name, capture.fps, capture.frames
+        self._capture = capture
         self._next = 0
 
     def read(self) -> Frame | None:
-        import cv2
-
-        if self._capture is None:
-            return None
         start = time.monotonic_ns()
-        image, self._first = self._first, None
-        if image is None:
-            image = self._capture.read()[1]
-        if image is None:
+        picture, self._first = self._first or self._capture.read(), None
+        if picture is None:
             return None
-        image = cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)
         index, self._next = self._next, self._next + 1
         name = f"{self.name}_{index:06d}"
-        return Frame(index, start, name, image, timings={"capture": time.monotonic_ns() - start})
+        return Frame(index, start, name, picture[0], timings={"capture": time.monotonic_ns() - start})
 
     def close(self) -> None:
-        capture, self._capture = self._capture, None
-        if capture is not None:
-            capture.release()
+        self._first = None
+        self._capture.close()
+
+
+def open_video(path: Path) -> VideoSource:
+    """Open a video file. Raises InputError when it is none."""
+    # FFmpeg would draw a text file as a film of its letters
+    return VideoSource(None if _is_text(path) else open_file(str(path)), str(path), path.stem)
 
 
 def _is_text(path: Path) -> bool:
@@ -180,40 +171,27 @@ class Looped:
     def __init__(self, reopen: Callable[[], Source], times: int) -> None:
         """times: how often to play it; 0 for ever."""
         self._reopen, self._left, self._next = reopen, times, 0
-        self._inner: Source | None = reopen()
+        self._inner = reopen()
+        self._closed = False
         self.name, self.fps = self._inner.name, self._inner.fps
         self.frames = self._inner.frames * times if self._inner.frames and times else None
 
     def read(self) -> Frame | None:
-        if self._inner is None:
-            return None
         frame = self._inner.read()
-        if frame is None and self._left != 1:
+        if frame is None and self._left != 1 and not self._closed:
             self._left -= 1 if self._left else 0
             self._inner.close()
             self._inner = self._reopen()
+            if self._closed:  # meanwhile, and so it closed the one before
+                self._inner.close()
             frame = self._inner.read()
         if frame is not None:
             frame.index, self._next = self._next, self._next + 1
         return frame
 
     def close(self) -> None:
-        inner, self._inner = self._inner, None
-        if inner is not None:
-            inner.close()
-
-
-def open_capture(path: str) -> cv2.VideoCapture | None:
-    """Open a file with the first OpenCV backend that takes it; None when none does."""
-    import cv2
-
-    for backend in cv2.videoio_registry.getStreamBackends():
-        # CAP_IMAGES would take clip01.mp4 for a numbered image sequence
-        if backend != cv2.CAP_IMAGES:
-            capture = cv2.VideoCapture(path, backend)
-            if capture.isOpened():
-                return capture
-    return None
+        self._closed = True
+        self._inner.close()
 
 
 def open_source(spec: str | Any, *, loop: int = 1) -> Source:
@@ -221,23 +199,28 @@ def open_source(spec: str | Any, *, loop: int = 1) -> Source:
 
     loop: how often to play a stored source, 0 for ever. Raises InputError when the source cannot be used.
     """
-    from runtime.cameras import CameraSource, ObjectSource, TestSource
+    from runtime import cameras
 
     if not isinstance(spec, str | Path):
-        return spec if isinstance(spec, Source) else ObjectSource(spec)
+        return spec if isinstance(spec, Source) else cameras.ObjectSource(spec)
     text = str(spec)
-    live: Source | None = None
-    if text.startswith("test://"):
-        live = TestSource.from_spec(text)
-    elif text.isdecimal() or re.fullmatch(r"/dev/video\d+", text):
-        live = CameraSource(text)
-    elif "://" in text:
-        raise InputError(f"--source does not know {text.partition('://')[0]}://; it takes {GRAMMAR}")
-    if live is not None:
+    scheme = text.partition("://")[0].lower() if "://" in text else ""
+    opened: Source | None = None
+    if scheme == "test":
+        opened = cameras.TestSource.from_spec(text)
+    elif scheme == "csi":
+        opened = cameras.open_csi(text)
+    elif scheme in ("rtsp", "rtsps", "http", "https"):
+        opened = cameras.open_network(text)
+    elif re.fullmatch(r"(\d+|/dev/video\d+)(\?.*)?", text):
+        opened = cameras.open_camera(text)
+    elif scheme:
+        raise InputError(f"--source does not know {scheme}://; it takes {GRAMMAR}")
+    if opened is not None:
         if loop != 1:
-            live.close()
-            raise InputError("--loop is for stored sources; a live one goes on by itself")
-        return live
+            opened.close()
+            raise InputError("--loop is for files; a live source goes on by itself")
+        return opened
     return _open_stored(text) if loop == 1 else Looped(lambda: _open_stored(text), loop)
 
 
@@ -249,7 +232,7 @@ def _open_stored(text: str) -> Source:
             raise InputError(f"the folder {text} holds no images ({' '.join(IMAGE_ENDINGS)})")
         return ImagesSource(path.resolve().name, sorted(found, key=natural_key))
     if path.is_file():
-        return ImagesSource(path.stem, [path]) if path.suffix.lower() in IMAGE_ENDINGS else VideoSource(path)
+        return ImagesSource(path.stem, [path]) if path.suffix.lower() in IMAGE_ENDINGS else open_video(path)
     if path.exists():
         raise InputError(f"{text} is neither a file nor a folder; --source takes {GRAMMAR}")
     if glob.has_magic(text):

@@ -115,5 +115,5 @@ def test_an_absent_camera_is_said_to_be_absent(spec: str) -> None:
 
 
 def test_a_live_source_does_not_loop() -> None:
-    with pytest.raises(InputError, match="--loop"):
+    with pytest.raises(InputError, match="--loop is for files"):
         open_source("test://8x8@30", loop=2)

@@ -92,8 +92,8 @@ def test_a_signal_finishes_the_video_and_exits_130(inverter: Path, tmp_path: Pat
     stdout, stderr = process.communicate(timeout=60)
     assert (process.returncode, stderr) == (130, "interrupted\n")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["last.png", "out.mp4"]
-    frames = len(read_video(tmp_path / "out.mp4"))
-    assert frames >= 1 and f"{frames} frame" in stdout
+    # the video keeps the pattern's time: it repeats what the stream dropped
+    assert len(read_video(tmp_path / "out.mp4")) >= int(stdout.split()[0]) >= 1
 
 
 def test_a_signal_while_the_engine_loads_leaves_nothing(inverter: Path, tmp_path: Path) -> None:
@@ -125,7 +125,17 @@ BAD = {
     "limit 0": (["--engine", "ENGINE", "--source", "in", "--limit", "0"], "must be 1 or more"),
     "limit x": (["--engine", "ENGINE", "--source", "in", "--limit", "x"], "invalid whole number value: 'x'"),
     "unknown view": (["--engine", "ENGINE", "--source", "in", "--view", "x"], "invalid choice: 'x'"),
-    "loop of live": (["--engine", "ENGINE", "--source", "test://", "--loop", "2"], "--loop is for stored sources"),
+    "freshest of a file": (["--engine", "ENGINE", "--source", "in", "--policy", "freshest"], "nothing is dropped"),
+    "staleness of a file": (["--engine", "ENGINE", "--source", "in", "--max-staleness", "1"], "--max-staleness is for"),
+    "slots 0": (["--engine", "ENGINE", "--source", "in", "--slots", "0"], "must be 1 or more"),
+    "unknown option": (["--engine", "ENGINE", "--source", "0?zoom=2"], "has no option 'zoom'; for example"),
+    "no GStreamer": (["--engine", "ENGINE", "--source", "csi://0"], "an OpenCV built with GStreamer"),
+    "no network camera": (["--engine", "ENGINE", "--source", "rtsp://u:secret@127.0.0.1:9/x"], "rtsp://***@127.0.0.1"),
+    "sink at no port": (
+        ["--engine", "ENGINE", "--source", "in", "--sink", "http://localhost"],
+        "http://127.0.0.1:8080",
+    ),
+    "loop of live": (["--engine", "ENGINE", "--source", "test://", "--loop", "2"], "--loop is for files"),
 }
 
 

@@ -90,7 +90,7 @@ def test_a_nearly_full_disk_ends_the_video_while_it_still_plays(
 ) -> None:
     sink = open_sink(tmp_path / "out.mp4")
     sink.write(frame(1))
-    monkeypatch.setattr("runtime.sinks.free_bytes", lambda _: 1000)
+    monkeypatch.setattr("runtime.video_sink.free_bytes", lambda _: 1000)
     with pytest.raises(InputError, match="is full; the video ends after 1 frames"):
         sink.write(frame(2))
     sink.close()
@@ -172,7 +172,7 @@ def test_an_unknown_sink_shows_the_grammar(spec: str) -> None:
 
 
 def test_a_codec_that_opencv_lacks_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(__import__("runtime.sinks").sinks.VIDEO_CODECS, ".mp4", "zzzz")
+    monkeypatch.setitem(__import__("runtime.video_sink").video_sink.VIDEO_CODECS, ".mp4", "zzzz")
     sink = VideoSink(tmp_path / "out.mp4")
     with pytest.raises(InputError, match=r"cannot encode zzzz .*--sink .*out\.avi"):
         sink.write(frame())

@@ -1,50 +1,33 @@
 from __future__ import annotations
 
+import gc
+import os
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from runtime.channel import Channel, ClosedError
+from runtime.crew import PREFIX
 from runtime.engine import open_engine
 from runtime.errors import EngineError, InputError
 from runtime.frame import STAGES, Frame
+from runtime.gate import Gate
+from runtime.policy import QUEUE_FULL, RATE_LIMIT, SOURCE_GAP, STALE, Pacer, Policy
 from runtime.sinks import ViewerQuitError, open_sink
-from runtime.stream import SOURCE_GAP, translate
-from tests.conftest import index_of, picture, write_inverter, write_rgb
+from runtime.stream import translate
+from tests.conftest import index_of, picture, read_video, write_inverter, write_rgb
+from tests.runtime.doubles import Camera, Recorder, SlowEngine
 
 
-class Recorder:
-    """A sink that keeps what it gets and fails on demand."""
-
-    def __init__(self, fail_at: int = -1, error: Exception | None = None) -> None:
-        self.indices: list[int] = []
-        self.closed = 0
-        self.stream: object = None
-        self._fail_at, self._error = fail_at, error
-
-    def attach(self, stream: object) -> None:
-        self.stream = stream
-
-    def write(self, frame: Frame) -> None:
-        if frame.index == self._fail_at and self._error:
-            raise self._error
-        self.indices.append(frame.index)
-
-    def close(self) -> None:
-        self.closed += 1
+def open_files() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
 
 
-class Camera:
-    """Gives numbered pictures; counts how often it was closed."""
-
-    def __init__(self, count: int) -> None:
-        self.left, self.closed = list(range(count)), 0
-
-    def read(self) -> np.ndarray | None:
-        return picture(self.left.pop(0), 64, 64) if self.left else None
-
-    def close(self) -> None:
-        self.closed += 1
+def stream_threads() -> list[str]:
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith(PREFIX)]
 
 
 def test_translate_gives_every_frame_in_order_with_its_timings(inverter: Path, clip: Path) -> None:
@@ -53,60 +36,179 @@ def test_translate_gives_every_frame_in_order_with_its_timings(inverter: Path, c
         frames = list(stream)
     assert [frame.index for frame in frames] == list(range(40))
     for frame in frames:
-        assert frame.prepared is not None and frame.translated is not None
+        assert frame.prepared is not None and frame.translated is not None and frame.delivered_at is not None
         assert np.array_equal(frame.translated, 255 - frame.prepared)
         assert set(frame.timings) == set(STAGES) and frame.timings["engine"] > 0
-    assert [index_of(frame.translated, inverted=True) for frame in frames if frame.translated is not None] == list(
-        range(40)
-    )
-    assert stream.timings.frames == 40 and stream.timings.fps and not +stream.dropped
+        assert frame.delivered_at > frame.captured_at
+    pictures = [frame.translated for frame in frames if frame.translated is not None]
+    assert [index_of(image, inverted=True) for image in pictures] == list(range(40))
+    assert stream.timings.frames == 40 and stream.timings.fps and not stream.dropped and not stream_threads()
 
 
-def test_everything_is_closed_once_however_the_stream_ends(inverter: Path) -> None:
-    with open_engine(inverter, backend="onnxruntime") as engine:
-        for end in ("exhausted", "limit", "break", "stop", "quit", "unused"):
-            camera = Camera(5)
-            sinks = [Recorder(), Recorder(2, ViewerQuitError()) if end == "quit" else Recorder()]
-            stream = translate(camera, engine, sinks, limit=3 if end == "limit" else None)
-            assert sinks[0].stream is stream
-            with stream:
-                for frame in [] if end == "unused" else stream:
-                    if frame.index == 2:
-                        if end == "break":
-                            break
-                        if end == "stop":
-                            stream.stop()
-            stream.close()
-            assert (camera.closed, sinks[0].closed, sinks[1].closed) == (1, 1, 1), end
-            wanted = {"exhausted": 5, "unused": 0}.get(end, 3)
-            assert len(sinks[0].indices) == wanted, end
-            assert stream.exhausted == (end == "exhausted")
+def test_stages_run_in_threads_of_their_own_and_sinks_are_closed_by_the_thread_that_wrote_them() -> None:
+    seen: set[str] = set()
+    sink, other = Recorder(name="a"), Recorder(name="a")
+    with SlowEngine(trouble=lambda call: seen.update(stream_threads())) as engine:
+        translate(Camera(5), engine, [sink, other]).run()
+    assert seen >= {f"{PREFIX}{stage}" for stage in ("capture", "prepare", "translate")}
+    assert sink.threads == {f"{PREFIX}deliver a"} and other.threads == {f"{PREFIX}deliver a (1)"}
+    assert not stream_threads()
 
 
-def test_a_failing_sink_ends_the_stream_and_the_others_are_still_closed(inverter: Path) -> None:
-    with open_engine(inverter, backend="onnxruntime") as engine:
-        camera, good, bad = Camera(5), Recorder(), Recorder(1, InputError("the disk is full"))
-        with pytest.raises(InputError, match="the disk is full"):
-            list(translate(camera, engine, [bad, good]))
-        assert (camera.closed, good.closed, bad.closed) == (1, 1, 1)
+@pytest.mark.parametrize("end", ["exhausted", "limit", "break", "stop", "quit", "unused", "close"])
+def test_everything_is_closed_once_however_the_stream_ends(end: str) -> None:
+    camera = Camera(20)
+    sinks = [Recorder(), Recorder(trouble={2: ViewerQuitError()} if end == "quit" else {})]
+    with SlowEngine() as engine:
+        stream = translate(camera, engine, sinks, limit=3 if end == "limit" else None)
+        assert sinks[0].stream is stream
+        with stream:
+            for frame in [] if end == "unused" else stream:
+                if frame.index == 2:
+                    if end == "break":
+                        break
+                    if end in ("stop", "close"):
+                        getattr(stream, end)()
+        stream.close()
+    assert (camera.closed, sinks[0].closed, sinks[1].closed) == (1, 1, 1)
+    assert sinks[0].indices == list(range(len(sinks[0].indices))), "in order, none missing"
+    exact = {"exhausted": 20, "limit": 3, "unused": 0}
+    assert len(sinks[0].indices) == exact.get(end, len(sinks[0].indices)) and not stream_threads()
+    assert stream.exhausted == (end == "exhausted") or end in ("stop", "quit", "break", "close")
 
 
-def test_a_failing_close_does_not_keep_the_others_open(inverter: Path, tmp_path: Path) -> None:
-    class Broken(Recorder):
+def test_leaving_a_for_loop_without_with_ends_the_threads() -> None:
+    sink = Recorder()
+    with SlowEngine(0.005) as engine:
+        for frame in translate(Camera(None), engine, [sink]):
+            if frame.index == 3:
+                break
+        gc.collect()
+        assert not stream_threads() and sink.closed == 1
+
+
+def test_a_stream_runs_once() -> None:
+    with SlowEngine() as engine:
+        stream = translate(Camera(2), engine)
+        assert len(list(stream)) == 2
+        with pytest.raises(RuntimeError, match="runs once"):
+            list(stream)
+
+
+def test_the_engine_is_never_idle_while_a_frame_waits() -> None:
+    """The sink and the camera each take as long as the engine: one after the other would take three times as long."""
+    with SlowEngine(0.01) as engine:
+        begun = time.monotonic()
+        translate(Camera(50, period_s=0.01), engine, [Recorder(delay_s=0.01)]).run()
+        took = time.monotonic() - begun
+    assert took < 50 * 0.01 * 2
+
+
+def test_every_frame_loses_none_whatever_the_sinks_do() -> None:
+    slow, fast = Recorder(delay_s=0.005), Recorder()
+    with SlowEngine() as engine:
+        stream = translate(Camera(100), engine, [slow, fast])
+        for frame in stream:
+            if frame.index % 10 == 0:
+                time.sleep(0.005)
+    assert slow.indices == fast.indices == list(range(100)) and not stream.dropped
+
+
+def test_every_frame_of_a_live_source_when_asked() -> None:
+    sink = Recorder(delay_s=0.002)
+    with SlowEngine(0.002) as engine:
+        stream = translate(Camera(50, live=True), engine, [sink], policy="every_frame")
+        stream.run()
+    assert sink.indices == list(range(50)) and not stream.dropped
+
+
+def test_a_live_source_faster_than_the_engine_stays_fresh_and_its_losses_are_counted() -> None:
+    sink = Recorder()
+    with SlowEngine(0.03) as engine:
+        stream = translate(Camera(60, live=True, period_s=0.01), engine, [sink])
+        stream.run()
+    ages = stream.timings.column("age")
+    # in a queue that grows the last would be as old as the whole backlog: more than a second
+    assert np.median(ages) < 2.2 * 0.03e9 + 0.02e9 and ages[-1] < 0.3e9
+    assert stream.dropped[STALE] == 60 - len(sink.indices) > 20
+    assert sink.indices == sorted(set(sink.indices))
+
+
+def test_a_slow_sink_of_a_live_source_stalls_neither_the_engine_nor_the_other_sink() -> None:
+    slow, fast = Recorder(delay_s=0.2, name="slow"), Recorder(name="fast")
+    with SlowEngine(0.005) as engine:
+        stream = translate(Camera(80, live=True, period_s=0.01), engine, [slow, fast])
+        stream.run()
+    outlets = {outlet.name: outlet for outlet in stream.outlets}
+    assert len(fast.indices) > 40 and outlets["fast"].dropped == 0
+    assert outlets["slow"].dropped == stream.dropped[QUEUE_FULL] > 10
+    assert outlets["slow"].dropped + outlets["slow"].written == outlets["fast"].written
+    assert "deliver slow" in stream.timings.table() and slow.indices == sorted(slow.indices)
+
+
+def test_a_caller_slower_than_a_live_source_gets_the_newest() -> None:
+    with SlowEngine() as engine:
+        stream = translate(Camera(40, live=True, period_s=0.01), engine)
+        indices = []
+        for frame in stream:
+            indices.append(frame.index)
+            time.sleep(0.05)
+    assert len(indices) < 30 and stream.dropped[QUEUE_FULL] > 0 and indices == sorted(set(indices))
+
+
+def test_a_sink_of_the_main_thread_is_written_there_and_by_nobody_else() -> None:
+    class Window(Recorder):
+        in_main_thread = True
+
+    window, file = Window(name="window"), Recorder(name="file")
+    with SlowEngine() as engine:
+        stream = translate(Camera(10), engine, [window, file])
+        stream.run()
+        assert window.threads == {threading.current_thread().name} and window.indices == file.indices == list(range(10))
+        window, file = Window(trouble={4: ViewerQuitError()}), Recorder()
+        indices = [frame.index for frame in translate(Camera(10), engine, [window, file])]
+    assert indices == [0, 1, 2, 3] and (window.closed, file.closed) == (1, 1)
+
+
+def test_max_staleness_drops_what_is_too_old() -> None:
+    class Late:
+        """A camera whose driver hands over every other picture a second late."""
+
+        name, live, frames, fps = "late", True, None, 30.0
+
+        def __init__(self) -> None:
+            self.index = -1
+
+        def read(self) -> Frame | None:
+            time.sleep(0.02)
+            self.index += 1
+            taken = time.monotonic_ns() - (self.index % 2) * 10**9
+            return Frame(self.index, taken, "late", picture(1)) if self.index < 10 else None
+
         def close(self) -> None:
-            super().close()
-            raise InputError("cannot finish")
+            pass
 
-    with open_engine(inverter, backend="onnxruntime") as engine:
-        camera, sinks = Camera(2), [Broken(), open_sink(tmp_path / "out.mp4"), Broken()]
-        with pytest.raises(InputError, match="cannot finish"):
-            list(translate(camera, engine, sinks))
-    assert camera.closed == 1 and (tmp_path / "out.mp4").exists()
+    sink = Recorder()
+    with SlowEngine() as engine:
+        stream = translate(Late(), engine, [sink], max_staleness=0.5)
+        stream.run()
+    assert sink.indices and all(index % 2 == 0 for index in sink.indices) and stream.dropped[STALE] >= 5
 
 
-def test_pictures_that_the_source_lost_are_counted(inverter: Path) -> None:
+def test_max_fps_drops_from_a_live_source_and_slows_a_stored_one() -> None:
+    with SlowEngine() as engine:
+        live = translate(Camera(50, live=True, period_s=0.01), engine, [Recorder()], max_fps=20)
+        live.run()
+        stored = translate(Camera(10), engine, sink := [Recorder()], max_fps=50)
+        begun = time.monotonic()
+        stored.run()
+    assert live.dropped[RATE_LIMIT] >= 20
+    assert sink[0].indices == list(range(10)) and not stored.dropped and time.monotonic() - begun > 8 / 50
+
+
+def test_pictures_that_the_source_lost_are_counted() -> None:
     class Gappy:
-        name, live, frames, fps = "gappy", True, None, 30.0
+        name, live, frames, fps = "gappy", False, None, 30.0
 
         def __init__(self) -> None:
             self.indices = [0, 1, 5, 6, 9]
@@ -117,10 +219,33 @@ def test_pictures_that_the_source_lost_are_counted(inverter: Path) -> None:
         def close(self) -> None:
             pass
 
-    with open_engine(inverter, backend="onnxruntime") as engine:
+    with SlowEngine() as engine:
         stream = translate(Gappy(), engine)
         assert len(list(stream)) == 5
     assert stream.dropped == {SOURCE_GAP: 5}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"policy": "newest"}, "no policy newest"),
+        ({"policy": "freshest"}, "of a file nothing is dropped"),
+        ({"max_staleness": 1.0}, "--max-staleness is for"),
+        ({"max_fps": 0.0}, "--max-fps"),
+        ({"slots": 3}, "2 slots"),
+    ],
+)
+def test_a_policy_that_cannot_be_is_refused_and_the_source_closed(options: dict[str, object], message: str) -> None:
+    camera, sink = Camera(), Recorder()
+    with SlowEngine() as engine, pytest.raises(InputError, match=message):
+        translate(camera, engine, [sink], **options)  # type: ignore[arg-type]
+    assert camera.closed == 1
+
+
+def test_auto_is_freshest_for_live_sources_only_with_one_frame_in_the_engine() -> None:
+    live = Policy.choose("auto", live=True, slots=None, engine_slots=2)
+    stored = Policy.choose("auto", live=False, slots=None, engine_slots=2)
+    assert (live.freshest, live.slots, stored.freshest, stored.slots) == (True, 1, False, 2)
 
 
 @pytest.mark.parametrize("fit", ["stretch", "crop", "pad"])
@@ -132,9 +257,114 @@ def test_fit_decides_how_a_frame_meets_the_square(inverter: Path, tmp_path: Path
     assert (frame.translated == 255).any() == (fit == "pad"), "only bars of black become white"
 
 
+def test_sinks_may_be_named_as_on_the_command_line(tmp_path: Path, clip: Path) -> None:
+    with SlowEngine() as engine:
+        translate(str(clip), engine, [str(tmp_path / "o.mp4"), "null"], view="side-by-side").run()
+        with pytest.raises(InputError, match="nothing it can write"):
+            translate(str(clip), engine, [str(tmp_path / "p.mp4"), "x.exe"])
+    images = read_video(tmp_path / "o.mp4")
+    assert len(images) == 40 and images[0].shape == (32, 64, 3) and [p.name for p in tmp_path.iterdir()] == ["o.mp4"]
+
+
 def test_an_engine_with_a_batch_is_refused(tmp_path: Path) -> None:
     with (
         open_engine(write_inverter(tmp_path / "b.onnx", batch=4), backend="onnxruntime") as engine,
         pytest.raises(EngineError, match="batch of 1"),
     ):
         translate(Camera(1), engine)
+
+
+def test_a_video_of_a_live_source_lasts_as_long_as_it_took(tmp_path: Path) -> None:
+    with SlowEngine(0.05) as engine:
+        sink = open_sink(tmp_path / "o.mp4", fps=50, live=True)
+        stream = translate(Camera(40, live=True, period_s=0.02), engine, [sink])
+        begun = time.monotonic()
+        stream.run()
+        took = time.monotonic() - begun
+    frames = len(read_video(tmp_path / "o.mp4"))
+    assert frames > stream.timings.frames * 1.5 and frames / 50 == pytest.approx(took, rel=0.5)
+
+
+def test_threads_and_files_are_given_back(clip: Path, tmp_path: Path) -> None:
+    def run(number: int) -> None:
+        translate(str(clip), engine, [str(tmp_path / f"{number}.mp4")]).run()
+        translate("test://64x48@400", engine, ["null"], limit=10).run()
+
+    with SlowEngine() as engine:
+        run(0)
+        files, threads = open_files(), threading.active_count()
+        for number in range(5):
+            run(number)
+        assert open_files() == files and threading.active_count() == threads
+
+
+@pytest.mark.slow
+def test_memory_stays_where_it_is_over_20000_frames() -> None:
+    def resident() -> int:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    with SlowEngine() as engine:
+        for frame in translate(Camera(20_000), engine, [Recorder()]):
+            if frame.index == 500:
+                early = resident()
+        assert frame.index == 19_999 and resident() - early < 10e6
+
+
+def test_a_channel_is_bounded_and_in_order() -> None:
+    channel: Channel[int] = Channel(2)
+    got: list[int | None] = []
+    consumer = threading.Thread(target=lambda: got.extend(channel.get() for _ in range(6)))
+    consumer.start()
+    for item in range(1, 6):
+        assert channel.put(item) is None
+    channel.end()
+    consumer.join(timeout=10)
+    assert got == [1, 2, 3, 4, 5, None]
+    with pytest.raises(ClosedError):
+        channel.put(6)
+
+
+def test_a_dropping_channel_keeps_the_newest_and_says_which_went() -> None:
+    channel: Channel[int] = Channel(2, drops=True)
+    assert [channel.put(item) for item in (1, 2, 3, 4)] == [None, None, 1, 2]
+    assert [channel.get(), channel.get(), channel.get(wait=False)] == [3, 4, None]
+
+
+def test_abort_wakes_both_sides_and_forgets() -> None:
+    full: Channel[int] = Channel(1)
+    full.put(1)
+    errors: list[object] = []
+
+    def put() -> None:
+        try:
+            full.put(2)
+        except ClosedError as error:
+            errors.append(error)
+
+    producer = threading.Thread(target=put)
+    producer.start()
+    time.sleep(0.02)
+    full.abort()
+    producer.join(timeout=10)
+    assert len(errors) == 1 and full.get() is None
+
+
+def test_the_gate_opens_shortly_before_the_engine_is_expected_to_be_free() -> None:
+    gate = Gate(1)
+    gate.wait()
+    now = time.monotonic_ns()
+    gate.started(now - 100_000_000)
+    assert gate.finished(now) == 100_000_000
+    gate.prepared(1_000_000)
+    gate.started(begun := time.monotonic_ns())
+    gate.wait()
+    assert time.monotonic_ns() - begun > 0.09e9
+    assert len(gate._started) == 1, "the engine is still busy"
+
+
+@pytest.mark.parametrize(("rate", "wanted"), [(30, 10), (30, 30), (25, 10), (120, 50)])
+def test_the_pacer_keeps_the_mean_rate(rate: int, wanted: int) -> None:
+    pacer, unlimited = Pacer(wanted), Pacer(None)
+    taken = sum(pacer.delay(round(index * 1e9 / rate)) == 0 for index in range(rate * 10))
+    assert taken == pytest.approx(min(rate, wanted) * 10, rel=0.03)
+    assert [unlimited.delay(now) for now in (5, 9, 3)] == [0, 0, 0]

@@ -54,3 +54,28 @@ def test_only_the_newest_frames_are_remembered(monkeypatch: pytest.MonkeyPatch) 
     for value in [1] * 50 + [7] * 20:
         add(measured, value)
     assert measured.frames == 70 and measured.percentile_ms("engine", 50) == 7e-6
+
+
+def test_ages_and_rate_of_the_last_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    measured, now = Timings(), 100 * 10**9
+    monkeypatch.setattr(time, "monotonic_ns", lambda: now)
+    for index in range(200):  # 20 fps for ten seconds; the younger half is older at delivery
+        delivered = now - (199 - index) * 50_000_000
+        age = (20 if index < 100 else 30) * 1_000_000
+        picture = np.zeros((1, 1, 3), np.uint8)
+        measured.add(Frame(index, delivered - age, "a", picture, delivered_at=delivered))
+    recent = measured.recent(4.99)
+    assert (recent.frames, recent.fps) == (100, pytest.approx(20.0))
+    assert (recent.age_p50_ms, recent.age_p95_ms, recent.age_p99_ms) == (30.0, 30.0, None)
+    assert measured.recent(60).frames == 200 and measured.percentile_ms("age", 50) == 25.0
+    assert Timings().recent().fps is None and Timings().recent().frames == 0
+
+
+def test_with_several_sinks_each_has_its_line() -> None:
+    measured = Timings()
+    for _ in range(20):
+        add(measured, 5)
+        measured.wrote("fast.mp4", 1_000_000)
+        measured.wrote("slow/", 9_000_000)
+    lines = {line.split("  ")[0]: line for line in measured.table().splitlines()}
+    assert "9.00 ms" in lines["deliver slow/"] and "1.00 ms" in lines["deliver fast.mp4"] and "deliver" not in lines

@@ -1,0 +1,71 @@
+"""The board's temperature and power, as Linux shows them in /sys; what a machine does not tell is None."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+BOARD_INPUTS = ("VDD_IN", "POM_5V_IN", "VIN")
+"""Rails that carry the whole board, where it has such a sensor (Orin NX and Nano, Xavier NX, TX2; Nano; Thor)."""
+
+SUMMED = (
+    ("VDD_GPU_SOC", "VDD_CPU_CV", "VIN_SYS_5V0"),  # AGX Orin
+    ("GPU", "CPU", "SOC", "CV", "VDDRQ", "SYS5V"),  # AGX Xavier
+)
+"""Rails that add up to the whole board, where no one sensor sees it (jetson-stats, jtop/core/power.py)."""
+
+
+@dataclass(frozen=True)
+class Board:
+    """temperature_c: of its hottest sensor, degrees Celsius. watts: what the whole board takes."""
+
+    temperature_c: float | None
+    watts: float | None
+
+
+def read_board(root: Path = Path("/")) -> Board:
+    """Read the sensors now; takes a millisecond or so, because they answer over a slow bus. `root` is where /sys is."""
+    readings = [_number(path) for path in root.glob("sys/class/thermal/thermal_zone*/temp")]
+    celsius = [value / 1000 for value in readings if value is not None]
+    celsius = [value for value in celsius if 0 < value < 150]  # a sensor without power says -256
+    return Board(max(celsius, default=None), board_watts(_rails(root)))
+
+
+def board_watts(rails: dict[str, float]) -> float | None:
+    """Return the power of the whole board from its rails (name -> W), or None where they do not tell."""
+    for name in BOARD_INPUTS:
+        if name in rails:
+            return rails[name]
+    for names in SUMMED:
+        if names[0] in rails and names[1] in rails:
+            return sum(rails.get(name, 0.0) for name in names)
+    return None
+
+
+def _rails(root: Path) -> dict[str, float]:
+    """Return the watts of each rail of a Jetson's INA3221 sensors: inN_input in mV times currN_input in mA."""
+    rails = {}
+    for chip in root.glob("sys/class/hwmon/hwmon*"):
+        if _text(chip / "name") != "ina3221":
+            continue
+        for label in chip.glob("in[0-9]*_label"):
+            number = re.sub(r"\D", "", label.name)
+            millivolts, milliamperes = _number(chip / f"in{number}_input"), _number(chip / f"curr{number}_input")
+            if millivolts is not None and milliamperes is not None:
+                rails[_text(label).upper()] = millivolts * milliamperes / 1e6
+    return rails
+
+
+def _number(path: Path) -> int | None:
+    try:
+        return int(_text(path))
+    except ValueError:
+        return None
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(errors="replace").strip()
+    except OSError:  # a thermal zone whose unit is switched off cannot be read
+        return ""

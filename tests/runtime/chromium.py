@@ -1,0 +1,120 @@
+"""Headless Chromium for tests, driven over a pipe by its DevTools protocol; nothing but the browser is needed."""
+
+from __future__ import annotations
+
+import base64
+import itertools
+import json
+import os
+import select
+import shutil
+import subprocess
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import pytest
+
+FLAGS = (
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
+    "--disable-background-networking", "--disable-component-update", "--disable-dev-shm-usage",
+    "--remote-debugging-pipe",
+)  # fmt: skip
+PATIENCE_S = 30.0
+
+
+class Chromium:
+    """A browser with one page; a context manager. Skips the test where there is no Chromium."""
+
+    def __init__(self, folder: Path) -> None:
+        """folder: for its profile and downloads."""
+        browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+        if browser is None:
+            pytest.skip("Chromium is not installed")
+        self._ids = itertools.count(1)
+        self._unread = b""
+        self.downloads = folder / "downloads"
+        to_browser, self._write = os.pipe()
+        self._read, from_browser = os.pipe()
+        # a shell gives the browser the pipe where it looks for it: file descriptors 3 and 4
+        shell = f'exec "$@" 3<&{to_browser} 4>&{from_browser}'
+        self._process = subprocess.Popen(
+            ["bash", "-c", shell, "bash", browser, *FLAGS, f"--user-data-dir={folder / 'profile'}", "about:blank"],
+            pass_fds=(to_browser, from_browser),
+            stderr=subprocess.DEVNULL,
+        )
+        os.close(to_browser)
+        os.close(from_browser)
+
+    def __enter__(self) -> Chromium:
+        target = self._call("Target.createTarget", url="about:blank")["targetId"]
+        self._session = self._call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        self._call("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(self.downloads))
+        self.page("Page.enable")
+        return self
+
+    def page(self, method: str, **parameters: Any) -> Any:
+        """Call a DevTools method of the page, and return its result."""
+        return self._call(method, self._session, **parameters)
+
+    def size(self, width: int, height: int, *, dark: bool = False, phone: bool = False) -> None:
+        """Give the page this many CSS pixels."""
+        self.page("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=phone)
+        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+        self.page("Emulation.setEmulatedMedia", features=[scheme])
+
+    def value(self, script: str) -> Any:
+        """Return what a JavaScript expression, or the promise it makes, gives."""
+        result = self._evaluate(script)
+        assert "exceptionDetails" not in result, result
+        return result["result"].get("value")
+
+    def wait(self, script: str) -> Any:
+        """Wait until a JavaScript expression is true, and return it; it may fail while the page is loading."""
+        until = time.monotonic() + PATIENCE_S
+        while not (value := (result := self._evaluate(script))["result"].get("value")):
+            assert time.monotonic() < until, f"never true: {script[:200]}: {result}"
+            time.sleep(0.05)
+        return value
+
+    def _evaluate(self, script: str) -> Any:
+        return self.page("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)
+
+    def screenshot(self, path: Path | None = None) -> bytes:
+        """Return the page as a PNG."""
+        png = base64.b64decode(self.page("Page.captureScreenshot", format="png")["data"])
+        if path:
+            path.write_bytes(png)
+        return png
+
+    def _call(self, method: str, session: str | None = None, **parameters: Any) -> Any:
+        message = {"id": next(self._ids), "method": method, "params": parameters}
+        if session:
+            message["sessionId"] = session
+        os.write(self._write, json.dumps(message).encode() + b"\0")
+        while (answer := self._receive()).get("id") != message["id"]:
+            pass
+        assert "result" in answer, answer
+        return answer["result"]
+
+    def _receive(self) -> dict[str, Any]:
+        while b"\0" not in self._unread:
+            ready, _, _ = select.select([self._read], [], [], PATIENCE_S)
+            block = os.read(self._read, 1 << 20) if ready else b""
+            assert block, "Chromium does not answer"
+            self._unread += block
+        line, _, self._unread = self._unread.partition(b"\0")
+        message: dict[str, Any] = json.loads(line)
+        return message
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        os.close(self._write)  # the browser ends with its pipe
+        try:
+            self._process.wait(10)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        os.close(self._read)

@@ -1,0 +1,104 @@
+"""Cameras, sinks and engines that fail on demand: for tests of the stream."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from runtime.engine import HostEngine, Images, TensorSpec
+from runtime.frame import Frame
+from tests.conftest import picture
+
+
+class Camera:
+    """Gives `count` numbered pictures, for ever with None; `trouble` maps a picture's number to what happens instead.
+
+    A trouble is an exception to raise, a picture to give, or a function to call.
+    """
+
+    def __init__(
+        self,
+        count: int | None = 40,
+        *,
+        live: bool = False,
+        period_s: float = 0.0,
+        trouble: dict[int, Any] | None = None,
+    ) -> None:
+        self.live, self.frames, self.fps = live, None, 1 / period_s if period_s else None
+        self.given, self.closed = 0, 0
+        self._count, self._period_s, self._trouble = count, period_s, trouble or {}
+
+    def read(self) -> Any:
+        number = self.given
+        if self._count is not None and number >= self._count:
+            return None
+        if self._period_s:
+            time.sleep(self._period_s)
+        self.given += 1
+        found = self._trouble.get(number, picture(number % 64, 64, 64))
+        if isinstance(found, Exception):
+            raise found
+        return found() if callable(found) else found
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+class Recorder:
+    """A sink that remembers the indices it got; `trouble` maps an index to an exception or a function to call."""
+
+    def __init__(self, *, delay_s: float = 0.0, trouble: dict[int, Any] | None = None, name: str = "recorder") -> None:
+        self.indices: list[int] = []
+        self.threads: set[str] = set()
+        self.closed = 0
+        self.name = name
+        self.stream: object = None
+        self._delay_s, self._trouble = delay_s, trouble or {}
+
+    def attach(self, stream: object) -> None:
+        self.stream = stream
+
+    def write(self, frame: Frame) -> None:
+        self.threads.add(threading.current_thread().name)
+        if self._delay_s:
+            time.sleep(self._delay_s)
+        found = self._trouble.get(frame.index)
+        if isinstance(found, Exception):
+            raise found
+        if found:
+            found()
+        self.indices.append(frame.index)
+
+    def close(self) -> None:
+        self.threads.add(threading.current_thread().name)
+        self.closed += 1
+
+
+class SlowEngine(HostEngine):
+    """Inverts pictures [1, 32, 32, 3] in a given time; `trouble` is asked with the number of each call."""
+
+    def __init__(
+        self, seconds: float = 0.0, slots: int = 2, trouble: Callable[[int], None] = lambda call: None
+    ) -> None:
+        super().__init__(slots)
+        self.input = TensorSpec("image", (1, 32, 32, 3), "uint8")
+        self.output = TensorSpec("translated", (1, 32, 32, 3), "uint8")
+        self.calls = 0
+        self.busy: list[tuple[int, int]] = []
+        self._seconds, self._trouble = seconds, trouble
+
+    def describe(self) -> dict[str, str]:
+        return {"engine": "slow", "version": "1"}
+
+    def _run(self, images: Images) -> Images:
+        start = time.monotonic_ns()
+        self.calls += 1
+        self._trouble(self.calls)
+        if self._seconds:
+            time.sleep(self._seconds)
+        self.busy.append((start, time.monotonic_ns()))
+        return np.asarray(255 - images, np.uint8)
