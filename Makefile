@@ -22,7 +22,7 @@ $(READY): pyproject.toml
 demo: $(READY) ## draw facades, train, export, translate, and show a contact sheet; no data needed
 	@rm -rf $(DEMO)
 	$(BIN)/python -m train.drawings --out $(DEMO)/data --pairs 200 --test-pairs 6
-	$(BIN)/python -m train --data $(DEMO)/data --out $(DEMO)/run --filters 16 --epochs 8 --no-augment --l1-weight 1000
+	$(BIN)/python -m train --data $(DEMO)/data --out $(DEMO)/run --filters 16 --epochs 8 --no-augment --l1-weight 500
 	$(BIN)/python -m export convert $(DEMO)/run/generator.keras --out $(DEMO)/engines --name facades --data $(DEMO)/data/test_label
 	$(BIN)/python runtime/run.py --engine $(DEMO)/engines/facades.fp32.onnx --source $(DEMO)/data/test_label --sink $(DEMO)/translated/ --loop 20
 	@$(BIN)/python -m train.grid --columns label=$(DEMO)/data/test_label translated=$(DEMO)/translated \

@@ -13,6 +13,8 @@ COMMANDS = {
     "compare": ("benchmarks.compare", "two reports: what changed beyond the noise"),
     "trtexec": ("benchmarks.trtexec", "a trtexec log or JSON as one more row of a report"),
     "predict": ("benchmarks.predict", "a roofline prediction for a board"),
+    "trials": ("benchmarks.trials", "is the benchmark itself to be trusted on this machine"),
+    "docs": ("benchmarks.documents", "the tables of docs/benchmarks.md from the committed reports"),
 }
 
 if __name__ == "__main__":

@@ -1,0 +1,202 @@
+"""The command, as a user runs it: its files, its refusals, Ctrl-C, a kill, and --resume."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.conftest import REPOSITORY
+from train.checkpoint import checkpoint_path
+from train.drawings import draw_folders
+
+ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"}
+SMALL = ["--filters", "1", "--image-size", "32"]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data")
+    draw_folders(folder, 6, 2, 40, 0)
+    return folder
+
+
+def command(*options: str | Path) -> list[str]:
+    return [sys.executable, "-m", "train", *map(str, options)]
+
+
+def finished(*options: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command(*options), cwd=REPOSITORY, capture_output=True, text=True, timeout=300, check=False)
+
+
+def run_main(*options: str | Path) -> int:
+    from train.__main__ import main
+
+    return main([str(option) for option in options])
+
+
+def refused(*options: str | Path) -> str:
+    """Run what must fail before training, and return its one line."""
+    done = finished(*options)
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.startswith("error: ")
+    assert done.stderr.count("\n") == 1, done.stderr
+    return done.stderr
+
+
+def progress(run: Path) -> dict[str, int]:
+    with np.load(checkpoint_path(run)) as saved:
+        return json.loads(str(saved["progress"]))
+
+
+def wait_for_epochs(run: Path, process: subprocess.Popen[bytes], epochs: int) -> None:
+    deadline = time.monotonic() + 240
+    while time.monotonic() < deadline and process.poll() is None:
+        history = run / "history.csv"
+        if history.exists() and len(history.read_text().splitlines()) > epochs and checkpoint_path(run).exists():
+            return
+        time.sleep(0.02)
+    pytest.fail(f"the run ended or hung before {epochs} epochs: {process.poll()}")
+
+
+def test_ctrl_c_and_a_kill_change_nothing(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Stop a run with Ctrl-C, go on, kill it, go on; then compare with a run that was left alone."""
+    run, alone = tmp_path / "run", tmp_path / "alone"
+    with subprocess.Popen(
+        command("--data", data, "--out", run, "--epochs", "100000", *SMALL), cwd=REPOSITORY, stderr=subprocess.PIPE
+    ) as first:
+        wait_for_epochs(run, first, 2)
+        first.send_signal(signal.SIGINT)
+        errors = first.communicate(timeout=240)[1].decode()
+    assert first.returncode == 130, errors
+    assert "saved after" in errors
+    assert f"--out {run} --resume" in errors
+    assert "Traceback" not in errors
+    assert not list(run.rglob(".writing-*"))
+    interrupted = progress(run)
+
+    log = tmp_path / "log"
+    with (
+        log.open("wb") as stderr,
+        subprocess.Popen(command("--out", run, "--resume"), cwd=REPOSITORY, env=ENVIRONMENT, stderr=stderr) as second,
+    ):
+        wait_for_epochs(run, second, interrupted["epoch"] + 3)
+        second.kill()
+    assert second.returncode == -signal.SIGKILL
+    noise = [line for line in log.read_text().splitlines() if "oneDNN" in line or "cuda" in line.lower()]
+    assert not noise, "TensorFlow's greetings reach the user"
+    last = progress(run)["epoch"] + 1
+    assert last > interrupted["epoch"] + 2
+
+    capsys.readouterr()
+    assert run_main("--out", run, "--resume", "--epochs", last) == 0
+    assert "resuming after" in capsys.readouterr().out
+    assert run_main("--data", data, "--out", alone, "--epochs", last, *SMALL) == 0
+    assert "6 pairs to train on, 2 held out" in capsys.readouterr().out
+    with np.load(checkpoint_path(run)) as one, np.load(checkpoint_path(alone)) as other:
+        assert one.files == other.files
+        for name in one.files:
+            np.testing.assert_array_equal(one[name], other[name], err_msg=name)
+    names = {path.name for path in alone.iterdir()}
+    assert names == {"settings.json", "checkpoint.npz", "generator.keras", "history.csv", "samples", "tensorboard"}
+    assert len(list((alone / "samples").iterdir())) == last
+
+
+def test_help_is_fast_and_loads_nothing_heavy() -> None:
+    for module in ("train", "train.drawings", "train.grid"):
+        code = (
+            f"import sys, runpy; sys.argv = ['x', '--help']\n"
+            f"try: runpy.run_module({module!r}, run_name='__main__')\n"
+            "except SystemExit: pass\n"
+            "print(sorted({'tensorflow', 'keras', 'cv2'} & sys.modules.keys()))"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, timeout=60, check=True
+        )
+        assert f"python -m {module}" in done.stdout
+        assert done.stdout.endswith("[]\n")
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "expected"),
+    [
+        ("--filters", "0", "must be at least 1, got 0"),
+        ("--epochs", "many", "expected a whole number"),
+        ("--image-size", "100", "must be 32, 64"),
+        ("--l1-weight", "-1", "not below 0"),
+        ("--l1-weight", "nan", "not below 0"),
+        ("--batch-size", "0", "must be at least 1"),
+        ("--limit", "0", "must be at least 1"),
+        ("--seed", "-1", "must be at least 0"),
+        ("--direction", "sideways", "invalid choice"),
+    ],
+)
+def test_bad_options(option: str, value: str, expected: str, capsys: pytest.CaptureFixture[str]) -> None:
+    from train.__main__ import main
+
+    with pytest.raises(SystemExit) as caught:
+        main(["--data", "d", "--out", "o", option, value])
+    assert caught.value.code == 2
+    message = capsys.readouterr().err
+    assert expected in message
+    assert option in message
+    assert message.count("\n") == 1
+
+
+def test_bad_data_stops_before_training(data: Path, tmp_path: Path) -> None:
+    assert "is not a folder" in refused("--data", tmp_path / "nowhere", "--out", tmp_path / "run")
+    bad = tmp_path / "bad"
+    for path in data.rglob("*.png"):
+        target = bad / path.relative_to(data)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(path.read_bytes()[:300] if path.name == "2.png" else path.read_bytes())
+    message = refused("--data", bad, "--out", tmp_path / "run")
+    assert "4 of the files" in message  # train and test, label and picture
+    assert "train_label/2.png is not a whole image" in message
+    assert not (tmp_path / "run").exists()
+
+
+def test_what_does_not_fit_together(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from train.settings import Settings, write_settings
+
+    run = tmp_path / "run"
+    for options, expected in (
+        (["--data", data, "--out", run, "--batch-size", 7], "--batch-size 7 is more than the 6 training pairs"),
+        (["--out", run], "--data is missing"),
+        (["--out", run, "--resume"], "holds no run to resume"),
+    ):
+        assert run_main(*options) == 2
+        assert expected in capsys.readouterr().err
+    assert not run.exists()
+
+    write_settings(run, Settings(data=str(data), filters=16, pairs=6))
+    for options, expected in (
+        (["--data", data, "--out", run], "already holds a run"),
+        (["--out", run, "--resume", "--filters", 8, "--seed", 1], "--filters 16 (now 8), --seed 0 (now 1)"),
+        (["--out", run, "--resume", "--no-augment"], "--augment True (now False)"),
+    ):
+        assert run_main(*options) == 2
+        assert expected in capsys.readouterr().err
+
+    write_settings(run, Settings(data=str(data), pairs=5))
+    assert run_main("--out", run, "--resume") == 2
+    assert "started on 5 pairs" in capsys.readouterr().err
+    (run / "settings.json").write_text("{")
+    assert run_main("--out", run, "--resume") == 2
+    assert "settings.json cannot be read" in capsys.readouterr().err
+
+
+def test_a_folder_that_cannot_be_written(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").write_text("")
+    assert run_main("--data", data, "--out", tmp_path / "file" / "run") == 2
+    message = capsys.readouterr().err
+    assert "cannot write" in message
+    assert message.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]

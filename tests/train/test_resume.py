@@ -1,0 +1,170 @@
+"""Runs that stop and go on: the same weights as without the stop, and never half a file."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from runtime.errors import InputError, ToolkitError
+from train.checkpoint import Progress, checkpoint_path, load_checkpoint, save_checkpoint
+from train.data import Pairs, find_pairs
+from train.drawings import draw_folders
+from train.loop import save, train, train_epoch
+from train.settings import Settings
+from train.trainer import LOSSES, Trainer
+
+SETTINGS = Settings(epochs=2, filters=1, image_size=32, seed=3)
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory: pytest.TempPathFactory) -> Pairs:
+    data = tmp_path_factory.mktemp("data")
+    draw_folders(data, 5, 1, 36, 0)
+    return Pairs(find_pairs(data)[0], 36, "label2picture")
+
+
+def saved(run: Path) -> dict[str, NDArray[np.generic]]:
+    """Everything in a checkpoint: weights, optimisers, dropout's random state, means, progress."""
+    with np.load(checkpoint_path(run)) as file:
+        return {name: file[name] for name in file.files}
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(pairs: Pairs, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = tmp_path_factory.mktemp("uninterrupted")
+    train(run, SETTINGS, pairs, pairs_of_size(pairs, 32))
+    return run
+
+
+def pairs_of_size(pairs: Pairs, side: int) -> Pairs:
+    return Pairs(pairs.pairs[:3], side, "label2picture")
+
+
+def assert_same(run: Path, other: Path) -> None:
+    first, second = saved(run), saved(other)
+    assert first.keys() == second.keys()
+    for name in first:
+        np.testing.assert_array_equal(first[name], second[name], err_msg=name)
+    assert (run / "history.csv").read_text() == (other / "history.csv").read_text()
+
+
+def test_a_run_resumed_within_and_after_an_epoch_ends_the_same(
+    pairs: Pairs, uninterrupted: Path, tmp_path: Path
+) -> None:
+    import keras
+
+    keras.utils.set_random_seed(SETTINGS.seed)
+    trainer = Trainer(SETTINGS.filters, SETTINGS.image_size, SETTINGS.l1_weight)
+    progress, stop = Progress(), threading.Event()
+    stop.set()
+    for step in (1, 2):
+        assert not train_epoch(tmp_path, SETTINGS, pairs, trainer, progress, stop)
+        assert (progress.epoch, progress.step) == (0, step)
+    save(tmp_path, trainer, progress)
+    del trainer
+    samples = pairs_of_size(pairs, 32)
+    train(tmp_path, dataclasses.replace(SETTINGS, epochs=1), pairs, samples)
+    keras.utils.set_random_seed(99)
+    train(tmp_path, SETTINGS, pairs, samples)
+    assert_same(uninterrupted, tmp_path)
+
+
+def test_what_a_run_leaves(uninterrupted: Path) -> None:
+    import cv2
+    import keras
+
+    with (uninterrupted / "history.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["epoch"] for row in rows] == ["1", "2"]
+    assert all(float(row[name]) > 0 for row in rows for name in LOSSES)
+    grid = cv2.imread(str(uninterrupted / "samples" / "epoch_002.png"))
+    assert grid.shape[0] > 3 * 32
+    assert grid.shape[1] > 3 * 32
+    assert any(path.stat().st_size > 1000 for path in (uninterrupted / "tensorboard").iterdir())
+    network = keras.models.load_model(uninterrupted / "generator.keras", compile=False)
+    kinds = {type(layer).__module__.partition(".")[0] for layer in network.layers}
+    assert kinds == {"keras"}
+    values = saved(uninterrupted)
+    np.testing.assert_array_equal(network.get_weights()[0], values["v0000"])
+    assert not list(uninterrupted.rglob(".writing-*"))
+
+
+def test_the_grid_shows_input_prediction_and_truth(pairs: Pairs, uninterrupted: Path) -> None:
+    import cv2
+
+    from runtime.sheet import MARGIN, TITLE
+
+    grid = cv2.imread(str(uninterrupted / "samples" / "epoch_001.png"))[..., ::-1]
+    samples = pairs_of_size(pairs, 32)
+    for row in range(3):
+        top = TITLE + row * (32 + MARGIN)
+        cells = [grid[top : top + 32, MARGIN + k * (32 + MARGIN) :][:, :32] for k in range(3)]
+        np.testing.assert_array_equal(cells[0], samples[row][0])
+        np.testing.assert_array_equal(cells[2], samples[row][1])
+        assert not np.array_equal(cells[1], cells[2])
+
+
+def test_what_a_killed_run_left_is_removed(pairs: Pairs, uninterrupted: Path) -> None:
+    (uninterrupted / "samples" / ".writing-abcepoch_009.png").write_bytes(b"half")
+    train(uninterrupted, SETTINGS, pairs, pairs_of_size(pairs, 32))
+    assert not list(uninterrupted.rglob(".writing-*"))
+
+
+def test_a_loss_that_is_not_finite_stops_and_keeps_the_checkpoint(pairs: Pairs, tmp_path: Path) -> None:
+    trainer = Trainer(SETTINGS.filters, SETTINGS.image_size, SETTINGS.l1_weight)
+    save(tmp_path, trainer, Progress(epoch=1))
+    good = saved(tmp_path)
+    kernel = trainer.generator.trainable_variables[0]
+    kernel.assign(np.full(kernel.shape, np.nan))
+    train_epoch(tmp_path, SETTINGS, pairs, trainer, Progress(), threading.Event())
+    with pytest.raises(ToolkitError, match="diverged: generator_loss"):
+        save(tmp_path, trainer, Progress(epoch=2))
+    for name, value in saved(tmp_path).items():
+        np.testing.assert_array_equal(value, good[name])
+
+
+class Variable:
+    """The little of a variable that a checkpoint uses."""
+
+    def __init__(self, value: float, shape: tuple[int, ...] = (2, 3)) -> None:
+        self.value = np.full(shape, value, np.float32)
+        self.shape = shape
+
+    def numpy(self) -> NDArray[np.float32]:
+        return self.value
+
+    def assign(self, value: NDArray[np.float32]) -> None:
+        self.value = value
+
+
+def test_checkpoint_round_trip(tmp_path: Path) -> None:
+    assert load_checkpoint(tmp_path, [Variable(1)]) == Progress()
+    progress = Progress(3, 4, [{"epoch": 1, "l1": 0.1234567890123}])
+    save_checkpoint(tmp_path, progress, [Variable(1), Variable(2, ())])
+    variables = [Variable(0), Variable(0, ())]
+    assert load_checkpoint(tmp_path, variables) == progress
+    assert [float(variable.value.max()) for variable in variables] == [1, 2]
+
+
+@pytest.mark.parametrize("damage", ["cut", "text", "empty"])
+def test_damaged_checkpoints_are_refused(tmp_path: Path, damage: str) -> None:
+    save_checkpoint(tmp_path, Progress(1), [Variable(1)])
+    path = checkpoint_path(tmp_path)
+    content = path.read_bytes()
+    path.write_bytes({"cut": content[: len(content) // 2], "text": b"no checkpoint", "empty": b""}[damage])
+    variable = Variable(0)
+    with pytest.raises(InputError, match=r"checkpoint.npz cannot be resumed from"):
+        load_checkpoint(tmp_path, [variable])
+    assert variable.value.max() == 0
+
+
+def test_a_checkpoint_of_other_networks_is_refused(tmp_path: Path) -> None:
+    save_checkpoint(tmp_path, Progress(1), [Variable(1)])
+    with pytest.raises(InputError, match="other networks"):
+        load_checkpoint(tmp_path, [Variable(1, (3, 2))])

@@ -1,0 +1,137 @@
+"""Train a pix2pix generator on pairs of images.
+
+python -m train --data data/facades --out runs/facades
+python -m train --data data/facades --out runs/narrow --filters 16 --epochs 2
+python -m train --out runs/facades --resume
+
+DIR of --data holds {train,test}_label/ and {train,test}_picture/; or trainA/ (pictures), trainB/ (labels), testA/ and
+testB/; or train/ and test/ or val/ with images side by side (picture left, label right). No data? Draw some:
+python -m train.drawings --out DIR --pairs 400
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import math
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from runtime.errors import CommandParser, InputError, require, run_command
+from train.native import native_stderr
+from train.settings import (
+    DIRECTIONS,
+    Settings,
+    at_least,
+    read_settings,
+    resumed,
+    settings_path,
+    write_settings,
+)
+
+
+def image_size(text: str) -> int:
+    value = at_least(1)(text)
+    if value not in (32, 64, 128, 256, 512, 1024):
+        raise argparse.ArgumentTypeError(f"must be 32, 64, 128, 256, 512 or 1024, got {value}")
+    return value
+
+
+def weight(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not (0 <= value < math.inf):
+        raise argparse.ArgumentTypeError(f"must be a number not below 0, got {text!r}")
+    return value
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Every option of Settings is left out of the parsed arguments unless given, so that --resume can supply it."""
+    default = Settings()
+    absent = argparse.SUPPRESS
+
+    def option(name: str, help: str, **kind: object) -> None:
+        value = getattr(default, name.replace("-", "_"))
+        shown = f" (default {value})" if value not in (None, "") else ""
+        parser.add_argument(f"--{name}", help=help + shown, default=absent, **kind)  # type: ignore[arg-type]
+
+    parser.add_argument("--out", metavar="RUN", type=Path, required=True, help="folder of the run's results")
+    option("data", "folder of pairs", metavar="DIR")
+    option("epochs", "passes over the training pairs", type=at_least(1), metavar="N")
+    option("batch-size", "pairs per step", type=at_least(1), metavar="N")
+    option("filters", "width of both networks: 64, 32, 16, …", type=at_least(1), metavar="N")
+    option("image-size", "side of the images in pixels: a power of two", type=image_size, metavar="S")
+    option("direction", "what becomes what; label2picture is BtoA elsewhere", choices=DIRECTIONS)
+    option("l1-weight", "weight of the L1 loss; 0 is the adversarial loss alone", type=weight, metavar="W")
+    option("seed", "of weights, dropout, order and augmentation", type=at_least(0), metavar="N")
+    option("limit", "use only the first N training pairs", type=at_least(1), metavar="N")
+    parser.add_argument(
+        "--no-augment",
+        dest="augment",
+        action="store_false",
+        default=absent,
+        help="no random crop out of an enlarged pair, and no mirroring",
+    )
+    parser.add_argument("--resume", action="store_true", help="go on with the run in --out, with its own settings")
+
+
+def settings_of(args: argparse.Namespace) -> Settings:
+    """Return the run's settings. Raises InputError when --out and --resume do not fit."""
+    given = {name: value for name, value in vars(args).items() if name in Settings.__dataclass_fields__}
+    if args.resume:
+        return resumed(read_settings(args.out), given)
+    if settings_path(args.out).exists():
+        raise InputError(f"{args.out} already holds a run; go on with it by --resume, or choose another --out")
+    if "data" not in given:
+        raise InputError("--data is missing; give the folder of pairs, or --resume a run in --out")
+    return Settings(**given)
+
+
+def run(args: argparse.Namespace) -> None:
+    settings = settings_of(args)
+    from train.data import ENLARGED, Pairs, checked, find_pairs
+
+    data = Path(settings.data)
+    train_pairs, test_pairs = find_pairs(data)
+    train_pairs = train_pairs[: settings.limit]
+    if args.resume and settings.pairs not in (None, len(train_pairs)):
+        raise InputError(
+            f"the run was started on {settings.pairs} pairs, but {data} now holds {len(train_pairs)}; give --data the"
+            " same pairs, or start a new run with another --out"
+        )
+    settings = dataclasses.replace(settings, pairs=len(train_pairs))
+    if len(train_pairs) < settings.batch_size:
+        raise InputError(f"--batch-size {settings.batch_size} is more than the {len(train_pairs)} training pairs")
+    side = round(settings.image_size * ENLARGED) if settings.augment else settings.image_size
+    training = Pairs(train_pairs, side, settings.direction)
+    samples = Pairs((test_pairs or train_pairs)[:3], settings.image_size, settings.direction)
+    others = Pairs(test_pairs[3:], settings.image_size, settings.direction)
+    checked(data, (training, samples, others))
+    write_settings(args.out, settings)
+    print(
+        f"{len(train_pairs)} pairs to train on, {len(test_pairs)} held out; {settings.filters} filters at"
+        f" {settings.image_size}x{settings.image_size}, {settings.epochs} epochs -> {args.out}"
+    )
+
+    os.environ["KERAS_BACKEND"] = "tensorflow"
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    with native_stderr():  # TensorFlow greets before it reads that level
+        require("tensorflow", "train", "training")
+    from train.loop import train
+
+    train(args.out, settings, training, samples)
+    print(f"{args.out / 'generator.keras'}; next: python -m export convert {args.out / 'generator.keras'} --out DIR")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = CommandParser(prog="python -m train", description=__doc__)
+    add_arguments(parser)
+    return run_command(run, parser, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

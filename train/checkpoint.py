@@ -1,0 +1,60 @@
+"""Checkpoints: everything the next step depends on, in one file that is replaced whole."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from runtime.errors import InputError
+from runtime.files import written_beside
+
+Row = dict[str, float]
+
+
+@dataclasses.dataclass
+class Progress:
+    """How far a run is: whole epochs done, steps done of the epoch begun, and one row of history per whole epoch."""
+
+    epoch: int = 0
+    step: int = 0
+    history: list[Row] = dataclasses.field(default_factory=list)
+
+
+def checkpoint_path(run: Path) -> Path:
+    return run / "checkpoint.npz"
+
+
+def save_checkpoint(run: Path, progress: Progress, variables: list[Any]) -> None:
+    """Write RUN/checkpoint.npz: the variables' values in order, and the progress. A kill leaves the former one.
+
+    Random numbers need no state of their own: dropout's are variables, and the data's follow from seed and epoch.
+    """
+    values = {f"v{index:04}": variable.numpy() for index, variable in enumerate(variables)}
+    with written_beside(checkpoint_path(run)) as temporary, temporary.open("wb") as file:
+        np.savez(file, progress=json.dumps(dataclasses.asdict(progress)), **values)
+
+
+def load_checkpoint(run: Path, variables: list[Any]) -> Progress:
+    """Assign the saved values to the variables and return the progress; without a checkpoint, change nothing.
+
+    Raises InputError when the file is not whole or does not fit the networks.
+    """
+    path = checkpoint_path(run)
+    if not path.exists():
+        return Progress()
+    try:
+        with np.load(path) as saved:
+            progress = Progress(**json.loads(str(saved["progress"])))
+            values = [saved[f"v{index:04}"] for index in range(len(saved.files) - 1)]
+        if [value.shape for value in values] != [tuple(variable.shape) for variable in variables]:
+            raise ValueError("it holds other networks")
+    except (ValueError, KeyError, TypeError, OSError, EOFError, zipfile.BadZipFile) as error:
+        raise InputError(f"{path} cannot be resumed from ({error}); start a new run in another folder") from error
+    for variable, value in zip(variables, values, strict=True):
+        variable.assign(value)
+    return progress

@@ -1,0 +1,148 @@
+"""One training run: resume or start, train epoch by epoch, and keep what a user looks at up to date.
+
+RUN/ holds settings.json, checkpoint.npz, history.csv, generator.keras, samples/epoch_NNN.png and tensorboard/.
+Importing this module loads TensorFlow.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import math
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import keras
+import tensorflow as tf
+from tqdm import tqdm
+
+from runtime.errors import ToolkitError
+from runtime.files import written_beside
+from runtime.frame import Image
+from runtime.sheet import sheet
+from runtime.sinks import write_image
+from train.checkpoint import Progress, load_checkpoint, save_checkpoint
+from train.data import Pairs, batches
+from train.settings import Settings
+from train.trainer import LOSSES, Trainer
+
+SAVE_EVERY_SECONDS = 300.0
+SHORT = {"generator_loss": "G", "discriminator_loss": "D", "adversarial": "adv", "l1": "L1"}
+
+
+def train(run: Path, settings: Settings, training: Pairs, samples: Pairs) -> None:
+    """Train the run in `run` from wherever it is to settings.epochs.
+
+    Raises KeyboardInterrupt, after saving, when Ctrl-C was pressed, and ToolkitError when a loss is not finite; then
+    the last checkpoint stays.
+    """
+    for abandoned in run.rglob(".writing-*"):  # by a run that was killed
+        abandoned.unlink()
+    keras.utils.set_random_seed(settings.seed)
+    trainer = Trainer(settings.filters, settings.image_size, settings.l1_weight)
+    progress = load_checkpoint(run, trainer.state())
+    if progress.epoch or progress.step:
+        print(f"resuming after {progress.epoch} epochs and {progress.step} steps")
+    events = tf.summary.create_file_writer(str(run / "tensorboard"))
+    with stop_requests() as stop:
+        while progress.epoch < settings.epochs:
+            if train_epoch(run, settings, training, trainer, progress, stop):
+                finish_epoch(run, trainer, progress, samples, events)
+            save(run, trainer, progress)
+            if stop.is_set() and progress.epoch < settings.epochs:
+                done = f"{progress.epoch} epochs and {progress.step} steps"
+                print(f"saved after {done}; to go on: python -m train --out {run} --resume", file=sys.stderr)
+                raise KeyboardInterrupt
+
+
+def train_epoch(
+    run: Path, settings: Settings, training: Pairs, trainer: Trainer, progress: Progress, stop: threading.Event
+) -> bool:
+    """Train to the end of the epoch begun; return False when asked to stop before."""
+    dataset = batches(training, settings.image_size, settings.batch_size, settings.seed, progress.epoch, progress.step)
+    steps = len(training) // settings.batch_size
+    saved_at = time.monotonic()
+    title = f"epoch {progress.epoch + 1}/{settings.epochs}"
+    pace = 0.1 if sys.stderr.isatty() else 30.0  # seconds between lines; a log file wants fewer
+    with tqdm(total=steps, initial=progress.step, desc=title, unit="step", mininterval=pace) as bar:
+        for batch in dataset:
+            means = trainer.step(batch)
+            progress.step += 1
+            if bar.update():  # drawn only now and then, so that the losses are fetched no more often
+                bar.set_postfix({SHORT[name]: f"{float(mean):.3f}" for name, mean in means.items()}, refresh=False)
+            if time.monotonic() - saved_at > SAVE_EVERY_SECONDS:
+                save(run, trainer, progress)
+                saved_at = time.monotonic()
+            if stop.is_set():
+                break
+        bar.set_postfix({SHORT[name]: f"{value:.3f}" for name, value in trainer.means().items()})
+    return progress.step == steps
+
+
+def finish_epoch(run: Path, trainer: Trainer, progress: Progress, samples: Pairs, events: Any) -> None:
+    """Count the epoch, and write its row of history.csv, its sample grid and its TensorBoard events."""
+    means = trainer.means()
+    check_finite(means, run)
+    progress.epoch, progress.step = progress.epoch + 1, 0
+    progress.history.append({"epoch": progress.epoch, **means})
+    trainer.forget_means()
+    with written_beside(run / "history.csv") as temporary, temporary.open("w", newline="") as file:
+        table = csv.DictWriter(file, ["epoch", *LOSSES])
+        table.writeheader()
+        table.writerows(progress.history)
+    grid = sample_grid(trainer, samples)
+    write_image(run / "samples" / f"epoch_{progress.epoch:03}.png", grid)
+    with events.as_default(step=progress.epoch):
+        for name, value in means.items():
+            tf.summary.scalar(name, value)
+        tf.summary.image("samples", grid[None])
+        events.flush()
+
+
+def save(run: Path, trainer: Trainer, progress: Progress) -> None:
+    """Write generator.keras and then the checkpoint, so that a kill in between only repeats some steps.
+
+    Raises ToolkitError, and writes nothing, when a loss is not finite.
+    """
+    check_finite(trainer.means(), run)
+    with written_beside(run / "generator.keras") as temporary:
+        trainer.plain_generator().save(temporary)
+    save_checkpoint(run, progress, trainer.state())
+
+
+def check_finite(means: dict[str, float], run: Path) -> None:
+    wrong = [name for name, value in means.items() if not math.isfinite(value)]
+    if wrong:
+        raise ToolkitError(
+            f"training diverged: {', '.join(wrong)} is not finite; {run} keeps its last good checkpoint, try another"
+            " --seed or a larger --batch-size"
+        )
+
+
+def sample_grid(trainer: Trainer, samples: Pairs) -> Image:
+    """Return the sheet of the samples (at most 3), as the generator translates them in inference mode."""
+    sources, targets = zip(*(samples[index] for index in range(len(samples))), strict=True)
+    predicted = [trainer.translate(source[None])[0] for source in sources]
+    return sheet({"Input": sources, "Predicted": predicted, "Ground truth": targets})
+
+
+@contextlib.contextmanager
+def stop_requests() -> Iterator[threading.Event]:
+    """Turn Ctrl-C into an event, so that a step is never torn; a second Ctrl-C stops at once."""
+    stop = threading.Event()
+
+    def handle(number: int, frame: object) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+
+    former = signal.signal(signal.SIGINT, handle)
+    try:
+        yield stop
+    finally:
+        signal.signal(signal.SIGINT, former)

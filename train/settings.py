@@ -1,0 +1,91 @@
+"""What one training run was asked to do, kept beside its results so that it can be resumed."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from runtime.errors import InputError
+from runtime.files import written_beside
+
+DIRECTIONS = ("label2picture", "picture2label")
+FORMAT = "pix2pix-edge-run/1"
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """Every option that decides what the weights become; the defaults are the paper's recipe."""
+
+    data: str = ""
+    epochs: int = 50
+    batch_size: int = 1
+    filters: int = 64
+    image_size: int = 256
+    direction: str = "label2picture"
+    l1_weight: float = 100.0
+    augment: bool = True
+    seed: int = 0
+    limit: int | None = None
+    pairs: int | None = None  # found on disk: the order of the pairs follows from their number
+
+
+# A resumed run may be told to train longer, and its data may have moved; anything else would be another run.
+MAY_CHANGE = {"epochs", "data"}
+
+
+def settings_path(run: Path) -> Path:
+    return run / "settings.json"
+
+
+def write_settings(run: Path, settings: Settings) -> None:
+    """Write RUN/settings.json. Raises InputError when the folder cannot be written."""
+    with written_beside(settings_path(run)) as temporary:
+        temporary.write_text(json.dumps({"format": FORMAT, **dataclasses.asdict(settings)}, indent=2) + "\n")
+
+
+def read_settings(run: Path) -> Settings:
+    """Return the settings of the run in `run`. Raises InputError when there is none that this version can read."""
+    path = settings_path(run)
+    try:
+        content = json.loads(path.read_text())
+        if content.pop("format") != FORMAT:
+            raise ValueError(f"not {FORMAT}")
+        return Settings(**content)
+    except FileNotFoundError:
+        raise InputError(f"{run} holds no run to resume; leave out --resume to start one there") from None
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise InputError(f"{path} cannot be read ({error}); start a new run in another folder") from error
+
+
+def resumed(saved: Settings, given: dict[str, object]) -> Settings:
+    """Return the saved settings with the given options on top. Raises InputError when they would change the result."""
+    whole = dataclasses.replace(saved, **given)  # type: ignore[arg-type]
+    differing = [
+        f"--{field.name.replace('_', '-')} {getattr(saved, field.name)} (now {getattr(whole, field.name)})"
+        for field in dataclasses.fields(Settings)
+        if field.name not in MAY_CHANGE and getattr(saved, field.name) != getattr(whole, field.name)
+    ]
+    if differing:
+        raise InputError(
+            f"the run was started with {', '.join(differing)}; leave the option out, or start a new run with"
+            " another --out"
+        )
+    return whole
+
+
+def at_least(lowest: int) -> Callable[[str], int]:
+    """Return an argparse type: a whole number not below `lowest`."""
+
+    def whole_number(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"expected a whole number, got {text!r}") from None
+        if value < lowest:
+            raise argparse.ArgumentTypeError(f"must be at least {lowest}, got {value}")
+        return value
+
+    return whole_number
