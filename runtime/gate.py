@@ -14,7 +14,7 @@ SMOOTHING = 0.2
 
 
 class Gate:
-    """Closed while the engine is busy, open from shortly before it is expected to be free.
+    """Closed while the engine has all it can take, open from shortly before it is expected to be free.
 
     A frame prepared when the engine has just started is an old one when its turn comes; one prepared after the engine
     is free lets it wait; and preparing each of a fast camera's frames costs time that an engine on the CPU needs.
@@ -26,26 +26,40 @@ class Gate:
         self._started: deque[int] = deque()
         self._last_end = 0
         self._engine_ns = self._prepare_ns = 0.0
-        self._broken = False
+        self._ready = self._broken = False
 
     def wait(self) -> None:
         """Return when the next frame should be taken and prepared."""
         with self._changed:
-            while not self._broken and len(self._started) >= self._slots:
-                begun = max(self._started[0], self._last_end)
-                opens = begun + self._engine_ns - 1.5 * self._prepare_ns - MARGIN_NS
-                left = opens - time.monotonic_ns()
-                if self._engine_ns and left <= 0:
+            while not self._broken and len(self._started) + self._ready >= self._slots:
+                left = self._opens_in_ns()
+                if left is not None and left <= 0:
                     return
-                self._changed.wait(left / 1e9 if self._engine_ns else None)
+                self._changed.wait(None if left is None else left / 1e9)
+
+    def _opens_in_ns(self) -> float | None:
+        """Return when to begin, from now, so that a frame is ready when the engine is; None where nobody can tell."""
+        if not self._started or not self._engine_ns:
+            return None
+        begun = max(self._started[0], self._last_end)
+        return begun + self._engine_ns - 1.5 * self._prepare_ns - MARGIN_NS - time.monotonic_ns()
 
     def prepared(self, ns: int) -> None:
-        """Note how long a frame took to prepare."""
-        self._prepare_ns += SMOOTHING * (ns - self._prepare_ns) if self._prepare_ns else ns
+        """Note that a frame is about to be handed over, and how long it took to prepare."""
+        with self._changed:
+            self._ready = True
+            self._prepare_ns += SMOOTHING * (ns - self._prepare_ns) if self._prepare_ns else ns
+
+    def refused(self) -> None:
+        """Note that the frame that was ready has been dropped."""
+        with self._changed:
+            self._ready = False
+            self._changed.notify()
 
     def started(self, now: int) -> None:
-        """Note that the engine was given a frame at time.monotonic_ns() `now`."""
+        """Note that the engine gets the frame that was ready, at time.monotonic_ns() `now`."""
         with self._changed:
+            self._ready = False
             self._started.append(now)
 
     def finished(self, now: int) -> int:

@@ -5,8 +5,7 @@
                                              '-------> the caller's thread: window, for-loop
 
 Between two threads lies a runtime.channel.Channel. Under every_frame each of them waits when the next one is full, so
-that nothing is lost; under freshest none does: the oldest frame makes room, and is counted. Only a wait for work or for
-room ever stops a thread; none of them polls.
+that nothing is lost; under freshest none does: the oldest frame makes room, and is counted. No thread polls.
 """
 
 from __future__ import annotations
@@ -37,11 +36,8 @@ from runtime.timings import Timings
 AHEAD = 2
 """Frames that wait before each stage of a stored source."""
 
-DRAIN_S = 1.0
-"""After a stop or an error, what the engine has translated may still reach the sinks for so long."""
-
-LEAVE_S = 1.8
-"""After a stop or an error, a thread that still hangs in a source, an engine or a sink is left behind."""
+DRAIN_S, LEAVE_S = 1.0, 1.8
+"""After a stop or an error: until then the sinks may take what is translated; whoever still hangs is left behind."""
 
 
 class Stream:
@@ -281,11 +277,12 @@ class Stream:
                 break
             now = time.monotonic_ns()
             if self.policy.max_staleness and now - frame.captured_at > self.policy.max_staleness * 1e9:
+                self._gate.refused()
                 self._drop(STALE)
                 continue
             assert frame.prepared is not None
-            flying.append((frame, self.engine.submit(frame.prepared[None])))
             self._gate.started(now)
+            flying.append((frame, self.engine.submit(frame.prepared[None])))
             left = None if left is None else left - 1
         return left
 

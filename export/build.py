@@ -1,0 +1,215 @@
+"""Build a TensorRT plan from an exported ONNX graph, on the machine and GPU that will run it.
+
+python -m export build facades.fp16.onnx --out facades.plan
+python -m export build facades.int8.onnx --out facades.plan --data images/ --batch 4
+
+Precision is what the graph says. The plan is kept only after the engine inspector has shown that it computes in that
+precision, and after it has translated images as ONNX Runtime does with the same graph. Needs TensorRT 10.0 or newer.
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import logging
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from runtime.capabilities import Capabilities, memory, probe
+from runtime.errors import EngineError, InputError, MissingPackageError
+from runtime.files import sha256_of, written_beside
+from runtime.sidecar import Sidecar, read_sidecar, sidecar_path, write_sidecar
+
+if TYPE_CHECKING:
+    from export.builder import Network
+
+IMAGES = 8
+"""Images that the plan is compared on; more do not find more, and a Jetson's CPU takes a second for each."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", type=Path, metavar="FILE.onnx", help="written by: python -m export convert or quantize")
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE.plan")
+    parser.add_argument(
+        "--batch",
+        type=int,
+        metavar="N",
+        help="take 1 to N images at once, fastest with N (default: exactly the batch of the ONNX file, mostly 1)",
+    )
+    parser.add_argument(
+        "--workspace", type=int, metavar="MIB", help="scratch memory for kernels (default: half of what is free)"
+    )
+    parser.add_argument(
+        "--optimization-level",
+        type=int,
+        default=3,
+        choices=range(6),
+        help="how long to search for fast kernels, 0 to 5 (default: 3)",
+    )
+    parser.add_argument(
+        "--timing-cache",
+        type=Path,
+        metavar="FILE",
+        help="measurements to reuse and extend (default: one beside the plan for each TensorRT and GPU)",
+    )
+    parser.add_argument("--data", type=Path, metavar="DIR", help="images to compare on (default: drawn ones)")
+    parser.add_argument("--verbose", action="store_true", help="print TensorRT's own log")
+
+
+def run(args: argparse.Namespace) -> None:
+    if args.verbose:
+        logging.basicConfig(level=logging.DEBUG, format="%(message)s")
+    build(
+        args.file,
+        args.out,
+        batch=args.batch,
+        workspace_mib=args.workspace,
+        optimization_level=args.optimization_level,
+        timing_cache=args.timing_cache,
+        data=args.data,
+    )
+
+
+def build(
+    file: Path,
+    out: Path,
+    *,
+    batch: int | None = None,
+    workspace_mib: int | None = None,
+    optimization_level: int = 3,
+    timing_cache: Path | None = None,
+    data: Path | None = None,
+) -> Sidecar:
+    """Build, prove and compare a plan; write it and its sidecar, and return the sidecar.
+
+    Raises InputError (a graph that TensorRT refuses, in its parser's words), EngineError (no GPU, out of memory, a
+    convolution left in a wider type), GateFailedError (other pictures than ONNX Runtime's), KeyboardInterrupt.
+    """
+    from tqdm import tqdm
+
+    from export.builder import BuildOptions, build_plan, parse_network
+    from export.precision import narrowest
+    from export.progress import BuildProgress
+    from export.trial import compare_with_onnxruntime, proven_precision
+
+    _check_request(file, out, batch, workspace_mib)
+    machine = probe()
+    machine.require_tensorrt()
+    if machine.gpu and not machine.pycuda:
+        raise MissingPackageError(
+            "pycuda is not installed, and without it a plan cannot be tried; run: pip install pycuda (docs/jetson.md)"
+        )
+    images = _image_files(data)
+    parsed = parse_network(file, machine, batch)
+    asked = narrowest(parsed.asked.values())
+    if asked == "int8" and machine.gpu and not machine.int8:
+        raise EngineError(
+            f"{machine.gpu.name} (compute capability {_dotted(machine.gpu.compute_capability)}) has no INT8 arithmetic;"
+            f" build the FP16 graph: {re.sub('int8', 'fp16', file.name)}"
+        )
+    workspace = _workspace(machine, workspace_mib)
+    print(
+        f"{file} ({asked}, batch {f'1 to {batch}' if batch else parsed.input.shape[0]}) with TensorRT"
+        f" {machine.tensorrt}{f', workspace {workspace >> 20} MiB' if workspace else ''}"
+    )
+    cache = timing_cache or out.parent / cache_name(machine)
+    with tqdm(total=100, unit="%", disable=None, bar_format="{desc:<40} {percentage:3.0f}%|{bar}| {elapsed}") as bar:
+        plan = build_plan(parsed, BuildOptions(batch, workspace, optimization_level, cache), BuildProgress(bar))
+    if machine.gpu is None:
+        raise EngineError(
+            f"TensorRT built a plan of {plan.nbytes / 1e6:.1f} MB, but to run it, and so to keep it, needs a GPU:"
+            f" {machine.gpu_missing}"
+        )
+    with written_beside(out) as temporary:
+        temporary.write_bytes(plan)
+        del plan  # on a Jetson the CPU's memory is the GPU's, which now has to hold the engine
+        parsed = replace(parsed, builder=None, parser=None, network=None)
+        sidecar = _describe(parsed, batch, machine)
+        sidecar["precision"] = {"asked": asked, "layers": proven_precision(temporary, parsed)}
+        write_sidecar(temporary, sidecar)  # the engine reads it
+        try:
+            sidecar["fidelity"] = compare_with_onnxruntime(temporary, file, images, asked)
+        finally:
+            sidecar_path(temporary).unlink(missing_ok=True)
+        write_sidecar(out, sidecar, described=temporary)
+        size = temporary.stat().st_size
+    found = collections.Counter(sidecar["precision"]["layers"].values())
+    print(f"convolutions: {', '.join(f'{count} {precision}' for precision, count in found.most_common())}")
+    print(
+        "against ONNX Runtime on {images} images: PSNR {psnr_db:.1f} dB, SSIM {ssim:.4f}, at most {max_difference} of"
+        " 255".format(**sidecar["fidelity"])
+    )
+    print(f"wrote {out} ({size / 1e6:.1f} MB) and {sidecar_path(out)}")
+    return sidecar
+
+
+def cache_name(machine: Capabilities) -> str:
+    """Return the timing cache's file name: TensorRT takes measurements only from its own version and GPU."""
+    gpu = machine.gpu
+    board = f"{gpu.name}-sm{gpu.compute_capability[0]}{gpu.compute_capability[1]}" if gpu else "no-gpu"
+    return f"tensorrt-{machine.tensorrt}-{re.sub(r'[^a-z0-9]+', '-', board.lower())}.timing"
+
+
+def _check_request(file: Path, out: Path, batch: int | None, workspace_mib: int | None) -> None:
+    """Raise InputError for what needs no TensorRT to be seen as wrong."""
+    if file.suffix != ".onnx":
+        raise InputError(
+            f"{file} is not an .onnx file; make one with: python -m export convert GENERATOR.keras --out DIR"
+        )
+    if not file.is_file():
+        raise InputError(f"there is no file {file}; make one with: python -m export convert GENERATOR.keras --out DIR")
+    if out.suffix != ".plan":
+        raise InputError(f"--out {out} must end in .plan, by which the runtime knows it")
+    if batch is not None and batch < 1:
+        raise InputError(f"--batch {batch} takes no image; give 1 or more")
+    if workspace_mib is not None and workspace_mib < 1:
+        raise InputError(f"--workspace {workspace_mib} leaves no memory; give at least 1 (MiB)")
+
+
+def _image_files(data: Path | None) -> list[Path] | None:
+    """Return the images to compare on, before the long build; None for drawn ones."""
+    if data is None:
+        return None
+    from export.images import evenly, image_files
+
+    return evenly(image_files(data), IMAGES)
+
+
+def _workspace(machine: Capabilities, workspace_mib: int | None) -> int | None:
+    """Return the limit in bytes: what was asked, else half of what is free now, else (no GPU) TensorRT's own."""
+    if workspace_mib is not None:
+        return workspace_mib << 20
+    return memory().free // 2 if machine.gpu else None
+
+
+def _describe(parsed: Network, batch: int | None, machine: Capabilities) -> Sidecar:
+    """Return the sidecar of a plan but for what is measured."""
+    gpu = machine.require_gpu()
+    of_source = read_sidecar(parsed.source) or {}
+    tensors = {
+        kind: {"name": spec.name, "shape": list(spec.shape), "dtype": spec.dtype}
+        for kind, spec in (("input", parsed.input), ("output", parsed.output))
+    }
+    tensorrt: dict[str, Any] = {
+        "version": machine.tensorrt,
+        "gpu": gpu.name,
+        "compute_capability": _dotted(gpu.compute_capability),
+        "cuda": machine.cuda,
+        "driver": machine.driver,
+    }
+    if batch:
+        tensorrt["max_batch"] = batch
+    return {
+        "kind": "plan",
+        "source": {"file": parsed.source.name, "sha256": sha256_of(parsed.source)},
+        **tensors,
+        **({"calibration": of_source["calibration"]} if "calibration" in of_source else {}),
+        "tools": {"tensorrt": machine.tensorrt},
+        "tensorrt": tensorrt,
+    }
+
+
+def _dotted(capability: tuple[int, int]) -> str:
+    return f"{capability[0]}.{capability[1]}"

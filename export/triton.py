@@ -1,0 +1,166 @@
+"""Write a model repository for NVIDIA's Triton Inference Server from a plan or an ONNX file.
+
+python -m export triton facades.plan --out models
+python -m export triton facades.int8.cpu.onnx --out models --name facades-cpu --max-batch 8
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+from runtime.engine import INPUT_NAME, OUTPUT_NAME
+from runtime.errors import InputError
+from runtime.files import sha256_of, written_beside
+from runtime.sidecar import Sidecar, read_sidecar, sidecar_path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", type=Path, metavar="FILE", help=".plan or .onnx, with its sidecar beside it")
+    parser.add_argument("--out", type=Path, required=True, metavar="REPOSITORY", help="folder of the model repository")
+    parser.add_argument("--name", help="name that clients ask for (default: the file's name up to the first dot)")
+    parser.add_argument(
+        "--max-batch",
+        type=int,
+        metavar="N",
+        help="most images that Triton may join into one batch, from 2 on; for a plan it is what --batch built it for",
+    )
+    parser.add_argument("--instances", type=int, default=1, metavar="N", help="copies that run at once (default: 1)")
+
+
+def run(args: argparse.Namespace) -> None:
+    model = write_repository(args.file, args.out, name=args.name, max_batch=args.max_batch, instances=args.instances)
+    print(f"wrote {model} and {model.parent.parent / 'config.pbtxt'}")
+    if args.file.suffix == ".plan":
+        version = (_sidecar(args.file).get("tensorrt") or {}).get("version", "of the machine that built it")
+        print(f"serve it on the GPU that built it, with a Triton release that has TensorRT {version}:")
+    else:
+        print("serve it:")
+    print(f"  tritonserver --model-repository={args.out.resolve()}")
+
+
+def write_repository(
+    file: Path, repository: Path, *, name: str | None = None, max_batch: int | None = None, instances: int = 1
+) -> Path:
+    """Write REPOSITORY/NAME/config.pbtxt and REPOSITORY/NAME/1/model.{plan,onnx}; return the model's path.
+
+    Batches are joined by Triton only where the model's batch dimension is free: a plan built with --batch, or an ONNX
+    file, whose batch is freed in the copy when `max_batch` is given. Otherwise max_batch_size is 0, and the shapes
+    name every dimension. Raises InputError.
+    """
+    if file.suffix not in (".plan", ".onnx"):
+        raise InputError(f"{file} is neither .plan nor .onnx; give a file written by: python -m export")
+    sidecar = _sidecar(file)
+    name = name or file.name.partition(".")[0]
+    if not re.fullmatch(r"[A-Za-z0-9_][\w.-]*", name, re.ASCII):
+        raise InputError(f"{name!r} cannot be a model's name; use letters, digits, '-', '_' and '.' in --name")
+    if instances < 1:
+        raise InputError(f"--instances {instances} serves nothing; give 1 or more")
+    batch = _batch(file, sidecar, max_batch)
+    model = repository / name / "1" / f"model{file.suffix}"
+    with written_beside(model) as temporary:
+        if file.suffix == ".onnx" and batch:
+            from export.batch import free_batch
+
+            temporary.write_bytes(free_batch(file.read_bytes()))
+            _try_batches(temporary, file, batch)
+        else:
+            shutil.copyfile(file, temporary)
+    with written_beside(repository / name / "config.pbtxt") as temporary:
+        temporary.write_text(config_text(name, file, sidecar, batch, instances))
+    return model
+
+
+def config_text(name: str, file: Path, sidecar: Sidecar, batch: int, instances: int) -> str:
+    """Return config.pbtxt: inference.ModelConfig of Triton's model_config.proto as protobuf text."""
+    tensors = {kind: _tensor(sidecar, kind, batch) for kind in ("input", "output")}
+    about = [f"{file.name}, {(sidecar.get('precision') or {}).get('asked', 'precision unknown')}"]
+    if built := sidecar.get("tensorrt"):
+        about.append(f"built by TensorRT {built['version']} on {built['gpu']}, and good for nothing else")
+    if batch:
+        batching = "dynamic_batching { }  # joins waiting requests; see max_queue_delay_microseconds to wait for more\n"
+    else:
+        batching = "# The batch is fixed in the model, so Triton cannot join requests.\n"
+    platform = "tensorrt_plan" if file.suffix == ".plan" else "onnxruntime_onnx"
+    return (
+        "".join(f"# {line}\n" for line in about)
+        + f'name: "{name}"\nplatform: "{platform}"\nmax_batch_size: {batch}\n'
+        + "".join(f"{kind} [\n  {{\n{text}  }}\n]\n" for kind, text in tensors.items())
+        + f"instance_group [\n  {{\n    count: {instances}\n    kind: {_kind(file)}\n  }}\n]\n"
+        + batching
+    )
+
+
+def _tensor(sidecar: Sidecar, kind: str, batch: int) -> str:
+    shape: list[int] = sidecar[kind]["shape"][1:] if batch else sidecar[kind]["shape"]
+    dims = ", ".join(map(str, shape))
+    return f'    name: "{sidecar[kind]["name"]}"\n    data_type: TYPE_UINT8\n    dims: [ {dims} ]\n'
+
+
+def _kind(file: Path) -> str:
+    """Where instances run: a plan on the GPU; INT8 for CPUs on the CPU; other ONNX files wherever Triton runs."""
+    if file.suffix == ".plan":
+        return "KIND_GPU"
+    return "KIND_CPU" if file.name.endswith(".int8.cpu.onnx") else "KIND_AUTO"
+
+
+def _sidecar(file: Path) -> Sidecar:
+    """Return the sidecar, which alone tells the shapes. Raises InputError when it is missing or of another file."""
+    if not file.is_file():
+        raise InputError(f"there is no file {file}; make one with: python -m export convert GENERATOR.keras --out DIR")
+    sidecar = read_sidecar(file)
+    if sidecar is None:
+        raise InputError(
+            f"{sidecar_path(file)} is missing, and it tells the shapes; copy it with {file}, or export again"
+        )
+    tensors: list[Any] = [sidecar.get(kind) for kind in ("input", "output")]
+    if [t.get("name") if isinstance(t, dict) else None for t in tensors] != [INPUT_NAME, OUTPUT_NAME]:
+        raise InputError(f"{sidecar_path(file)} does not describe an exported generator; export {file} again")
+    if sidecar.get("sha256") != sha256_of(file):
+        raise InputError(f"{file} was altered after its sidecar was written; export it again")
+    return sidecar
+
+
+def _batch(file: Path, sidecar: Sidecar, wanted: int | None) -> int:
+    """Return max_batch_size: 0 where the batch is fixed."""
+    if wanted is not None and wanted < 2:
+        raise InputError(f"--max-batch {wanted} joins nothing; give 2 or more, or leave it out")
+    if file.suffix == ".onnx":
+        return wanted or 0
+    most = int((sidecar.get("tensorrt") or {}).get("max_batch", 0))
+    if wanted is not None and wanted > most:
+        built = f"for up to {most} images" if most else f"for exactly {sidecar['input']['shape'][0]}"
+        source = (sidecar.get("source") or {}).get("file", "FILE.onnx")
+        raise InputError(
+            f"{file} is built {built} at once, not for {wanted};"
+            f" run: python -m export build {source} --out {file} --batch {wanted}"
+        )
+    return wanted or most
+
+
+def _try_batches(freed: Path, original: Path, batch: int) -> None:
+    """Run the copy with a free batch. Raises InputError when a layer of the graph has the batch baked in."""
+    import numpy as np
+
+    from export.images import drawn_images
+    from runtime.engine import open_engine
+    from runtime.errors import require
+
+    ort = require("onnxruntime", "", "trying batches")
+    with open_engine(original, backend="onnxruntime") as engine:
+        images = np.stack(drawn_images(engine.input.shape[1])[-2:])
+        alone = np.concatenate([engine(np.repeat(image[None], engine.input.shape[0], axis=0))[:1] for image in images])
+    ort.set_default_logger_severity(4)  # what matters is raised
+    try:
+        session = ort.InferenceSession(str(freed), providers=["CPUExecutionProvider"])
+        (together,) = session.run([OUTPUT_NAME], {INPUT_NAME: images})
+        same = np.abs(together.astype(int) - alone).max() <= 1  # another batch may be summed in another order
+    except Exception as error:  # onnxruntime's exceptions have no common class
+        raise InputError(
+            f"{original} cannot take batches, a layer has its batch built in; leave --max-batch out"
+        ) from error
+    if not same:
+        raise InputError(f"{original} gives other pictures in a batch than alone; leave --max-batch {batch} out")

@@ -1,0 +1,273 @@
+"""`export build` from the ONNX file to the kept plan, in the simulator of each TensorRT version."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from export import trial
+from export.__main__ import COMMANDS
+from export.build import build, cache_name
+from export.images import drawn_images
+from export.progress import BuildProgress
+from runtime.capabilities import probe
+from runtime.engine import open_engine
+from runtime.errors import GateFailedError, run_subcommand
+from runtime.files import sha256_of
+from runtime.sidecar import read_sidecar
+from tests.export.small_network import CONVOLUTIONS, PRECISIONS, write_small_network
+from tests.simulator import VERSIONS, Simulator, simulated_tensorrt  # noqa: F401
+
+Start = Callable[..., Simulator]
+
+
+def command(*words: object) -> int:
+    return run_subcommand("python -m export", "", COMMANDS, ["build", *map(str, words)])
+
+
+def one_line(capsys: pytest.CaptureFixture[str]) -> str:
+    """The error as the user sees it: one line, no traceback."""
+    (line,) = [text for text in capsys.readouterr().err.splitlines() if text.strip()]
+    return line
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_the_plan_translates_as_onnxruntime_does(
+    simulated_tensorrt: Start,  # noqa: F811
+    tmp_path: Path,
+    version: str,
+    precision: str,
+) -> None:
+    simulated_tensorrt(version)
+    source = write_small_network(tmp_path / f"a.{precision}.onnx", precision)
+    out = tmp_path / "plans" / "a.plan"
+    sidecar = build(source, out)
+    assert sidecar["precision"] == {"asked": precision, "layers": CONVOLUTIONS[precision]}
+    images = np.stack(drawn_images(32))
+    with open_engine(out) as plan, open_engine(source, backend="onnxruntime") as reference:
+        for image in images:
+            assert np.array_equal(plan(image[None]), reference(image[None]))
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_the_sidecar_says_what_the_plan_is(simulated_tensorrt: Start, tmp_path: Path, version: str) -> None:  # noqa: F811
+    simulated_tensorrt(version, name="Orin", compute_capability=(8, 7))
+    source = write_small_network(tmp_path / "a.int8.onnx", "int8")
+    out = tmp_path / "a.plan"
+    build(source, out)
+    sidecar = read_sidecar(out)
+    assert sidecar is not None
+    assert sidecar["kind"] == "plan" and sidecar["sha256"] == sha256_of(out)
+    assert sidecar["source"] == {"file": "a.int8.onnx", "sha256": sha256_of(source)}
+    assert sidecar["input"] == {"name": "image", "shape": [1, 32, 32, 3], "dtype": "uint8"}
+    assert sidecar["output"] == {"name": "translated", "shape": [1, 32, 32, 3], "dtype": "uint8"}
+    assert sidecar["tensorrt"] == {
+        "version": probe().tensorrt,
+        "gpu": "Orin",
+        "compute_capability": "8.7",
+        "cuda": "12.6",
+        "driver": probe().driver,
+    }
+    assert sidecar["fidelity"]["images"] == len(drawn_images(32)) and sidecar["fidelity"]["max_difference"] == 0
+    assert not [p for p in tmp_path.iterdir() if p.name.startswith(".")]
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_batch_makes_a_plan_for_one_to_n_images(simulated_tensorrt: Start, tmp_path: Path, version: str) -> None:  # noqa: F811
+    simulated_tensorrt(version)
+    source = write_small_network(tmp_path / "a.int8.onnx", "int8")
+    sidecar = build(source, tmp_path / "a.plan", batch=3)
+    assert sidecar["tensorrt"]["max_batch"] == 3 and sidecar["input"]["shape"] == [3, 32, 32, 3]
+    assert sidecar["precision"]["layers"] == CONVOLUTIONS["int8"]
+    images = np.stack(drawn_images(32)[-3:])
+    with open_engine(tmp_path / "a.plan") as plan, open_engine(source, backend="onnxruntime") as reference:
+        assert plan.input.shape == (3, 32, 32, 3)
+        assert np.array_equal(plan(images), np.concatenate([reference(image[None]) for image in images]))
+
+
+def test_the_batch_of_the_file_is_the_default(simulated_tensorrt: Start, tmp_path: Path) -> None:  # noqa: F811
+    simulated_tensorrt("10.3")
+    sidecar = build(write_small_network(tmp_path / "a.onnx", batch=2), tmp_path / "a.plan")
+    assert sidecar["input"]["shape"] == [2, 32, 32, 3] and "max_batch" not in sidecar["tensorrt"]
+
+
+def test_images_of_the_user_are_compared_on(simulated_tensorrt: Start, tmp_path: Path) -> None:  # noqa: F811
+    simulated_tensorrt("10.3")
+    (tmp_path / "photos").mkdir()
+    for i, image in enumerate(drawn_images(48)[:3]):
+        cv2.imwrite(str(tmp_path / "photos" / f"{i}.png"), image)
+    sidecar = build(write_small_network(tmp_path / "a.onnx"), tmp_path / "a.plan", data=tmp_path / "photos")
+    assert sidecar["fidelity"]["images"] == 3
+
+
+def test_calibration_is_carried_over_from_the_graph(simulated_tensorrt: Start, tmp_path: Path) -> None:  # noqa: F811
+    simulated_tensorrt("10.3")
+    source = write_small_network(tmp_path / "a.int8.onnx", "int8")
+    calibration = {"images_sha256": "1" * 64, "images": 24, "method": "percentile"}
+    Path(f"{source}.json").write_text(json.dumps({"format": "pix2pix-edge/1", "calibration": calibration}))
+    assert build(source, tmp_path / "a.plan")["calibration"] == calibration
+
+
+def test_the_next_build_reuses_the_timing_cache(
+    simulated_tensorrt: Start,  # noqa: F811
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    simulated_tensorrt("10.13", name="NVIDIA RTX A2000", compute_capability=(8, 6))
+    steps: list[str] = []
+    original = BuildProgress.step
+    monkeypatch.setattr(BuildProgress, "step", lambda self, name, n: (steps.append(name), original(self, name, n)))
+    source = write_small_network(tmp_path / "a.onnx")
+    build(source, tmp_path / "a.plan")
+    assert (tmp_path / "tensorrt-10.13.3.9-nvidia-rtx-a2000-sm86.timing").is_file()
+    first = len(steps)
+    build(source, tmp_path / "b.plan")
+    assert len(steps) - first < first
+
+
+def test_timing_caches_of_other_machines_are_other_files(simulated_tensorrt: Start) -> None:  # noqa: F811
+    names = set()
+    for version, gpu, capability in (("10.3", "Orin", (8, 7)), ("11.4", "Orin", (8, 7)), ("10.3", "Thor", (11, 0))):
+        simulated_tensorrt(version, name=gpu, compute_capability=capability)
+        names.add(cache_name(probe()))
+    assert names == {
+        "tensorrt-10.3.0-orin-sm87.timing",
+        "tensorrt-11.4.0.106-orin-sm87.timing",
+        "tensorrt-10.3.0-thor-sm110.timing",
+    }
+
+
+@pytest.mark.parametrize("content", [b"garbage", b'{"device": ["another"], "timed": []}'])
+def test_a_timing_cache_that_does_not_fit_is_replaced(
+    simulated_tensorrt: Start,  # noqa: F811
+    tmp_path: Path,
+    content: bytes,
+) -> None:
+    simulated_tensorrt("10.3")
+    cache = tmp_path / "mine.timing"
+    cache.write_bytes(content)
+    build(write_small_network(tmp_path / "a.onnx"), tmp_path / "a.plan", timing_cache=cache)
+    assert cache.read_bytes() != content
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_options_reach_the_builder(
+    simulated_tensorrt: Start,  # noqa: F811
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    version: str,
+) -> None:
+    simulator = simulated_tensorrt(version, total_memory=4 << 30)
+    trt: Any = simulator.tensorrt
+    seen: list[Any] = []
+    original = trt.Builder.build_serialized_network
+
+    def spy(builder: Any, network: Any, config: Any) -> Any:
+        workspace = config.get_memory_pool_limit(trt.MemoryPoolType.WORKSPACE)
+        seen.append((config.builder_optimization_level, workspace >> 20, config.get_flag(trt.BuilderFlag.TF32)))
+        return original(builder, network, config)
+
+    monkeypatch.setattr(trt.Builder, "build_serialized_network", spy)
+    source = write_small_network(tmp_path / "a.onnx")
+    assert command(source, "--out", tmp_path / "a.plan") == 0
+    assert command(source, "--out", tmp_path / "a.plan", "--workspace", "256", "--optimization-level", "5") == 0
+    assert seen == [(3, 2048, False), (5, 256, False)]
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_ctrl_c_leaves_nothing(
+    simulated_tensorrt: Start,  # noqa: F811
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    version: str,
+) -> None:
+    simulated_tensorrt(version)
+    original = BuildProgress.step
+
+    def interrupted(progress: BuildProgress, name: str, number: int) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        while not progress.cancelled:  # the main thread hears it
+            pass
+        original(progress, name, number)
+
+    monkeypatch.setattr(BuildProgress, "step", interrupted)
+    out = tmp_path / "plans"
+    out.mkdir()
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        assert command(write_small_network(tmp_path / "a.onnx"), "--out", out / "a.plan") == 130
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert not list(out.iterdir())
+
+
+@pytest.mark.parametrize("when", ["proven_precision", "compare_with_onnxruntime"])
+def test_ctrl_c_while_trying_the_plan_keeps_the_former_one(
+    simulated_tensorrt: Start,  # noqa: F811
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    when: str,
+) -> None:
+    simulated_tensorrt("10.3")
+    source, out = write_small_network(tmp_path / "a.onnx"), tmp_path / "a.plan"
+    build(source, out)
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(trial, when, interrupted)
+    assert command(source, "--out", out) == 130
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_silent_fallback_is_an_error(
+    simulated_tensorrt: Start,  # noqa: F811
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    version: str,
+) -> None:
+    simulated_tensorrt(version)
+    original = trial.inspect_plan
+    monkeypatch.setattr(trial, "inspect_plan", lambda *a: re.sub("(?i)int8", "FP32", original(*a)))
+    source = write_small_network(tmp_path / "a.int8.onnx", "int8")
+    assert command(source, "--out", tmp_path / "plans" / "a.plan") == 2
+    said = one_line(capsys)
+    assert "left 2 of 4 convolutions in a wider type" in said and "down2 (int8 asked, fp32 found)" in said
+    assert {p.suffix for p in (tmp_path / "plans").iterdir()} == {".timing"}
+
+
+def test_a_plan_that_gives_other_pictures_fails_the_gate(
+    simulated_tensorrt: Start,  # noqa: F811
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    simulated_tensorrt("11.4")
+    original = trial.translated
+
+    def miscompiled(engine: Any, images: Any) -> Any:
+        pictures = original(engine, images)
+        return pictures if hasattr(engine, "_session") else np.roll(pictures, 5, axis=2)
+
+    monkeypatch.setattr(trial, "translated", miscompiled)
+    source = write_small_network(tmp_path / "a.fp16.onnx", "fp16")
+    assert command(source, "--out", tmp_path / "plans" / "a.plan") == 1
+    assert re.search(
+        r"error: the plan does not translate as ONNX Runtime does with a\.fp16\.onnx: mean PSNR .* dB", one_line(capsys)
+    )
+    assert {p.suffix for p in (tmp_path / "plans").iterdir()} == {".timing"}
+    with pytest.raises(GateFailedError):
+        build(source, tmp_path / "plans" / "a.plan")

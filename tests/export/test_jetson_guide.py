@@ -1,0 +1,104 @@
+"""docs/jetson.md and docker/: every command parses, every quoted message exists, the camera example runs."""
+
+from __future__ import annotations
+
+import ast
+import configparser
+import importlib
+import re
+import shlex
+from collections.abc import Iterator
+
+import pytest
+
+from export.__main__ import COMMANDS
+from runtime import run as runner
+from runtime.errors import CommandParser, InputError
+from runtime.sources import open_source
+from tests.conftest import REPOSITORY
+
+GUIDE = (REPOSITORY / "docs" / "jetson.md").read_text()
+DOCKERFILE = (REPOSITORY / "docker" / "Dockerfile").read_text()
+
+
+def command_lines(text: str) -> Iterator[list[str]]:
+    """The words of each command of this project in indented blocks or comments; a line that ends in \\ goes on."""
+    joined = re.sub(r"\\\n[# ]*", " ", text)
+    for line in joined.splitlines():
+        if line.startswith(("    ", "#   ")):
+            words = shlex.split(line.lstrip("# "), comments=True)
+            for i, word in enumerate(words):
+                if word == "runtime/run.py" or words[i : i + 2] == ["-m", "export"]:
+                    yield words[i:]
+                    break
+
+
+def check(words: list[str]) -> None:
+    """Parse a command as the program would; raises SystemExit where it would refuse."""
+    if words[0] == "runtime/run.py":
+        if words[1:] == ["doctor"]:
+            return
+        parser = CommandParser()
+        runner.add_arguments(parser)
+        parser.parse_args(words[1:])
+    else:
+        module = importlib.import_module(COMMANDS[words[2]][0])
+        parser = CommandParser()
+        module.add_arguments(parser)
+        parser.parse_args(words[3:])
+
+
+def constants() -> str:
+    """Every string in the project's modules, as Python joins them; a gap of an f-string is a newline."""
+    found = []
+    for path in [*(REPOSITORY / "runtime").glob("*.py"), *(REPOSITORY / "export").glob("*.py")]:
+        nodes = ast.walk(ast.parse(path.read_text()))
+        found += [node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)]
+    return "\n".join(found)
+
+
+@pytest.mark.parametrize("words", [*command_lines(GUIDE), *command_lines(DOCKERFILE)], ids=" ".join)
+def test_commands_parse(words: list[str]) -> None:
+    check(words)
+
+
+def test_there_are_commands_to_parse() -> None:
+    assert len(list(command_lines(GUIDE))) >= 9 and len(list(command_lines(DOCKERFILE))) == 1
+    with pytest.raises(SystemExit):
+        check(["-m", "export", "build", "a.onnx"])
+
+
+def test_the_messages_of_the_troubleshooting_table_are_ours() -> None:
+    table = GUIDE.partition("| It says |")[2].partition("From others:")[0]
+    quoted = re.findall(r"^\| `(.*?)` \|", table, re.MULTILINE)
+    known = constants() + "TensorRT is not installed"  # put together from two: see runtime/capabilities.py
+    assert len(quoted) >= 12
+    assert not [message for message in quoted if message not in known]
+
+
+def test_sources_are_of_the_grammar() -> None:
+    """Where this machine has no such camera, opening it fails for that reason, not for its address."""
+    specs = [words[words.index("--source") + 1] for words in command_lines(GUIDE) if "--source" in words]
+    assert {spec.partition("://")[0] for spec in specs} >= {"0", "csi", "rtsp"}
+    for spec in specs:
+        if not spec.startswith("rtsp://"):  # its address is a word to replace
+            try:
+                open_source(spec).close()
+            except InputError as error:
+                assert "--source takes" not in str(error)
+
+
+def test_the_service_runs_a_command_that_parses() -> None:
+    unit = configparser.ConfigParser(interpolation=None, strict=False)
+    unit.optionxform = str  # type: ignore[assignment,method-assign]
+    unit.read(REPOSITORY / "docker" / "pix2pix-edge.service")
+    service = unit["Service"]
+    words = shlex.split(service["ExecStart"])
+    assert words[0].startswith(service["WorkingDirectory"])
+    check(words[1:])
+    assert (service["KillSignal"], service["SuccessExitStatus"]) == ("SIGINT", "130")
+
+
+def test_the_image_copies_what_there_is() -> None:
+    copied = [words for line in re.findall(r"^COPY (.*)$", DOCKERFILE, re.MULTILINE) for words in line.split()[:-1]]
+    assert copied and all((REPOSITORY / name).exists() for name in copied)

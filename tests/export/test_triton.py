@@ -1,0 +1,232 @@
+"""The Triton repository: config.pbtxt is read back with a small reader of protobuf text that knows ModelConfig."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pytest
+
+from export.__main__ import COMMANDS
+from export.triton import write_repository
+from runtime.engine import open_engine
+from runtime.errors import InputError, run_subcommand
+from runtime.sidecar import write_sidecar
+from tests.export.small_network import write_small_network
+
+# From triton-inference-server/common, protobuf/model_config.proto: field -> type; a list means repeated.
+TENSOR = {"name": str, "data_type": {"TYPE_UINT8", "TYPE_FP32"}, "dims": [int], "reshape": {}}
+GROUP = {"name": str, "count": int, "kind": {"KIND_AUTO", "KIND_GPU", "KIND_CPU", "KIND_MODEL"}, "gpus": [int]}
+BATCHING = {"preferred_batch_size": [int], "max_queue_delay_microseconds": int}
+MODEL_CONFIG = {
+    "name": str,
+    "platform": str,
+    "max_batch_size": int,
+    "input": [TENSOR],
+    "output": [TENSOR],
+    "instance_group": [GROUP],
+    "dynamic_batching": BATCHING,
+    "default_model_filename": str,
+}
+
+
+def read_pbtxt(text: str) -> dict[str, Any]:
+    """Read protobuf text as inference.ModelConfig; a repeated field is always a list."""
+    tokens = re.findall(r'"[^"]*"|[\w.-]+|[{}\[\]:,]', re.sub(r"#.*", "", text))
+    message = read_message(tokens, MODEL_CONFIG)
+    assert not tokens, f"left over: {tokens}"
+    return message
+
+
+def read_message(tokens: list[str], schema: dict[str, Any]) -> dict[str, Any]:
+    message: dict[str, Any] = {}
+    while tokens and tokens[0] != "}":
+        name = tokens.pop(0)
+        assert name in schema, f"ModelConfig has no field {name}"
+        kind = schema[name]
+        if tokens[0] == ":":
+            tokens.pop(0)
+        else:
+            assert tokens[0] in "{[", f"{name} needs a colon"
+        repeated = isinstance(kind, list)
+        if tokens[0] == "[":
+            assert repeated, f"{name} is not repeated"
+            tokens.pop(0)
+            while tokens[0] != "]":
+                message.setdefault(name, []).append(read_value(tokens, kind[0]))
+                assert tokens[0] in ",]", "list elements are separated by commas"
+                if tokens[0] == ",":
+                    tokens.pop(0)
+                    assert tokens[0] != "]", "protobuf text allows no comma at the end"
+            tokens.pop(0)
+        elif repeated:
+            message.setdefault(name, []).append(read_value(tokens, kind[0]))
+        else:
+            assert name not in message, f"{name} is given twice"
+            message[name] = read_value(tokens, kind)
+    return message
+
+
+def read_value(tokens: list[str], kind: Any) -> Any:
+    token = tokens.pop(0)
+    if isinstance(kind, dict):
+        assert token == "{"
+        message = read_message(tokens, kind)
+        assert tokens.pop(0) == "}"
+        return message
+    if kind is str:
+        assert token.startswith('"'), f"a string is quoted, not {token}"
+        return token.strip('"')
+    if kind is int:
+        return int(token)
+    assert token in kind, f"{token} is none of {kind}"
+    return token
+
+
+def test_the_reader_refuses_what_protobuf_refuses() -> None:
+    for wrong in ('nom: "a"', "name: a", 'name "a"', "input [ { dims: [ 1, ] } ]", 'name: "a" name: "b"', "input ["):
+        with pytest.raises((AssertionError, IndexError)):
+            read_pbtxt(wrong)
+
+
+def exported(folder: Path, name: str = "facades.fp16.onnx", *, batch: int = 1, fault: str = "") -> Path:
+    path = write_small_network(folder / name, "fp16", batch=batch, fault=fault)
+    shape = [batch, 32, 32, 3]
+    tensors = {
+        k: {"name": n, "shape": shape, "dtype": "uint8"} for k, n in (("input", "image"), ("output", "translated"))
+    }
+    write_sidecar(path, {"kind": "onnx", "precision": {"asked": "fp16"}, **tensors})
+    return path
+
+
+def plan(folder: Path, max_batch: int | None) -> Path:
+    """A file with the sidecar that `export build` writes; Triton's files do not depend on the plan's bytes."""
+    path = folder / "facades.plan"
+    path.write_bytes(b"ftrt" + bytes(60))
+    shape = [max_batch or 1, 256, 256, 3]
+    tensors = {
+        k: {"name": n, "shape": shape, "dtype": "uint8"} for k, n in (("input", "image"), ("output", "translated"))
+    }
+    tensorrt: dict[str, Any] = {"version": "10.3.0", "gpu": "Orin", "compute_capability": "8.7"}
+    if max_batch:
+        tensorrt["max_batch"] = max_batch
+    source = {"source": {"file": "facades.fp16.onnx", "sha256": "0"}}
+    write_sidecar(path, {"kind": "plan", "precision": {"asked": "fp16"}, **source, **tensors, "tensorrt": tensorrt})
+    return path
+
+
+def config(model: Path) -> dict[str, Any]:
+    return read_pbtxt((model.parent.parent / "config.pbtxt").read_text())
+
+
+def test_a_fixed_batch_is_served_without_batching(tmp_path: Path) -> None:
+    file = plan(tmp_path, None)
+    model = write_repository(file, tmp_path / "models")
+    assert model == tmp_path / "models" / "facades" / "1" / "model.plan"
+    assert model.read_bytes() == file.read_bytes()
+    image = {"name": "image", "data_type": "TYPE_UINT8", "dims": [1, 256, 256, 3]}
+    assert config(model) == {
+        "name": "facades",
+        "platform": "tensorrt_plan",
+        "max_batch_size": 0,
+        "input": [image],
+        "output": [image | {"name": "translated"}],
+        "instance_group": [{"count": 1, "kind": "KIND_GPU"}],
+    }
+
+
+def test_a_plan_with_a_free_batch_is_served_with_dynamic_batching(tmp_path: Path) -> None:
+    model = write_repository(plan(tmp_path, 4), tmp_path / "models", instances=2)
+    found = config(model)
+    assert (found["max_batch_size"], found["dynamic_batching"]) == (4, {})
+    assert found["input"][0]["dims"] == found["output"][0]["dims"] == [256, 256, 3]
+    assert found["instance_group"] == [{"count": 2, "kind": "KIND_GPU"}]
+    assert config(write_repository(plan(tmp_path, 4), tmp_path / "models", max_batch=2))["max_batch_size"] == 2
+
+
+@pytest.mark.parametrize(("built_for", "words"), [(None, "for exactly 1"), (4, "for up to 4 images")])
+def test_a_plan_serves_no_larger_batch_than_it_was_built_for(tmp_path: Path, built_for: int | None, words: str) -> None:
+    with pytest.raises(InputError, match=rf"is built {words} .*export build facades\.fp16\.onnx .* --batch 8"):
+        write_repository(plan(tmp_path, built_for), tmp_path / "models", max_batch=8)
+    assert not (tmp_path / "models").exists()
+
+
+def test_an_onnx_file_is_served_as_it_is(tmp_path: Path) -> None:
+    file = exported(tmp_path)
+    model = write_repository(file, tmp_path / "models", name="mine")
+    assert model == tmp_path / "models" / "mine" / "1" / "model.onnx"
+    assert model.read_bytes() == file.read_bytes()
+    found = config(model)
+    assert (found["name"], found["platform"], found["max_batch_size"]) == ("mine", "onnxruntime_onnx", 0)
+    assert found["instance_group"] == [{"count": 1, "kind": "KIND_AUTO"}]
+    cpu = config(write_repository(exported(tmp_path, "facades.int8.cpu.onnx"), tmp_path / "models"))
+    assert cpu["instance_group"] == [{"count": 1, "kind": "KIND_CPU"}]
+
+
+def test_the_batch_of_an_onnx_file_is_freed_in_the_copy(tmp_path: Path) -> None:
+    file = exported(tmp_path)
+    model = write_repository(file, tmp_path / "models", max_batch=8)
+    assert config(model)["max_batch_size"] == 8 and config(model)["input"][0]["dims"] == [32, 32, 3]
+    images = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), np.uint8)
+    session = onnxruntime.InferenceSession(str(model), providers=["CPUExecutionProvider"])
+    (together,) = session.run(None, {"image": images})
+    with open_engine(file, backend="onnxruntime") as engine:
+        alone = np.concatenate([engine(image[None]) for image in images])
+    assert np.abs(together.astype(int) - alone).max() <= 1
+    assert len(np.unique(alone)) > 50
+
+
+def test_an_onnx_file_that_cannot_take_batches_is_refused(tmp_path: Path) -> None:
+    file = exported(tmp_path, fault="batch")
+    with pytest.raises(InputError, match="has its batch built in; leave --max-batch out"):
+        write_repository(file, tmp_path / "models", max_batch=8)
+    assert not list((tmp_path / "models").rglob("*.*"))
+
+
+def test_writing_again_replaces(tmp_path: Path) -> None:
+    write_repository(plan(tmp_path, None), tmp_path / "models")
+    model = write_repository(plan(tmp_path, 4), tmp_path / "models")
+    assert config(model)["max_batch_size"] == 4
+    assert sorted(p.name for p in (tmp_path / "models" / "facades").rglob("*")) == ["1", "config.pbtxt", "model.plan"]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"name": "../elsewhere"}, "cannot be a model's name"),
+        ({"name": "two words"}, "cannot be a model's name"),
+        ({"max_batch": 1}, "--max-batch 1 joins nothing"),
+        ({"instances": 0}, "--instances 0 serves nothing"),
+    ],
+)
+def test_bad_options_are_refused(tmp_path: Path, change: dict[str, Any], words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        write_repository(plan(tmp_path, 4), tmp_path / "models", **change)
+    assert not (tmp_path / "models").exists()
+
+
+def test_bad_files_are_refused(tmp_path: Path) -> None:
+    file = plan(tmp_path, None)
+    with pytest.raises(InputError, match="there is no file"):
+        write_repository(tmp_path / "none.plan", tmp_path / "models")
+    with pytest.raises(InputError, match=r"neither \.plan nor \.onnx"):
+        write_repository(tmp_path / "generator.keras", tmp_path / "models")
+    file.write_bytes(b"altered")
+    with pytest.raises(InputError, match="was altered after its sidecar was written"):
+        write_repository(file, tmp_path / "models")
+    (tmp_path / "facades.plan.json").unlink()
+    with pytest.raises(InputError, match=r"facades\.plan\.json is missing"):
+        write_repository(file, tmp_path / "models")
+
+
+def test_the_command_says_how_to_serve(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file, models = plan(tmp_path, 4), tmp_path / "models"
+    assert run_subcommand("export", "", COMMANDS, ["triton", str(file), "--out", str(models)]) == 0
+    said = capsys.readouterr().out
+    assert "with a Triton release that has TensorRT 10.3.0:" in said
+    assert f"tritonserver --model-repository={models}" in said
+    assert run_subcommand("export", "", COMMANDS, ["triton", str(tmp_path / "x.plan"), "--out", str(models)]) == 2
+    assert capsys.readouterr().err.startswith("error: there is no file")
