@@ -362,6 +362,20 @@ def test_the_gate_opens_shortly_before_the_engine_is_expected_to_be_free() -> No
     assert len(gate._started) == 1, "the engine is still busy"
 
 
+def test_the_gate_lets_no_second_frame_through_that_would_grow_old_while_it_waits() -> None:
+    gate = Gate(1)
+    gate.prepared(1_000_000)
+    passed = threading.Event()
+    preparer = threading.Thread(target=lambda: (gate.wait(), passed.set()))
+    preparer.start()
+    assert not passed.wait(0.05), "one is ready, and the engine has not begun"
+    gate.started(time.monotonic_ns())
+    assert not passed.wait(0.05), "nobody knows yet how long the engine takes"
+    gate.finished(time.monotonic_ns())
+    assert passed.wait(10), "the engine is free and nothing is ready"
+    preparer.join()
+
+
 @pytest.mark.parametrize(("rate", "wanted"), [(30, 10), (30, 30), (25, 10), (120, 50)])
 def test_the_pacer_keeps_the_mean_rate(rate: int, wanted: int) -> None:
     pacer, unlimited = Pacer(wanted), Pacer(None)

@@ -1,0 +1,88 @@
+"""What a reader must be warned of: the conditions that trtexec warns of, and those of a shared machine."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from benchmarks.power import Reading
+from benchmarks.schema import Row
+
+BUSY = 0.15
+STOLEN = 0.01
+UNSTABLE = 0.025  # coefficient of variation of GPU time (trtexec)
+ENQUEUE_BOUND = 0.8  # enqueue time / GPU time (trtexec)
+WIDE = 0.05  # half the width of the median's interval / the median
+CLOCK_DRIFT = 0.05
+
+
+def machine_cautions(
+    machine: dict[str, Any],
+    before: dict[str, Any],
+    after: dict[str, Any],
+    stolen: float | None,
+    readings: Sequence[Reading],
+) -> list[str]:
+    """Return warnings about the machine; stolen: share of CPU time that the hypervisor gave away during the run."""
+    found = []
+    if before.get("busy", 0) > BUSY:
+        found.append(
+            f"noisy machine: {before['busy']:.0%} of the CPU was in use before the run began; close other programs"
+        )
+    if stolen is not None and stolen > STOLEN:
+        found.append(f"shared machine: the hypervisor gave {stolen:.1%} of the CPU time to others during the run")
+    if machine.get("governor", "performance") not in ("performance", "schedutil"):
+        found.append(
+            f"the CPU's clock governor is {machine['governor']}; run: sudo cpupower frequency-set -g performance"
+        )
+    if after.get("throttled", 0) > before.get("throttled", 0):
+        found.append("the CPU lowered its clock for heat during the run; cool it, and measure again")
+    reasons = sorted({reading.throttled for reading in readings if reading.throttled})
+    if reasons:
+        found.append(f"the GPU lowered its clock during the run ({'; '.join(reasons)})")
+    clocks = [reading.gpu_mhz for reading in readings if reading.gpu_mhz and (reading.gpu_busy or 0) > 0.5]
+    if clocks and np.std(clocks) > CLOCK_DRIFT * np.mean(clocks):
+        found.append(
+            f"unstable clocks: the GPU ran at {min(clocks):.0f} to {max(clocks):.0f} MHz under load; lock them"
+            f" ({'sudo jetson_clocks' if machine.get('board') else 'sudo nvidia-smi -lgc'})"
+        )
+    return found
+
+
+def row_cautions(row: Row) -> list[str]:
+    """Return warnings about one engine's row, each beginning with its name."""
+    scopes, plan = row["scopes"], row["file"].endswith(".plan")
+    found = []
+    compute, engine, submit = scopes.get("compute"), scopes.get("engine"), scopes.get("submit")
+    if plan and compute:
+        if compute["variation"] > UNSTABLE:
+            found.append(f"unstable GPU time: it varies by {compute['variation']:.1%}; lock the clocks")
+        if submit and submit["p50_ms"] > ENQUEUE_BOUND * compute["p50_ms"]:
+            found.append(
+                f"bound by enqueue: submitting takes {submit['p50_ms']:.2f} ms, computing {compute['p50_ms']:.2f} ms;"
+                " install cuda-bindings for CUDA graphs"
+            )
+        if engine and engine["p50_ms"] - compute["p50_ms"] >= compute["p50_ms"]:
+            found.append("bound by transfers: copies and waiting take as long as computing")
+    if row.get("work", {}).get("share_of_peak", 0) > 1:
+        found.append("it is faster than the peak that was measured: the machine was busy then; measure again")
+    return [f"{row['name']}: {text}" for text in found]
+
+
+def noise_caution(rows: Sequence[Row]) -> list[str]:
+    """Return one warning that names every engine whose latency a repeated run may find elsewhere, or none."""
+    wide = []
+    for row in rows:
+        engine = row["scopes"].get("engine")
+        if engine and engine["interval_ms"]:
+            low, high = engine["interval_ms"]
+            if high - low > 2 * WIDE * engine["p50_ms"]:
+                wide.append(row["name"])
+    if not wide:
+        return []
+    return [
+        f"noisy: in a repeated run the latency of {', '.join(wide)} may differ by more than {WIDE:.0%} (see the"
+        " brackets); use --profile full, or a quieter machine"
+    ]

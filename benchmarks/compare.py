@@ -1,0 +1,187 @@
+"""Compare two reports: what changed beyond the noise. Exit status 1 on a regression.
+
+  python -m benchmarks compare old/report.json new/report.json
+  python -m benchmarks compare old new --tolerance 5
+
+A change counts when it is larger than the noise of both reports, and than --tolerance percent. Where the machine itself
+was faster or slower, as the reference work tells, so much is added to the noise of times on the CPU.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import NormalDist
+from typing import Any
+
+import numpy as np
+
+from benchmarks.schema import Report, Row, load_report
+from benchmarks.summary import CONFIDENCE, repeat_error
+from benchmarks.tables import Table, number
+from runtime.errors import GateFailedError, InputError
+
+FALSE_ALARMS = 0.01
+"""Chance that a comparison in which nothing changed reports anything at all."""
+
+METRICS = {
+    "engine": "latency p50, ms",
+    "compute": "compute p50, ms",
+    "cpu": "least CPU time, ms",
+    "overlap": "time per image, overlapped, ms",
+    "stream": "frame age p50, ms",
+}
+"""Scope -> what is compared of it: the median, but for CPU time the median of each round's 10th percentile.
+
+Waiting for a busy machine is no CPU time, and what remains of the disturbance (cold caches, spinning threads) is left
+out with the upper nine tenths. So the least CPU time finds a slower kernel where latency drowns in noise.
+"""
+
+PSNR_DB = 0.05
+"""Fidelity is repeatable; so much may differ by the order of float additions."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """One metric of one engine in both reports. ratio, noise: logarithms of new / old and of what chance explains."""
+
+    engine: str
+    metric: str
+    old: float
+    new: float
+    ratio: float
+    noise: float
+
+    def verdict(self, tolerance: float) -> str:
+        """Return "slower", "faster", or "" where noise or the tolerance (a share, as 0.03) explains the change."""
+        if abs(self.ratio) <= max(self.noise, math.log1p(tolerance)):
+            return ""
+        return "slower" if self.ratio > 0 else "faster"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("old", type=Path, metavar="OLD.json", help="the report to compare with, or its folder")
+    parser.add_argument("new", type=Path, metavar="NEW.json", help="the report that may have become worse")
+    parser.add_argument(
+        "--tolerance", type=float, default=3.0, metavar="PERCENT", help="changes up to this never count (default: 3)"
+    )
+
+
+def run(args: argparse.Namespace) -> None:
+    from benchmarks.report import markdown_table
+
+    if not 0 <= args.tolerance < 1000:
+        raise InputError(f"--tolerance {args.tolerance:g} must be between 0 and 1000 percent")
+    old, new = load_report(args.old), load_report(args.new)
+    changes, gone = compare(old, new), worse_fidelity(old, new)
+    print(markdown_table(comparison_table(changes, args.tolerance / 100)))
+    for line in remarks(old, new):
+        print(f"- {line}")
+    slower = [c for c in changes if c.verdict(args.tolerance / 100) == "slower"]
+    regressions = [f"{c.engine}: {c.metric} {math.expm1(c.ratio):+.1%}" for c in slower] + gone
+    if regressions:
+        raise GateFailedError(f"regression: {'; '.join(regressions)}")
+    print("no regression")
+
+
+def compare(old: Report, new: Report) -> list[Change]:
+    """Return every metric that both reports have of engines with the same name. Raises InputError without any."""
+    olds = {row["name"]: row for row in old["engines"]}
+    pairs = [(olds[row["name"]], row) for row in new["engines"] if row["name"] in olds]
+    both = [(a, b, s) for a, b in pairs for s in METRICS if s in a["scopes"] and s in b["scopes"]]
+    if not both:
+        raise InputError("the reports have no measured engine in common; compare reports of the same engine files")
+    drift = abs(machine_drift(old, new))
+    level = NormalDist().inv_cdf(1 - FALSE_ALARMS / len(both) / 2) / NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
+    changes = []
+    for a, b, scope in both:
+        one, other = (_evidence(row["scopes"][scope], scope) for row in (a, b))
+        # what another process takes away is waiting, not CPU time; and no GPU waits for the CPU to compute
+        on_cpu = scope != "cpu" and not b["file"].endswith(".plan")
+        noise = noise_of(one[1], other[1]) * level + (drift if on_cpu else 0.0)
+        changes.append(Change(b["name"], METRICS[scope], one[0], other[0], math.log(other[0] / one[0]), noise))
+    return changes
+
+
+def _evidence(scope: dict[str, Any], name: str) -> tuple[float, list[float]]:
+    """Return the value that is compared, and its rounds."""
+    if name == "cpu":
+        return float(np.median(scope["lows_ms"])), scope["lows_ms"]
+    return scope["p50_ms"], scope["medians_ms"]
+
+
+def noise_of(old: Sequence[float], new: Sequence[float]) -> float:
+    """Return how far apart (logarithm) CONFIDENCE of two equal runs with these rounds lie; infinite with few rounds."""
+    errors = [repeat_error(np.log(rounds)) for rounds in (old, new)]
+    if errors[0] is None or errors[1] is None:
+        return math.inf
+    # each is the error of a run and of its repetition: together they count both runs twice
+    return math.hypot(errors[0], errors[1]) / math.sqrt(2)
+
+
+def machine_drift(old: Report, new: Report) -> float:
+    """Return the logarithm of how much longer the reference work took in the new report.
+
+    0 within its noise, which the engines' own noise holds already, and where a report has no reference work.
+    """
+    works = [report.get("reference_work") for report in (old, new)]
+    if not works[0] or not works[1]:
+        return 0.0
+    drift = math.log(works[1]["p50_ms"] / works[0]["p50_ms"])
+    return drift if abs(drift) > noise_of(works[0]["medians_ms"], works[1]["medians_ms"]) else 0.0
+
+
+def worse_fidelity(old: Report, new: Report) -> list[str]:
+    """Return a line for each engine whose pictures are further from the reference than they were."""
+    found = []
+    olds = {row["name"]: row.get("fidelity") for row in old["engines"]}
+    for row in new["engines"]:
+        before, after = olds.get(row["name"]), row.get("fidelity")
+        if not before or not after or before["images"] != after["images"]:
+            continue
+        if before["psnr_db"] - after["psnr_db"] > PSNR_DB:
+            found.append(f"{row['name']}: PSNR {before['psnr_db']:.1f} to {after['psnr_db']:.1f} dB")
+    return found
+
+
+def remarks(old: Report, new: Report) -> list[str]:
+    """Return what a reader of the comparison must know: other machines, other states, engines without a partner."""
+    found = []
+    for key in ("cpu", "gpu", "board", "power_mode", "tensorrt"):
+        a, b = old["machine"].get(key), new["machine"].get(key)
+        if a != b:
+            found.append(
+                f"the reports are of different machines: {key.replace('_', ' ')} {a or 'none'} and {b or 'none'}"
+            )
+    drift = machine_drift(old, new)
+    if drift:
+        word = "longer" if drift > 0 else "less"
+        found.append(f"the machine itself took {abs(math.expm1(drift)):.1%} {word} for the same work in the new report")
+    for one, other, which in ((old, new, "new"), (new, old, "old")):
+        missing = _names(one["engines"]) - _names(other["engines"])
+        found += [f"{name} has not been measured in the {which} report" for name in sorted(missing)]
+    return found
+
+
+def _names(rows: Sequence[Row]) -> set[str]:
+    return {row["name"] for row in rows if row["scopes"]}
+
+
+def comparison_table(changes: Sequence[Change], tolerance: float) -> Table:
+    """Return the changes as a table."""
+    rows = [
+        [
+            change.engine,
+            change.metric,
+            number(change.old),
+            number(change.new),
+            f"{math.expm1(change.ratio):+.1%}",
+            f"±{math.expm1(change.noise):.1%}" if math.isfinite(change.noise) else "not known",
+            change.verdict(tolerance) or "–",
+        ]
+        for change in changes
+    ]
+    return Table("Comparison", ["engine", "metric", "old", "new", "change", "noise", "verdict"], rows, [])

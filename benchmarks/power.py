@@ -1,0 +1,207 @@
+"""Power: tegrastats on a Jetson, NVML with a discrete GPU; energy per frame over the moments that were measured."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import re
+import shutil
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, Protocol
+
+import numpy as np
+
+INTERVAL_MS = 100
+IDLE_S = 2.0
+"""How long the idle machine is watched before the engines start, to tell what the frames add."""
+
+BOARD_INPUTS = ("VDD_IN", "POM_5V_IN", "VIN")
+"""Rails that carry the whole board, where it has such a sensor (Orin NX and Nano, Xavier NX, TX2; Nano; Thor)."""
+
+SUMMED = (
+    ("VDD_GPU_SOC", "VDD_CPU_CV", "VIN_SYS_5V0"),  # AGX Orin
+    ("GPU", "CPU", "SOC", "CV", "VDDRQ", "SYS5V"),  # AGX Xavier
+)
+"""Rails that add up to the whole board, where no one sensor sees it (jetson-stats, jtop/core/power.py)."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """The machine at one moment; what its sensors do not tell is None.
+
+    at_ns: time.perf_counter_ns(). watts: of the whole board, or of a discrete GPU with its memory. rails_w: by name.
+    """
+
+    at_ns: int
+    watts: float | None = None
+    rails_w: dict[str, float] = field(default_factory=dict)
+    gpu_mhz: float | None = None
+    gpu_busy: float | None = None
+    temperature_c: float | None = None
+    throttled: str = ""
+
+
+def parse_tegrastats(line: str, at_ns: int = 0) -> Reading:
+    """Read a line of tegrastats of any JetPack from 4 to 7. Every field is optional; of several values the first, now.
+
+    Rails are "NAME 4865/4865" (JetPack 4, mW), "NAME 4865mW/4865mW" (5, 6: now/mean) or with a third value (7: peak).
+    GR3D_FREQ is "12%@1300", "12%@[1300,1300]" (one clock for each cluster), or, on Thor, "@[1000,1000]" with no load.
+    """
+    rails = {
+        name.upper(): int(milliwatts) / 1000
+        for name, milliwatts in re.findall(r"\b([A-Z][A-Z0-9_]+) (-?\d+)(?: ?mW)?/-?\d+(?: ?mW)?(?![\dM])", line, re.I)
+        if name.upper() not in ("NC", "RAM", "SWAP", "IRAM")
+    } or {name.upper(): int(mw) / 1000 for name, mw in re.findall(r"\b([A-Z][A-Z0-9_]+) (-?\d+) ?mW\b", line, re.I)}
+    gpu = re.search(r"GR3D_FREQ\s+(?:(\d+)%)?(?:@\[?(\d+))?", line, re.I)
+    hottest = [float(t) for t in re.findall(r"\b[A-Za-z]\w*@(-?\d+(?:\.\d+)?)C", line)]
+    hottest = [t for t in hottest if 0 < t < 150]  # a sensor without power says -256
+    return Reading(
+        at_ns=at_ns,
+        watts=board_watts(rails),
+        rails_w=rails,
+        gpu_mhz=float(gpu[2]) if gpu and gpu[2] else None,
+        gpu_busy=int(gpu[1]) / 100 if gpu and gpu[1] else None,
+        temperature_c=max(hottest, default=None),
+    )
+
+
+def board_watts(rails: dict[str, float]) -> float | None:
+    """Return the power of the whole board, or None where its rails do not tell."""
+    for name in BOARD_INPUTS:
+        if name in rails:
+            return rails[name]
+    for names in SUMMED:
+        if names[0] in rails and names[1] in rails:
+            return sum(rails.get(name, 0.0) for name in names)
+    return None
+
+
+class Meter(Protocol):
+    """Takes readings in the background while it is open; a context manager. unit: what its watts are of."""
+
+    name: str
+    unit: str
+    readings: list[Reading]
+
+    def __enter__(self) -> Meter: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+class TegrastatsMeter:
+    """Readings of a Jetson's tegrastats."""
+
+    name, unit = "tegrastats", "board"
+
+    def __init__(self, command: Sequence[str] = ("tegrastats", "--interval", str(INTERVAL_MS))) -> None:
+        self.readings: list[Reading] = []
+        self._command = list(command)
+
+    def __enter__(self) -> TegrastatsMeter:
+        self._process = subprocess.Popen(self._command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        self._thread = threading.Thread(target=self._read, name="tegrastats", daemon=True)
+        self._thread.start()
+        return self
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            self.readings.append(parse_tegrastats(line, time.perf_counter_ns()))
+
+    def __exit__(self, *_: object) -> None:
+        self._process.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(timeout=2)
+        self._thread.join(timeout=2)
+
+
+class NvmlMeter:
+    """Readings of the first NVIDIA GPU through NVML (package nvidia-ml-py)."""
+
+    name, unit = "NVML", "GPU"
+
+    def __init__(self, nvml: Any) -> None:
+        self.readings: list[Reading] = []
+        self._nvml = nvml
+        self._handle = nvml.nvmlDeviceGetHandleByIndex(0)
+        self._stop = threading.Event()
+
+    def __enter__(self) -> NvmlMeter:
+        self._thread = threading.Thread(target=self._poll, name="nvml", daemon=True)
+        self._thread.start()
+        return self
+
+    def _poll(self) -> None:
+        while not self._stop.wait(INTERVAL_MS / 1000):
+            self.readings.append(self._read())
+
+    def _read(self) -> Reading:
+        nvml, handle = self._nvml, self._handle
+
+        def ask(call: str, *arguments: Any) -> Any:
+            try:
+                return getattr(nvml, call)(handle, *arguments)
+            except (nvml.NVMLError, AttributeError):  # not every GPU answers everything, least of all a Jetson's
+                return None
+
+        milliwatts, busy = ask("nvmlDeviceGetPowerUsage"), ask("nvmlDeviceGetUtilizationRates")
+        return Reading(
+            at_ns=time.perf_counter_ns(),
+            watts=None if milliwatts is None else milliwatts / 1000,
+            gpu_mhz=ask("nvmlDeviceGetClockInfo", nvml.NVML_CLOCK_SM),
+            gpu_busy=None if busy is None else busy.gpu / 100,
+            temperature_c=ask("nvmlDeviceGetTemperature", nvml.NVML_TEMPERATURE_GPU),
+            throttled=throttle_reasons(ask("nvmlDeviceGetCurrentClocksThrottleReasons") or 0),
+        )
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join(timeout=2)
+        with contextlib.suppress(Exception):
+            self._nvml.nvmlShutdown()
+
+
+class NoMeter:
+    """Where nothing measures power."""
+
+    name, unit = "", ""
+
+    def __init__(self) -> None:
+        self.readings: list[Reading] = []
+
+    def __enter__(self) -> NoMeter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return
+
+
+def throttle_reasons(bits: int) -> str:
+    """Return NVML's reasons for lowered clocks that distort a measurement, in words; "" for none (nvml.h)."""
+    words = {0x4: "power cap", 0x8: "hardware slowdown", 0x20: "heat", 0x40: "heat", 0x80: "power brake"}
+    return ", ".join(dict.fromkeys(word for bit, word in words.items() if bits & bit))
+
+
+def open_meter(which: Callable[[str], str | None] = shutil.which) -> Meter:
+    """Return what measures power here: tegrastats, else NVML, else a meter without readings."""
+    if which("tegrastats"):
+        return TegrastatsMeter()
+    try:
+        nvml = importlib.import_module("pynvml")
+        nvml.nvmlInit()
+        return NvmlMeter(nvml)
+    except Exception:  # absent, no driver, no GPU: all mean the same here
+        return NoMeter()
+
+
+def mean_watts(readings: Sequence[Reading], windows: Sequence[tuple[int, int]]) -> float | None:
+    """Return the mean power inside the windows (start_ns, end_ns), or None where no reading with watts falls in one."""
+    inside = [r.watts for r in readings if r.watts is not None and any(a <= r.at_ns <= b for a, b in windows)]
+    return float(np.mean(inside)) if inside else None

@@ -1,0 +1,69 @@
+"""A fixed piece of work, timed in every round beside the engines: how fast the machine was while it measured.
+
+One 3×3 convolution in ONNX Runtime on every core, what the engines themselves mostly do. Two reports of the same
+machine can then be told apart from two states of the machine (benchmarks/compare.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from benchmarks.interleave import Nanoseconds, timed
+from runtime.errors import require
+from runtime.onnxruntime_engine import physical_cores
+
+if TYPE_CHECKING:
+    import onnx
+
+CHANNELS, SIZE = 64, 64
+WHAT = f"one 3×3 convolution, {CHANNELS} to {CHANNELS} channels, {SIZE}×{SIZE}, FP32, ONNX Runtime, every core"
+
+
+def small_model(
+    nodes: Sequence[onnx.NodeProto], shape: Sequence[int], output: str, constants: Mapping[str, Any]
+) -> onnx.ModelProto:
+    """Return an ONNX model from float32 `x` to `output`, both of this shape."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name in ("x", output)]
+    initializers = [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()]
+    graph = helper.make_graph(nodes, "work", ends[:1], ends[1:], initializers)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+def session_of(model: onnx.ModelProto) -> Any:
+    """Return an ONNX Runtime CPU session of a model, on every physical core."""
+    ort = require("onnxruntime", "", "measuring the machine")
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = physical_cores()
+    options.add_session_config_entry("session.force_spinning_stop", "1")
+    ort.set_default_logger_severity(4)
+    return ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+
+
+def reference_work() -> Callable[[], object]:
+    """Return the work as a callable. Raises MissingPackageError without the package onnx."""
+    helper = require("onnx", "benchmarks", "the reference work of a benchmark").helper
+    random = np.random.default_rng(0)
+    weights = random.standard_normal((CHANNELS, CHANNELS, 3, 3)).astype(np.float32)
+    shape = [1, CHANNELS, SIZE, SIZE]
+    nodes = [helper.make_node("Conv", ["x", "w"], ["y"], pads=[1, 1, 1, 1])]
+    session = session_of(small_model(nodes, shape, "y", {"w": weights}))
+    x = random.standard_normal(shape).astype(np.float32)
+    return lambda: session.run(None, {"x": x})
+
+
+class ReferenceSession:
+    """The reference work in a worker process (benchmarks.worker.Worker)."""
+
+    def __init__(self) -> None:
+        self._run = timed(reference_work(), "reference")
+
+    def reference(self, calls: int) -> Mapping[str, Nanoseconds]:
+        return self._run(calls)
+
+    def close(self) -> None:
+        return

@@ -1,0 +1,158 @@
+"""Comparisons of made-up runs on a noisy machine: planted changes are found, and nothing else is."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from benchmarks.__main__ import COMMANDS
+from benchmarks.compare import Change, compare, machine_drift, noise_of, remarks, worse_fidelity
+from benchmarks.schema import scope_json
+from runtime.errors import InputError, run_subcommand
+from tests.benchmarks.samples import made_fidelity, made_report, made_row, noisy_rounds
+
+TRIALS = 20
+
+
+def _pair(seed: int, slower: float) -> tuple[dict[str, Any], dict[str, Any]]:
+    random = np.random.default_rng(seed)
+    names = ("a.onnx", "b.onnx")
+    old = made_report(random, *(made_row(random, name) for name in names))
+    new = made_report(random, made_row(random, "a.onnx"), made_row(random, "b.onnx", 40.0 * slower))
+    return old, new
+
+
+def _verdicts(pair: tuple[dict[str, Any], dict[str, Any]], tolerance: float = 0.03) -> dict[str, set[str]]:
+    found: dict[str, set[str]] = {"a.onnx": set(), "b.onnx": set()}
+    for change in compare(*pair):
+        found[change.engine].add(change.verdict(tolerance))
+    return {name: verdicts - {""} for name, verdicts in found.items()}
+
+
+def test_a_planted_slow_down_of_10_percent_is_found_and_only_there() -> None:
+    found = [_verdicts(_pair(seed, 1.10)) for seed in range(TRIALS)]
+    assert [f["b.onnx"] for f in found] == [{"slower"}] * TRIALS
+    assert [f["a.onnx"] for f in found] == [set()] * TRIALS
+
+
+def test_no_change_is_reported_where_there_is_none() -> None:
+    assert [_verdicts(_pair(seed, 1.0)) for seed in range(100, 100 + TRIALS)] == [
+        {"a.onnx": set(), "b.onnx": set()}
+    ] * TRIALS
+
+
+def test_a_gain_is_no_regression() -> None:
+    assert _verdicts(_pair(1, 0.8))["b.onnx"] == {"faster"}
+
+
+def test_a_machine_that_became_slower_explains_slower_times() -> None:
+    """Everything takes 15 % longer, the reference work too; CPU time as ever."""
+    random = np.random.default_rng(4)
+    old, new = made_report(random), made_report(random)
+    row = new["engines"][0]
+    for scope in ("engine", "compute", "overlap", "stream"):
+        row["scopes"][scope] = scope_json(noisy_rounds(random, 46.0 * row["scopes"][scope]["p50_ms"] / 40))
+    assert {c.verdict(0.03) for c in compare(old, new)} > {"slower"}
+    new["reference_work"] = {"what": "", **scope_json(noisy_rounds(random, 2.3))}
+    assert machine_drift(old, new) == pytest.approx(math.log(1.15), abs=0.04)
+    assert machine_drift(old, old) == 0.0
+    assert {c.verdict(0.03) for c in compare(old, new)} == {""}
+    assert any(line.startswith("the machine itself took") and "longer" in line for line in remarks(old, new))
+
+
+def test_cpu_time_finds_what_latency_cannot() -> None:
+    random = np.random.default_rng(9)
+    old, new = made_report(random), made_report(random, made_row(random, milliseconds=44.0))
+    for report in (old, new):
+        scopes = report["engines"][0]["scopes"]
+        for scope in ("engine", "compute", "overlap", "stream"):
+            scopes[scope] = scope_json(noisy_rounds(random, scopes[scope]["p50_ms"], 0.5))
+    found = {c.metric: c.verdict(0.03) for c in compare(old, new)}
+    assert found["least CPU time, ms"] == "slower"
+    assert found["latency p50, ms"] == ""
+
+
+def test_a_plan_is_not_excused_by_a_slow_cpu() -> None:
+    random = np.random.default_rng(2)
+    old, new = (made_report(random, made_row(random, "a.plan", ms)) for ms in (5.0, 5.7))
+    new["reference_work"] = {"what": "", **scope_json(noisy_rounds(random, 3.0))}
+    assert {c.metric: c.verdict(0.03) for c in compare(old, new)}["compute p50, ms"] == "slower"
+
+
+def test_tolerance_and_noise_both_excuse() -> None:
+    assert Change("a", "m", 1, 1.05, math.log(1.05), 0.01).verdict(0.03) == "slower"
+    assert Change("a", "m", 1, 1.05, math.log(1.05), 0.01).verdict(0.10) == ""
+    assert Change("a", "m", 1, 1.05, math.log(1.05), 0.06).verdict(0.03) == ""
+    assert Change("a", "m", 1, 0.9, math.log(0.9), 0.01).verdict(0.03) == "faster"
+
+
+def test_few_rounds_decide_nothing() -> None:
+    assert noise_of([1.0, 1.0], [1.0] * 20) == math.inf
+
+
+def test_a_loss_of_fidelity_always_counts() -> None:
+    random = np.random.default_rng(0)
+    old = made_report(random, made_row(random, fidelity=made_fidelity(42.9)))
+    new = made_report(random, made_row(random, fidelity=made_fidelity(41.0)))
+    assert worse_fidelity(old, new) == ["a.onnx: PSNR 42.9 to 41.0 dB"]
+    assert worse_fidelity(new, old) == worse_fidelity(old, old) == []
+    new["engines"][0]["fidelity"]["images"] = 9  # another set of images says nothing
+    assert worse_fidelity(old, new) == []
+
+
+def test_other_machines_and_missing_engines_are_remarked() -> None:
+    random = np.random.default_rng(0)
+    old = made_report(random, made_row(random), made_row(random, "gone.onnx"))
+    new = made_report(random, made_row(random), machine={"cpu": "Another CPU"})
+    lines = remarks(old, new)
+    assert "the reports are of different machines: cpu Example CPU and Another CPU" in lines
+    assert "gone.onnx has not been measured in the new report" in lines
+
+
+def _run(tmp_path: Path, old: Any, new: Any, *more: str) -> int:
+    for name, report in (("old.json", old), ("new.json", new)):
+        text = report if isinstance(report, str) else json.dumps(report)
+        (tmp_path / name).write_text(text)
+    arguments = ["compare", str(tmp_path / "old.json"), str(tmp_path / "new.json"), *more]
+    return run_subcommand("python -m benchmarks", "", COMMANDS, arguments)
+
+
+def test_exit_status_says_whether_there_is_a_regression(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    old, new = _pair(7, 1.10)
+    assert _run(tmp_path, old, new) == 1
+    printed = capsys.readouterr()
+    assert "| b.onnx | latency p50, ms |" in printed.out and "slower" in printed.out
+    assert printed.err.startswith("error: regression: b.onnx: ")
+    assert _run(tmp_path, old, old) == 0
+    assert _run(tmp_path, new, old) == 0
+    assert _run(tmp_path, old, new, "--tolerance", "50") == 0
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ('{"format": "pix2pix-edge-report/9"}', "of another schema (pix2pix-edge-report/9; this version reads"),
+        ("[1, 2]", "of another schema (it names none"),
+        ('{"format": "pix2pix-edge-report/1"', "is not whole JSON"),
+        ('{"format": "pix2pix-edge-report/1"}', "lacks engines, machine, command"),
+    ],
+)
+def test_what_is_no_report_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str, says: str
+) -> None:
+    assert _run(tmp_path, made_report(np.random.default_rng(0)), content) == 2
+    error = capsys.readouterr().err
+    assert says in error and error.count("\n") == 1
+
+
+def test_a_missing_report_and_reports_without_a_common_engine_are_refused(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    with pytest.raises(InputError, match="no measured engine in common"):
+        compare(made_report(random), made_report(random, made_row(random, "other.onnx")))
+    arguments = ["compare", str(tmp_path / "a.json"), str(tmp_path / "b.json")]
+    assert run_subcommand("python -m benchmarks", "", COMMANDS, arguments) == 2

@@ -1,0 +1,74 @@
+"""The published tables are those of the committed JSON; nobody has typed into them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks.__main__ import COMMANDS
+from benchmarks.documents import ABSENT, FOLDER, PAGE, SECTIONS, render
+from benchmarks.trials import counts
+from runtime.errors import InputError, run_subcommand
+from tests.benchmarks.samples import made_report, made_row
+from tests.conftest import REPOSITORY
+
+
+def test_the_documentation_agrees_with_the_committed_numbers() -> None:
+    page = (REPOSITORY / PAGE).read_text(encoding="utf-8")
+    assert render(page, REPOSITORY / FOLDER) == page, "run: python -m benchmarks docs"
+
+
+def test_every_command_is_in_the_documentation() -> None:
+    page = (REPOSITORY / PAGE).read_text(encoding="utf-8")
+    for command in ("run", "compare", "trtexec", "predict", "trials", "docs"):
+        assert f"python -m benchmarks {command}" in page and command in COMMANDS
+
+
+def _checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    page = tmp_path / PAGE
+    page.parent.mkdir(parents=True)
+    marks = "".join(f"<!-- {name}: generated -->\nold\n<!-- end of {name} -->\n\nkept\n" for name in SECTIONS)
+    page.write_text(marks)
+    monkeypatch.chdir(tmp_path)
+    return page
+
+
+def test_publishing_replaces_the_sections_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = _checkout(tmp_path, monkeypatch)
+    random = np.random.default_rng(0)
+    report = made_report(random, made_row(random, "64.fp32.onnx"), made_row(random, "64.int8.onnx", 9.0), gallery=[{}])
+    (tmp_path / "report.json").write_text(json.dumps(report))
+    runs = [made_report(random) for _ in range(6)]
+    found = {"format": "pix2pix-edge-trials/1", "engine": "a.onnx", "machine": {"cpu": "Example"}, "busy_before": 0.04}
+    (tmp_path / "trials.json").write_text(json.dumps(found | counts(runs[:3], runs[3:], 10.0)))
+    arguments = ["docs", "--results", "report.json", "--trials", "trials.json"]
+    assert run_subcommand("python -m benchmarks", "", COMMANDS, arguments) == 0
+    text = page.read_text()
+    assert "old" not in text and text.count("kept") == 2
+    assert "| 64.int8.onnx | 9." in text and report["command"] in text
+    assert "With a.onnx on Example, 4% busy at the start: " in text
+    assert json.loads((tmp_path / FOLDER / "results.json").read_text())["gallery"] == []
+    assert run_subcommand("python -m benchmarks", "", COMMANDS, ["docs"]) == 0
+    assert page.read_text() == text == render(text, tmp_path / FOLDER)
+
+
+def test_a_typed_number_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = _checkout(tmp_path, monkeypatch)
+    written = render(page.read_text(), tmp_path / FOLDER)
+    assert written.count(ABSENT) == len(SECTIONS)
+    forged = written.replace(ABSENT, "1 ms", 1)
+    assert render(forged, tmp_path / FOLDER) != forged
+
+
+def test_bad_input_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run_subcommand("python -m benchmarks", "", COMMANDS, ["docs"]) == 2
+    _checkout(tmp_path, monkeypatch)
+    (tmp_path / "x.json").write_text('{"format": "something else"}')
+    for option in ("--results", "--trials"):
+        assert run_subcommand("python -m benchmarks", "", COMMANDS, ["docs", option, "x.json"]) == 2
+    with pytest.raises(InputError, match="has lost the marks"):
+        render("nothing", tmp_path)

@@ -1,0 +1,150 @@
+"""Real engines in real processes: every scope, failures of one that leave the others whole."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks.interleave import Plan
+from benchmarks.measure import KINDS, Measured, Profile, Run, image_size, measure, translate_all
+from benchmarks.reference_work import reference_work
+from benchmarks.worker import Session, Target, Worker
+from runtime.errors import EngineError, InputError
+from tests.conftest import picture, write_inverter
+
+TINY = Profile("tiny", launches=2, plan=Plan(rounds=2, turn_s=0.01, warm_up_s=0.0))
+IMAGES = [picture(i) for i in range(3)]
+
+
+class Mortal:
+    """A session that dies, as an engine does that crashes."""
+
+    def die(self) -> None:
+        os._exit(3)
+
+    def close(self) -> None:
+        return
+
+
+@pytest.fixture(scope="module")
+def measured(inverter: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A run of an engine, a plan that cannot run here, and a file that is no engine."""
+    folder = tmp_path_factory.mktemp("engines")
+    broken, plan = folder / "broken.onnx", folder / "a.plan"
+    broken.write_bytes(b"not ONNX")
+    plan.write_bytes(b"ptrt" * 100)
+    targets = {
+        "good": Target(inverter, "onnxruntime", 1),
+        "plan": Target(plan),
+        "broken": Target(broken, "onnxruntime"),
+    }
+    run = Run([Measured(label, target) for label, target in targets.items()])
+    translate_all(run, IMAGES)
+    measure(run, TINY, IMAGES)
+    return run
+
+
+def test_every_scope_is_measured_in_every_round_of_every_launch(measured: Run) -> None:
+    good = measured.engines[0]
+    assert good.error == ""
+    for scope in ("engine", "compute", "submit", "cpu", "overlap", "stream", "captured_at", "prepare"):
+        rounds = good.scope(scope)
+        assert len(rounds) == 4 and all(len(r) == len(rounds[0]) >= 3 and (r >= 0).all() for r in rounds), scope
+    assert len(good.first_ns) == len(good.opened) == len(good.memory) == 2
+    assert set(good.kinds) == set(KINDS)
+    assert measured.rounds == 4 and len(measured.reference["reference"]) == 4
+
+
+def test_engine_time_holds_compute_and_stream_time_holds_more(measured: Run) -> None:
+    good = measured.engines[0]
+    for engine, compute in zip(good.scope("engine"), good.scope("compute"), strict=True):
+        assert (engine >= compute).all() and (compute > 0).all()
+    for age, prepare, engine in zip(*(good.scope(s) for s in ("stream", "prepare", "stream")), strict=True):
+        assert (age >= prepare).all() and (engine > 0).all()
+
+
+def test_memory_and_windows_are_the_engines_own(measured: Run) -> None:
+    good = measured.engines[0]
+    assert 20e6 < good.opened[0]["host_base"] < good.memory[0]["host_peak"] < 2e9
+    assert len(good.windows) == sum(map(len, [good.windows])) and all(a < b for a, b in good.windows)
+    assert good.windowed_calls >= sum(map(len, good.scope("engine")))
+
+
+def test_engines_that_cannot_run_have_a_reason_and_the_others_results(measured: Run) -> None:
+    good, plan, broken = measured.engines
+    assert (good.outputs[1] == 255 - IMAGES[1]).all()
+    assert "TensorRT" in plan.error and plan.scope("engine") == []
+    assert "broken.onnx" in broken.error and broken.outputs == []
+
+
+def test_different_contracts_are_refused_before_anything_is_measured(inverter: Path, tmp_path: Path) -> None:
+    larger = write_inverter(tmp_path / "larger.onnx", 64)
+    run = Run([Measured(path.name, Target(path, "onnxruntime", 1)) for path in (inverter, larger)])
+    with pytest.raises(
+        InputError, match=r"inverter.fp32.onnx takes \[1, 32, 32, 3\]; larger.onnx takes \[1, 64, 64, 3\]"
+    ):
+        translate_all(run, IMAGES)
+
+
+def test_a_planted_slow_down_lengthens_calls(inverter: Path) -> None:
+    with Worker(Session, Target(inverter, "onnxruntime", 1, slow_down=20.0)) as worker:
+        worker.ask("open")
+        worker.ask("first", IMAGES)
+        times = worker.ask("latency", 20)
+    assert (times["engine"] >= 20 * times["compute"]).all()
+
+
+def test_a_batch_is_filled_with_the_next_images(tmp_path: Path) -> None:
+    engine = write_inverter(tmp_path / "batch.onnx", batch=2)
+    with Worker(Session, Target(engine, "onnxruntime", 1)) as worker:
+        worker.ask("open")
+        outputs = worker.ask("translate", IMAGES)
+        worker.ask("first", IMAGES)
+        assert len(worker.ask("latency", 4)["engine"]) == 4
+    run = Run([Measured("batch", Target(engine, "onnxruntime", 1))])
+    measure(run, TINY, IMAGES)
+    assert run.engines[0].error == "" and set(run.engines[0].kinds) == {"latency", "overlap"}
+    assert all((output == 255 - image).all() for output, image in zip(outputs, IMAGES, strict=True))
+
+
+def test_a_process_that_dies_is_one_engines_error() -> None:
+    with Worker(Mortal) as worker, pytest.raises(EngineError, match=r"process ended \(exit code 3\)"):
+        worker.ask("die")
+
+
+def test_other_exceptions_of_a_session_become_engine_errors() -> None:
+    with Worker(Mortal) as worker:
+        with pytest.raises(EngineError, match="no attribute 'nonsense'"):
+            worker.ask("nonsense")
+        worker.ask("close")
+
+
+def test_the_size_is_that_of_the_first_engine_that_opens(inverter: Path, tmp_path: Path) -> None:
+    bad = tmp_path / "bad.onnx"
+    shutil.copy(__file__, bad)
+    engines = [Measured("bad", Target(bad, "onnxruntime")), Measured("good", Target(inverter, "onnxruntime"))]
+    assert image_size(engines) == 32
+    with pytest.raises(EngineError):
+        image_size(engines[:1])
+
+
+def test_a_profile_for_other_seconds_keeps_its_rounds() -> None:
+    profile = Profile("p", 4, Plan(5, 1.0, 2.0), at_least_s=600.0).lasting(1.0)
+    assert (profile.launches, profile.plan.rounds, profile.plan.turn_s) == (4, 5, 0.05)
+    assert (profile.name, profile.plan.warm_up_s, profile.at_least_s) == ("p, 1 s", 1.0, 0.0)
+
+
+def test_a_profile_with_a_least_goes_on_until_it_is_reached(inverter: Path) -> None:
+    run = Run([Measured("a", Target(inverter, "onnxruntime", 1))])
+    measure(run, Profile("p", 1, Plan(2, 0.0, 0.0), ("latency",), at_least_calls=10), IMAGES)
+    assert sum(map(len, run.engines[0].scope("engine"))) == 12  # two launches of 2 rounds of 3 calls
+    assert set(run.engines[0].kinds) == {"latency"}
+
+
+def test_the_reference_work_computes_the_same_every_time() -> None:
+    work = reference_work()
+    assert np.array_equal(work()[0], work()[0])  # type: ignore[index]

@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from benchmarks import streaming
+from benchmarks.interleave import Plan, Samples
+from benchmarks.stream_trials import Ages, live, long_run, throughput, write_clip
+from benchmarks.streaming import freshness_rows, latency_rows, stored_rows, throughput_rows
+from tests.conftest import REPOSITORY, write_inverter
+from tests.runtime.doubles import SlowEngine
+
+
+def ages(age_ms: list[float], engine_ms: float = 10.0) -> Ages:
+    age = np.array(age_ms) * 1e6
+    return Ages(
+        30.0, np.arange(len(age)) * 10**7, age.astype(np.int64), np.full(len(age), engine_ms * 1e6, np.int64), {}
+    )
+
+
+def test_limits_are_judged_on_what_was_measured() -> None:
+    calm = latency_rows(ages([11.5] * 98 + [30.0] * 2))
+    assert [row.kept for row in calm] == [True, False] and "1.50 ms" in calm[0].value
+    fresh, growth, _ = freshness_rows(ages([15.0] * 300))
+    assert fresh.kept and fresh.value == "1.50 ×" and growth.value == "+0.0 %"
+    stale, growth, _ = freshness_rows(ages([10.0 + index for index in range(300)]))
+    assert not stale.kept and float(growth.value.rstrip(" %")) > 100, "latency that grows is seen"
+    stored = {"frames": 10, "lost": 0, "out_of_order": 1, "growth_bytes": 20e6, "threads_left": 0, "files_left": 0}
+    assert [row.kept for row in stored_rows(stored)] == [False, True, False]
+
+
+def test_throughput_is_a_share_of_the_bare_engine() -> None:
+    def samples(frame_ns: int) -> Samples:
+        one = [np.array([frame_ns])] * 6
+        return Samples({"frame": one, "cpu": one, "switches": one})
+
+    null, mp4, *_ = throughput_rows({"bare": samples(100), "null": samples(101), "mp4": samples(125)})
+    assert null.value.startswith("99.0 %") and null.kept and mp4.value.startswith("80.0 %") and not mp4.kept
+
+
+def test_the_trials_measure_a_real_stream(tmp_path: Path) -> None:
+    clip = write_clip(tmp_path, 32)
+    measured: dict[str, Samples] = {}
+    with SlowEngine(0.004) as engine:
+        throughput(engine, clip, tmp_path, Plan(2, 0.1, 0.1), measured)
+        run = live(engine, 600.0, 0.5)
+        stored = long_run(engine, clip, 520)
+    assert {name: (sample.rounds, sample.error) for name, sample in measured.items()} == {
+        "bare": (2, ""), "null": (2, ""), "mp4": (2, ""),
+    }  # fmt: skip
+    assert len(run.age) > 10 and (run.age > run.engine).all() and sum(run.dropped.values()) > 0
+    assert (stored["lost"], stored["out_of_order"], stored["threads_left"], stored["files_left"]) == (0, 0, 0, 0)
+    assert stored["growth_bytes"] is not None
+
+
+def test_the_command_writes_numbers_and_a_plot(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(streaming, "TURN_S", 0.1)
+    parser = argparse.ArgumentParser()
+    streaming.add_arguments(parser)
+    engine = write_inverter(tmp_path / "inverter.onnx")
+    arguments = ["--engine", str(engine), "--out", str(tmp_path / "out"), "--seconds", "1", "--frames", "40"]
+    assert streaming.run(parser.parse_args([*arguments, "--rounds", "1", "--backend", "onnxruntime"])) == 0
+    stdout = capsys.readouterr().out
+    assert "of the bare engine" in stdout and "lost or out of order, of 40 stored frames" in stdout
+    report = json.loads((tmp_path / "out/stream.json").read_text())
+    assert report["kind"] == "stream" and report["stored"]["lost"] == 0 and report["machine"]["cores"]
+    assert cv2.imread(str(tmp_path / "out/frame_age.png")).shape[1] > 500
+
+
+@pytest.mark.parametrize("arguments", [["--seconds", "0"], ["--frames", "1"], ["--rounds", "0"]])
+def test_senseless_lengths_are_one_line(tmp_path: Path, arguments: list[str]) -> None:
+    command = [sys.executable, "-m", "benchmarks", "stream", "--engine", "x.onnx", "--out", str(tmp_path), *arguments]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    assert done.returncode == 2 and done.stderr.startswith("error: --seconds must be") and done.stderr.count("\n") == 1

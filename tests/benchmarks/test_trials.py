@@ -1,0 +1,48 @@
+"""The benchmark's test of itself, on made-up runs and on a real engine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks import measure
+from benchmarks.__main__ import COMMANDS
+from benchmarks.interleave import Plan
+from benchmarks.measure import Profile
+from benchmarks.trials import counts, sentence
+from runtime.errors import run_subcommand
+from tests.benchmarks.samples import made_report, made_row
+from tests.conftest import picture, write_rgb
+
+
+def test_counts_of_a_machine_with_known_noise() -> None:
+    random = np.random.default_rng(3)
+    plain = [made_report(random) for _ in range(20)]
+    slowed = [made_report(random, made_row(random, milliseconds=44.0)) for _ in range(20)]
+    found = counts(plain, slowed, 10.0)
+    assert (found["repeats"], found["planted"], found["unchanged"]) == (19, 20, 19)
+    assert found["repeats_inside"] >= 17
+    assert found["planted_found"] == 20 and found["unchanged_reported"] == 0
+    assert 0.5 < found["interval_percent"] < 8
+    assert "slow-down of 10 % found in 20 of 20" in sentence(found)
+
+
+def test_a_first_trial_has_no_repetition_yet() -> None:
+    random = np.random.default_rng(0)
+    found = counts([made_report(random)], [made_report(random)], 10.0)
+    assert (found["repeats"], found["unchanged"], found["planted"]) == (0, 0, 1)
+
+
+def test_the_command_runs_real_trials(
+    inverter: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tiny = Profile("tiny", launches=1, plan=Plan(rounds=6, turn_s=0.01, warm_up_s=0.0))
+    monkeypatch.setitem(measure.PROFILES, "quick", tiny)
+    write_rgb(tmp_path / "1.png", picture(1))
+    out = tmp_path / "trials.json"
+    arguments = ["trials", "--engine", str(inverter), "--data", str(tmp_path), "--trials", "2", "--out", str(out)]
+    assert run_subcommand("python -m benchmarks", "", COMMANDS, arguments) == 0
+    assert "trial 2 of 2: " in capsys.readouterr().out and out.is_file()
+    assert run_subcommand("python -m benchmarks", "", COMMANDS, [*arguments, "--trials", "1"]) == 2

@@ -1,0 +1,128 @@
+"""trtexec's JSON and log, in the forms that TensorRT 10 and 11 write them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from benchmarks.__main__ import COMMANDS
+from benchmarks.report import write_report
+from benchmarks.schema import load_report
+from benchmarks.trtexec import ROUNDS, WARM_UP_MS, read_trtexec
+from runtime.errors import InputError, run_subcommand
+from tests.benchmarks.samples import made_report, made_row
+
+LOG = """&&&& RUNNING TensorRT.trtexec [TensorRT v100300] [b30] # trtexec --loadEngine=out/facades.fp16.plan
+[04/07/2026-23:59:46] [I] TensorRT version: 10.3.0
+[04/07/2026-23:59:50] [I] Warmup completed 135 queries over 200 ms
+[04/07/2026-23:59:50] [I] Timing trace has 2077 queries over 3.0039 s
+[04/07/2026-23:59:50] [I] === Trace details ===
+[04/07/2026-23:59:50] [I] Trace averages of 10 runs:
+{averages}
+[04/07/2026-23:59:50] [I] === Performance summary ===
+[04/07/2026-23:59:50] [I] Throughput: 691.434 qps
+[04/07/2026-23:59:50] [I] Latency: min = 1.41 ms, max = 2.94 ms, mean = 1.48 ms, median = 1.44 ms, percentile(90%) = 1.6 ms, percentile(95%) = 1.65 ms, percentile(99%) = 1.9 ms
+[04/07/2026-23:59:50] [I] Enqueue Time: min = 0.21 ms, max = 0.6 ms, mean = 0.26 ms, median = 0.25 ms, percentile(90%) = 0.3 ms, percentile(95%) = 0.33 ms, percentile(99%) = 0.4 ms
+[04/07/2026-23:59:50] [I] H2D Latency: min = {h2d} ms, max = {h2d} ms, mean = {h2d} ms, median = {h2d} ms, percentile(90%) = {h2d} ms, percentile(95%) = {h2d} ms, percentile(99%) = {h2d} ms
+[04/07/2026-23:59:50] [I] GPU Compute Time: min = 1.38 ms, max = 2.9 ms, mean = 1.44 ms, median = 1.4 ms, percentile(90%) = 1.55 ms, percentile(95%) = 1.6 ms, percentile(99%) = 1.85 ms
+[04/07/2026-23:59:50] [I] D2H Latency: min = {h2d} ms, max = {h2d} ms, mean = {h2d} ms, median = {h2d} ms, percentile(90%) = {h2d} ms, percentile(95%) = {h2d} ms, percentile(99%) = {h2d} ms
+[04/07/2026-23:59:50] [I] Total Host Walltime: 3.0039 s
+&&&& PASSED TensorRT.trtexec [TensorRT v100300] [b30] # trtexec --loadEngine=out/facades.fp16.plan
+"""  # noqa: E501
+
+
+def _log(*, transfers: bool) -> str:
+    average = (
+        "[04/07/2026-23:59:50] [I] Average on 10 runs - GPU latency: {} ms - Host latency: {} ms (enqueue 0.25 ms)"
+    )
+    averages = "\n".join(average.format(1.4 + 0.01 * (i % 3), 1.44 + 0.01 * (i % 3)) for i in range(40))
+    return LOG.format(averages=averages, h2d="0.02" if transfers else "0")
+
+
+def _times(*, transfers: bool, count: int = 1200) -> list[dict[str, float]]:
+    copy = 0.03 if transfers else 0.0
+    calls = []
+    for i in range(count):
+        start, compute = i * 2.0, 1.5 + 0.1 * (i % 5)
+        calls.append({
+            "startEnqMs": start, "endEnqMs": start + 0.2, "startH2dMs": start, "endH2dMs": start + copy,
+            "startComputeMs": start + copy, "endComputeMs": start + copy + compute,
+            "startD2hMs": start + copy + compute, "endD2hMs": start + 2 * copy + compute,
+            "h2dMs": copy, "computeMs": compute, "d2hMs": copy, "latencyMs": compute + 2 * copy,
+        })  # fmt: skip
+    return calls
+
+
+def _write(path: Path, content: Any) -> Path:
+    path.write_text(content if isinstance(content, str) else json.dumps(content))
+    return path
+
+
+def test_every_call_of_the_json_counts_but_those_that_warm_up(tmp_path: Path) -> None:
+    calls = _times(transfers=True)
+    row = read_trtexec(_write(tmp_path / "times.json", calls), "facades.fp16.plan")
+    counted = [c["computeMs"] for c in calls if c["startComputeMs"] >= WARM_UP_MS]
+    compute = row["scopes"]["compute"]
+    assert compute["n"] == len(counted) < len(calls)
+    assert compute["p90_ms"] == pytest.approx(np.percentile(counted, 90), rel=1e-5)
+    assert len(compute["medians_ms"]) == ROUNDS and compute["interval_ms"]
+    assert row["scopes"]["engine"]["p50_ms"] == pytest.approx(1.76)
+    assert row["scopes"]["submit"]["p50_ms"] == pytest.approx(0.2)
+    assert row["name"] == "facades.fp16.plan (trtexec)" and row["describe"]["transfers"] == "included"
+
+
+def test_without_transfers_there_is_no_scope_engine(tmp_path: Path) -> None:
+    row = read_trtexec(_write(tmp_path / "times.json", _times(transfers=False)))
+    assert set(row["scopes"]) == {"compute", "submit"}
+    assert row["describe"]["transfers"].startswith("left out")
+    row = read_trtexec(_write(tmp_path / "log.txt", _log(transfers=False)))
+    assert set(row["scopes"]) == {"compute", "submit"}
+
+
+def test_a_log_gives_its_summary_and_an_interval_from_its_averages(tmp_path: Path) -> None:
+    row = read_trtexec(_write(tmp_path / "log.txt", _log(transfers=True)))
+    assert row["name"] == "facades.fp16.plan (trtexec)" and row["file"] == "facades.fp16.plan"
+    assert row["describe"]["version"] == "10.3.0"
+    assert row["frames_per_second"] == {"overlap": 691.4}
+    compute, engine = row["scopes"]["compute"], row["scopes"]["engine"]
+    assert (compute["n"], compute["p50_ms"], compute["p99_ms"], compute["max_ms"]) == (2077, 1.4, 1.85, 2.9)
+    assert (engine["p50_ms"], engine["p90_ms"]) == (1.44, 1.6)
+    assert compute["interval_ms"][0] < 1.4 < compute["interval_ms"][1] < 1.45
+
+
+def test_a_very_short_run_is_kept(tmp_path: Path) -> None:
+    row = read_trtexec(_write(tmp_path / "times.json", _times(transfers=True, count=3)))
+    assert row["scopes"]["compute"]["n"] == 3 and row["scopes"]["compute"]["interval_ms"] is None
+
+
+@pytest.mark.parametrize("content", ["", "hello", "[]", '[{"computeMs": 1}]', '[{"computeMs"', "Throughput: 3 qps"])
+def test_other_files_are_refused(tmp_path: Path, content: str) -> None:
+    with pytest.raises(InputError, match="trtexec"):
+        read_trtexec(_write(tmp_path / "x", content))
+    with pytest.raises(InputError, match="cannot read"):
+        read_trtexec(tmp_path / "missing")
+
+
+def test_the_row_joins_a_report_beside_the_plan_that_it_is_of(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    folder = tmp_path / "report"
+    folder.mkdir()
+    write_report(made_report(random, made_row(random, "facades.fp16.plan", 1.6)), folder)
+    times = _write(tmp_path / "times.json", _times(transfers=True))
+    arguments = ["trtexec", str(times), "--name", "facades.fp16.plan", "--report", str(folder)]
+    for _ in range(2):  # the second time it replaces the row
+        assert run_subcommand("python -m benchmarks", "", COMMANDS, arguments) == 0
+    ours, theirs = load_report(folder)["engines"]
+    assert theirs["fidelity"] == ours["fidelity"] and theirs["from"] == "trtexec"
+    for name in ("report.md", "report.html"):
+        assert "facades.fp16.plan (trtexec)" in (folder / name).read_text()
+
+
+def test_without_a_report_the_row_is_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    log = _write(tmp_path / "log.txt", _log(transfers=True))
+    assert run_subcommand("python -m benchmarks", "", COMMANDS, ["trtexec", str(log)]) == 0
+    assert "| facades.fp16.plan (trtexec) | compute | 2077 |" in capsys.readouterr().out
