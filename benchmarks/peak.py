@@ -111,17 +111,18 @@ def _onnxruntime(model: onnx.ModelProto, x: Any) -> Callable[[], object]:
 def _openvino(model: onnx.ModelProto, x: Any, precision: str) -> Callable[[], object]:
     import io
 
-    ov = require("openvino", "openvino", "measuring the machine's peak")
-    core = ov.Core()
+    from runtime.openvino_engine import core
+
     settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": precision}
-    compiled = core.compile_model(core.read_model(io.BytesIO(model.SerializeToString())), "CPU", settings)
+    compiled = core().compile_model(core().read_model(io.BytesIO(model.SerializeToString())), "CPU", settings)
     request = compiled.create_infer_request()
     return lambda: request.infer({0: x}, share_inputs=True, share_outputs=True)
 
 
 def _openvino_capabilities() -> list[str]:
-    ov = require("openvino", "openvino", "measuring the machine's peak")
-    return list(ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"))
+    from runtime.openvino_engine import core
+
+    return list(core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"))
 
 
 class PeakSession:

@@ -285,9 +285,9 @@ def _bar(items: Iterable[Any] | None, what: str, total: int | None = None) -> An
 
 
 def _has_bf16() -> bool:
-    import openvino
+    from runtime.openvino_engine import core
 
-    return "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return "BF16" in core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 def _tools() -> dict[str, str]:

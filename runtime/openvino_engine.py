@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,16 @@ from runtime.engine import HostEngine, Images, TensorSpec, check_contract, preci
 from runtime.errors import EngineError, require
 
 DTYPES = {"u8": "uint8", "f32": "float32", "f16": "float16"}
+
+
+@functools.cache
+def core() -> Any:
+    """Return the process's one openvino.Core, which is never freed.
+
+    Loading its CPU plugin gives the loading thread an alternate signal stack, and freeing it in another thread takes
+    that memory away: the next Ctrl-C is then a segmentation fault. Raises MissingPackageError without OpenVINO.
+    """
+    return require("openvino", "openvino", "the openvino backend").Core()
 
 
 class OpenVinoEngine(HostEngine):
@@ -29,10 +40,9 @@ class OpenVinoEngine(HostEngine):
         if threads:
             settings["INFERENCE_NUM_THREADS"] = threads
         try:
-            core = ov.Core()
             # the ONNX reader by name: read_model() lets every reader try a damaged file, and some write to stderr
             reader = importlib.import_module("openvino.frontend").FrontEndManager().load_by_framework("onnx")
-            compiled = core.compile_model(reader.convert(reader.load(str(path))), "CPU", settings)
+            compiled = core().compile_model(reader.convert(reader.load(str(path))), "CPU", settings)
         except Exception as error:  # openvino raises bare RuntimeError, with a traceback of its own in the text
             raise EngineError(
                 f"{path} cannot be opened by OpenVINO ({' '.join(str(error).split())[:200]}); try"
@@ -48,7 +58,7 @@ class OpenVinoEngine(HostEngine):
             "version": str(ov.__version__).partition("-")[0],
             "file": path.name,
             "precision": precision_of(path) + (" (bf16)" if bf16 else ""),
-            "device": str(core.get_property("CPU", "FULL_DEVICE_NAME")).strip(),
+            "device": str(core().get_property("CPU", "FULL_DEVICE_NAME")).strip(),
             "threads": str(compiled.get_property("INFERENCE_NUM_THREADS")),
         }
 

@@ -287,7 +287,8 @@ class TensorRTEngine:
             "engine": "TensorRT",
             "version": found.tensorrt,
             "file": self.path.name,
-            "precision": str(precision.get("asked", "unknown (no sidecar)")) + (f" (convolutions: {counted})" if counted else ""),
+            "precision": str(precision.get("asked", "unknown (no sidecar)"))
+            + (f" (convolutions: {counted})" if counted else ""),
             "device": f"{self._gpu.name}, compute capability {'.'.join(map(str, self._gpu.compute_capability))}",
             "cuda": f"{found.cuda}, driver {found.driver or 'unknown'}",
             "start": f"plain enqueue ({self._no_graph})" if self._no_graph else "CUDA graph",

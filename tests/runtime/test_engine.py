@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -269,3 +271,25 @@ def test_physical_cores_are_at_most_the_cores_allowed() -> None:
     import os
 
     assert 1 <= physical_cores() <= len(os.sched_getaffinity(0))
+
+
+def test_ctrl_c_after_openvino_engines_in_other_threads_is_no_crash(inverter: Path) -> None:
+    """Freeing OpenVINO's core in another thread once left the main thread a dangling signal stack."""
+    pytest.importorskip("openvino")
+    script = f"""
+import os, signal, threading
+from runtime.engine import open_engine
+first = open_engine({str(inverter)!r}, backend="openvino")
+def use():
+    with open_engine({str(inverter)!r}, backend="openvino") as engine:
+        pass
+thread = threading.Thread(target=use); thread.start(); thread.join()
+closing = threading.Thread(target=first.close); closing.start(); closing.join()
+del first
+try:
+    os.kill(os.getpid(), signal.SIGINT)
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (0, "interrupted\n"), done.stderr
