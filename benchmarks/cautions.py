@@ -11,6 +11,7 @@ from benchmarks.power import Reading
 from benchmarks.schema import Row
 
 BUSY = 0.15
+OTHERS = 0.05
 STOLEN = 0.01
 UNSTABLE = 0.025  # coefficient of variation of GPU time (trtexec)
 ENQUEUE_BOUND = 0.8  # enqueue time / GPU time (trtexec)
@@ -22,17 +23,24 @@ def machine_cautions(
     machine: dict[str, Any],
     before: dict[str, Any],
     after: dict[str, Any],
-    stolen: float | None,
+    during: dict[str, float],
     readings: Sequence[Reading],
 ) -> list[str]:
-    """Return warnings about the machine; stolen: share of CPU time that the hypervisor gave away during the run."""
+    """Return warnings about the machine. during: benchmarks.machine.Usage of the run."""
     found = []
     if before.get("busy", 0) > BUSY:
         found.append(
             f"noisy machine: {before['busy']:.0%} of the CPU was in use before the run began; close other programs"
         )
-    if stolen is not None and stolen > STOLEN:
-        found.append(f"shared machine: the hypervisor gave {stolen:.1%} of the CPU time to others during the run")
+    if during.get("others", 0) > OTHERS:
+        found.append(
+            f"noisy machine: other programs used {during['others']:.0%} of the CPU during the run; the intervals hold"
+            " only as long as they go on like this"
+        )
+    if during.get("stolen", 0) > STOLEN:
+        found.append(
+            f"shared machine: the hypervisor gave {during['stolen']:.1%} of the CPU time to others during the run"
+        )
     if machine.get("governor", "performance") not in ("performance", "schedutil"):
         found.append(
             f"the CPU's clock governor is {machine['governor']}; run: sudo cpupower frequency-set -g performance"

@@ -13,12 +13,11 @@ from typing import Any
 from benchmarks import judge, rows
 from benchmarks.boards import board_of
 from benchmarks.cautions import machine_cautions, noise_caution, row_cautions
-from benchmarks.machine import cpu_times, describe_machine, machine_state, shares
+from benchmarks.machine import Usage, describe_machine, machine_state
 from benchmarks.measure import Profile, Run, measure, translate_all
 from benchmarks.peak import PeakSession
 from benchmarks.power import IDLE_S, Meter, NoMeter, mean_watts, open_meter
-from benchmarks.reference_work import WHAT
-from benchmarks.schema import FORMAT, Report, scope_json
+from benchmarks.schema import FORMAT, Report
 from benchmarks.worker import Worker
 from runtime.engine import Images
 from runtime.errors import ToolkitError
@@ -38,7 +37,7 @@ class Collection:
     folder: Path
     machine: dict[str, Any] = field(default_factory=dict)
     before: dict[str, Any] = field(default_factory=dict)
-    cpu_before: tuple[int, ...] = ()
+    usage: Usage | None = None
     peak: dict[str, float] = field(default_factory=dict)
     fidelity: dict[str, dict[str, Any]] = field(default_factory=dict)
     gallery: list[dict[str, Any]] = field(default_factory=list)
@@ -48,7 +47,7 @@ class Collection:
     def collect(self, reference: Path | None, say: Callable[[str], None], on_round: Callable[[int], None]) -> None:
         """Judge and measure. reference: one FP32 graph to judge all engines by, or None for each one's own."""
         say("looking at the machine")
-        self.machine, self.before, self.cpu_before = describe_machine(), machine_state(), cpu_times()
+        self.machine, self.before, self.usage = describe_machine(), machine_state(), Usage()
         with open_meter() as self.meter:
             if self.meter.name:
                 start = time.perf_counter_ns()
@@ -81,7 +80,7 @@ class Collection:
     def report(self, command: str, complete: bool) -> Report:
         """Return the report's JSON (docs/report-schema.md)."""
         after = machine_state()
-        stolen = shares(self.cpu_before, cpu_times())[1] if self.cpu_before else None
+        during = self.usage.so_far() if self.usage else {}
         board = board_of(self.machine.get("board", ""), after.get("gpu_mhz_max"))
         table = []
         for measured in self.run.engines:
@@ -89,7 +88,7 @@ class Collection:
             work = rows.work_json(row, measured.target.path, self.peak, board)
             power = rows.power_json(measured, self.meter, self.idle_watts, row["batch"])
             table.append(row | ({"work": work} if work else {}) | ({"power": power} if power else {}))
-        cautions = machine_cautions(self.machine, self.before, after, stolen, self.meter.readings) + noise_caution(
+        cautions = machine_cautions(self.machine, self.before, after, during, self.meter.readings) + noise_caution(
             table
         )
         report: Report = {
@@ -104,7 +103,7 @@ class Collection:
                 "warm_up_s": self.profile.plan.warm_up_s,
             },
             "machine": self.machine,
-            "state": {"before": self.before, "after": after},
+            "state": {"before": self.before, "during": during, "after": after},
             "warnings": cautions + [caution for row in table for caution in row_cautions(row)],
             "images": list(self.names),
             "engines": table,
@@ -112,8 +111,8 @@ class Collection:
         }
         if self.peak:
             report["peak"] = {name: float(f"{value:.4g}") for name, value in self.peak.items()}
-        if self.run.reference["reference"]:
-            report["reference_work"] = {"what": WHAT, **scope_json(self.run.reference["reference"])}
+        if work := self.run.reference_json:
+            report["reference_work"] = work
         if self.meter.name:
             report["power"] = {"meter": self.meter.name, "of": self.meter.unit, "idle_watts": self.idle_watts}
         return report

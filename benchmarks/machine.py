@@ -91,6 +91,28 @@ def shares(start: tuple[int, ...], end: tuple[int, ...]) -> tuple[float | None, 
     return 1 - (spent[3] + spent[4]) / total, spent[7] / total
 
 
+class Usage:
+    """Who uses the CPUs from now on: we with the processes that we start and wait for, others, the hypervisor."""
+
+    def __init__(self, root: Path = Path("/")) -> None:
+        self._root = root
+        self._start, self._ours, self._at = cpu_times(root), _own_seconds(), time.perf_counter()
+
+    def so_far(self) -> dict[str, float]:
+        """Return "others" and "stolen", shares of all CPU time (0 to 1); nothing where the system does not tell."""
+        busy, stolen = shares(self._start, cpu_times(self._root))
+        if busy is None or stolen is None:
+            return {}
+        every = (time.perf_counter() - self._at) * (os.cpu_count() or 1)
+        others = busy - stolen - (_own_seconds() - self._ours) / every
+        return {"others": round(max(0.0, others), 3), "stolen": round(stolen, 3)}
+
+
+def _own_seconds() -> float:
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
+
+
 def cpu_name(root: Path = Path("/")) -> str:
     """Return the processor's name, as "AMD EPYC", or the architecture's where nobody tells."""
     cpuinfo = _text(root / "proc/cpuinfo")

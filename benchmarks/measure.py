@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from benchmarks.interleave import Nanoseconds, Plan, Samples, Slice, interleave
-from benchmarks.reference_work import ReferenceSession
+from benchmarks.reference_work import WHAT, ReferenceSession
+from benchmarks.schema import scope_json
 from benchmarks.worker import Session, Target, Worker
 from runtime.engine import Images
 from runtime.errors import InputError, ToolkitError
@@ -75,6 +76,13 @@ class Run:
     engines: list[Measured]
     reference: Samples = field(default_factory=Samples)
     rounds: int = 0
+
+    @property
+    def reference_json(self) -> dict[str, Any] | None:
+        """The report's reference_work; None where the package onnx is missing."""
+        if not self.reference["reference"]:
+            return None
+        return {"what": WHAT, **scope_json(self.reference["reference"]), "cpu": scope_json(self.reference["cpu"])}
 
 
 def translate_all(run: Run, images: Sequence[Images], on_engine: Callable[[str], None] = lambda label: None) -> None:

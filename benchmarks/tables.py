@@ -249,6 +249,8 @@ def machine_table(report: Report) -> Table:
     for key in dict.fromkeys((*state["before"], *state["after"])):
         before, after = (_text(state[when].get(key, "–")) for when in ("before", "after"))
         rows.append([f"{key.replace('_', ' ')}, before and after", f"{before}, {after}"])
+    for key, value in state.get("during", {}).items():
+        rows.append([f"CPU {'used by others' if key == 'others' else 'stolen'} meanwhile", f"{value:.1%}"])
     for precision, value in report.get("peak", {}).items():
         unit = "GB/s" if precision == "bandwidth" else "G multiply-adds/s"
         rows.append([f"measured peak, {precision}", f"{value / 1e9:.1f} {unit}"])

@@ -80,7 +80,6 @@ def measured_alone(target: Target, images: Sequence[Images], profile: Profile) -
 
     from benchmarks.measure import Measured, Run, measure
     from benchmarks.rows import row_json
-    from benchmarks.schema import scope_json
     from runtime.errors import EngineError
 
     run = Run([Measured(target.path.name, target)])
@@ -88,8 +87,8 @@ def measured_alone(target: Target, images: Sequence[Images], profile: Profile) -
     if run.engines[0].error:
         raise EngineError(run.engines[0].error)
     report: Report = {"engines": [row_json(run.engines[0], run, None)], "machine": {}}
-    if run.reference["reference"]:
-        report["reference_work"] = scope_json(run.reference["reference"])
+    if run.reference_json:
+        report["reference_work"] = run.reference_json
     return report
 
 

@@ -22,7 +22,7 @@ def noisy_rounds(
     count = LAUNCHES * ROUNDS
     launch = np.repeat(random.standard_normal(LAUNCHES), ROUNDS) * noise
     drift = drift_of(random, noise) if machine is None else machine
-    bursts = (random.random(count) < 0.1) * random.exponential(20 * noise, count)
+    bursts = (random.random(count) < 0.1) * np.minimum(random.exponential(20 * noise, count), 3.0)
     jitter = random.standard_normal((count, CALLS)) * noise
     logs = (launch + drift + bursts)[:, None] + jitter
     return list(np.rint(milliseconds * 1e6 * np.exp(logs)).astype(np.int64))
@@ -98,11 +98,20 @@ def made_report(random: np.random.Generator, *rows: dict[str, Any], **more: Any)
             "warm_up_s": 0.3,
         },
         "machine": {"cpu": "Example CPU", "cores": 2, "packages": {"numpy": "2.0"}},
-        "state": {"before": {"busy": 0.02}, "after": {"busy": 0.03}},
+        "state": {"before": {"busy": 0.02}, "during": {"others": 0.01, "stolen": 0.0}, "after": {"busy": 0.03}},
         "warnings": [],
         "images": ["1.png", "2.png", "3.png"],
         "engines": list(rows) or [made_row(random)],
         "gallery": [],
-        "reference_work": {"what": "a convolution", **scope_json(noisy_rounds(random, 2.0))},
+        "reference_work": made_work(random, 2.0),
         **more,
+    }
+
+
+def made_work(random: np.random.Generator, milliseconds: float, cpu: float = 4.0) -> dict[str, Any]:
+    """A report's reference work."""
+    return {
+        "what": "a convolution",
+        **scope_json(noisy_rounds(random, milliseconds)),
+        "cpu": scope_json(noisy_rounds(random, cpu)),
     }

@@ -14,7 +14,7 @@ from benchmarks.__main__ import COMMANDS
 from benchmarks.compare import Change, compare, machine_drift, noise_of, remarks, worse_fidelity
 from benchmarks.schema import scope_json
 from runtime.errors import InputError, run_subcommand
-from tests.benchmarks.samples import made_fidelity, made_report, made_row, noisy_rounds
+from tests.benchmarks.samples import made_fidelity, made_report, made_row, made_work, noisy_rounds
 
 TRIALS = 20
 
@@ -58,9 +58,9 @@ def test_a_machine_that_became_slower_explains_slower_times() -> None:
     for scope in ("engine", "compute", "overlap", "stream"):
         row["scopes"][scope] = scope_json(noisy_rounds(random, 46.0 * row["scopes"][scope]["p50_ms"] / 40))
     assert {c.verdict(0.03) for c in compare(old, new)} > {"slower"}
-    new["reference_work"] = {"what": "", **scope_json(noisy_rounds(random, 2.3))}
+    new["reference_work"] = made_work(random, 2.3)
     assert machine_drift(old, new) == pytest.approx(math.log(1.15), abs=0.04)
-    assert machine_drift(old, old) == 0.0
+    assert machine_drift(old, old) == 0.0 and abs(machine_drift(old, new, cpu=True)) < 0.04
     assert {c.verdict(0.03) for c in compare(old, new)} == {""}
     assert any(line.startswith("the machine itself took") and "longer" in line for line in remarks(old, new))
 
@@ -80,7 +80,7 @@ def test_cpu_time_finds_what_latency_cannot() -> None:
 def test_a_plan_is_not_excused_by_a_slow_cpu() -> None:
     random = np.random.default_rng(2)
     old, new = (made_report(random, made_row(random, "a.plan", ms)) for ms in (5.0, 5.7))
-    new["reference_work"] = {"what": "", **scope_json(noisy_rounds(random, 3.0))}
+    new["reference_work"] = made_work(random, 3.0)
     assert {c.metric: c.verdict(0.03) for c in compare(old, new)}["compute p50, ms"] == "slower"
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
 import pytest
 
 from benchmarks import machine
-from benchmarks.machine import cpu_name, cpu_times, describe_machine, machine_state, shares
+from benchmarks.machine import Usage, cpu_name, cpu_times, describe_machine, machine_state, shares
 
 CPUINFO = "processor\t: 0\nmodel name\t: Example  CPU 9000\nflags\t\t: fpu hypervisor\n\nprocessor\t: 1\n"
 
@@ -73,3 +74,18 @@ def test_shares_of_cpu_time(tmp_path: Path) -> None:
 def test_an_arm_board_has_a_name_too(tmp_path: Path) -> None:
     _write(tmp_path, "proc/cpuinfo", "processor : 0\nBogoMIPS : 62.5\n\nModel : Example Board\n")
     assert cpu_name(tmp_path) == "Example Board"
+
+
+def test_usage_tells_others_from_ourselves(tmp_path: Path) -> None:
+    usage = Usage()
+    end = time.process_time() + 0.3
+    while time.process_time() < end:
+        pass
+    found = usage.so_far()
+    assert 0 <= found["others"] <= 1 and 0 <= found["stolen"] <= 1
+    _write(tmp_path, "proc/stat", "cpu  10 0 10 70 0 0 0 10 0 0\n")
+    usage = Usage(tmp_path)
+    _write(tmp_path, "proc/stat", "cpu  80 0 10 90 0 0 0 20 0 0\n")
+    found = usage.so_far()  # 80 of 100 ticks busy, 10 of them stolen; ours were none
+    assert found == {"others": pytest.approx(0.7, abs=0.02), "stolen": 0.1}
+    assert Usage(tmp_path / "nothing").so_far() == {}

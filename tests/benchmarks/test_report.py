@@ -213,12 +213,14 @@ def test_an_axis_has_round_ticks() -> None:
 def test_a_machine_that_disturbs_is_named() -> None:
     readings = [Reading(i, gpu_mhz=mhz, gpu_busy=0.9, throttled="heat") for i, mhz in enumerate((600, 1000, 600, 1000))]
     found = machine_cautions(
-        {"governor": "powersave", "board": "Orin"}, {"busy": 0.6, "throttled": 1}, {"throttled": 4}, 0.04, readings
-    )
-    assert [caution.split(":")[0] for caution in found[:2]] == ["noisy machine", "shared machine"]
+        {"governor": "powersave", "board": "Orin"}, {"busy": 0.6, "throttled": 1}, {"throttled": 4},
+        {"others": 0.31, "stolen": 0.04}, readings,
+    )  # fmt: skip
+    assert [caution.split(":")[0] for caution in found[:3]] == ["noisy machine", "noisy machine", "shared machine"]
+    assert "used 31% of the CPU during the run" in found[1]
     assert any("governor is powersave" in c for c in found) and any("lowered its clock for heat" in c for c in found)
     assert any("(heat)" in c for c in found) and any("600 to 1000 MHz" in c and "jetson_clocks" in c for c in found)
-    assert machine_cautions({}, {"busy": 0.01}, {}, 0.0, []) == []
+    assert machine_cautions({}, {"busy": 0.01}, {}, {"others": 0.01}, []) == []
 
 
 def test_an_engine_is_warned_of_as_trtexec_does() -> None:

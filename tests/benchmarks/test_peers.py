@@ -1,0 +1,57 @@
+"""benchmarks peers: its table, its bad inputs, and the README's copy of the committed numbers."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from benchmarks.peers import BASE, Peer, measure, table
+from tests.conftest import write_inverter
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_the_readme_shows_the_committed_numbers() -> None:
+    report = json.loads((ROOT / "docs/results/peers-64.json").read_text())
+    assert table(report["rows"]) in (ROOT / "README.md").read_text()
+
+
+def test_peers_run_in_rounds_against_the_base_and_a_broken_one_is_named(inverter: Path, tmp_path: Path) -> None:
+    broken = write_inverter(tmp_path / "broken.onnx", input="other")
+    peers = [
+        Peer(BASE, "onnxruntime", inverter),
+        Peer("again", "onnxruntime", inverter, ours=True),
+        Peer("broken", "onnxruntime", broken),
+    ]
+    images = [np.full((32, 32, 3), level, np.uint8) for level in (0, 100)]
+    rows = {row["name"]: row for row in measure(peers, images, [255 - image for image in images], 5, 0.02)}
+    assert rows["again"]["fidelity"]["max_difference"] == 0 and rows["again"]["speed"]["value"] > 0
+    assert rows[BASE]["speed"]["value"] == 1
+    assert "not an exported generator" in rows["broken"]["error"]
+    assert "| **again** |" in table(list(rows.values())) and "| broken | – |" in table(list(rows.values()))
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["missing.keras", "--data", "."],
+        ["a.keras", "--data", ".", "--engine", "b.txt"],
+        ["a.keras", "--data", ".", "--rounds", "0"],
+    ],
+)
+def test_bad_input_is_one_line(words: list[Any], tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "benchmarks", "peers", *words]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=tmp_path, env=_environment())
+    assert done.returncode == 2 and done.stderr.startswith("error: ") and done.stderr.count("\n") == 1, done.stderr
+
+
+def _environment() -> dict[str, str]:
+    import os
+
+    return {**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
