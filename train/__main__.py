@@ -22,7 +22,10 @@ from pathlib import Path
 from runtime.errors import CommandParser, InputError, require, run_command
 from train.native import native_stderr
 from train.settings import (
+    ADVERSARIAL,
     DIRECTIONS,
+    NORMS,
+    SCHEDULES,
     Settings,
     at_least,
     read_settings,
@@ -49,6 +52,13 @@ def weight(text: str) -> float:
     return value
 
 
+def share(text: str) -> float:
+    value = weight(text)
+    if value >= 1:
+        raise argparse.ArgumentTypeError(f"must be below 1, got {text!r}")
+    return value
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Every option of Settings is left out of the parsed arguments unless given, so that --resume can supply it."""
     default = Settings()
@@ -66,7 +76,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     option("filters", "width of both networks: 64, 32, 16, …", type=at_least(1), metavar="N")
     option("image-size", "side of the images in pixels: a power of two", type=image_size, metavar="S")
     option("direction", "what becomes what; label2picture is BtoA elsewhere", choices=DIRECTIONS)
+    option("adversarial", "loss of the discriminator, and of the generator through it", choices=ADVERSARIAL)
     option("l1-weight", "weight of the L1 loss; 0 is the adversarial loss alone", type=weight, metavar="W")
+    option("teacher", "a wider network of the same data to learn from as well", metavar="GENERATOR.keras")
+    option("teacher-weight", "weight of the L1 distance to the teacher's pictures", type=weight, metavar="W")
+    option("learning-rate", "of Adam, for both networks", type=weight, metavar="R")
+    option("schedule", "of the learning rate; linear: from half way down to 0", choices=SCHEDULES)
+    option(
+        "average", "export an average of the weights that keeps this share each step: 0.999", type=share, metavar="D"
+    )
+    option("momentum", "share of batch norm's moving statistics that each step keeps", type=share, metavar="D")
+    option("norm", "batch norm after the activation, or before it", choices=NORMS)
+    option("frozen-epochs", "at the end, train with batch norm's moving statistics", type=at_least(0), metavar="N")
+    option("validation", "of the training pairs, set aside and judged each epoch", type=at_least(0), metavar="N")
     option("seed", "of weights, dropout, order and augmentation", type=at_least(0), metavar="N")
     option("limit", "use only the first N training pairs", type=at_least(1), metavar="N")
     parser.add_argument(
@@ -94,6 +116,7 @@ def settings_of(args: argparse.Namespace) -> Settings:
 def run(args: argparse.Namespace) -> None:
     settings = settings_of(args)
     from train.data import ENLARGED, Pairs, checked, find_pairs
+    from train.split import split
 
     data = Path(settings.data)
     train_pairs, test_pairs = find_pairs(data)
@@ -104,16 +127,22 @@ def run(args: argparse.Namespace) -> None:
             " same pairs, or start a new run with another --out"
         )
     settings = dataclasses.replace(settings, pairs=len(train_pairs))
-    if len(train_pairs) < settings.batch_size:
-        raise InputError(f"--batch-size {settings.batch_size} is more than the {len(train_pairs)} training pairs")
+    if len(train_pairs) - settings.validation < settings.batch_size:
+        raise InputError(
+            f"--validation {settings.validation} of {len(train_pairs)} training pairs leaves fewer than a batch of"
+            f" {settings.batch_size}; give less to either"
+        )
+    held_out = Pairs(test_pairs, settings.image_size, settings.direction)
     side = round(settings.image_size * ENLARGED) if settings.augment else settings.image_size
-    training = Pairs(train_pairs, side, settings.direction)
-    samples = Pairs((test_pairs or train_pairs)[:3], settings.image_size, settings.direction)
-    others = Pairs(test_pairs[3:], settings.image_size, settings.direction)
-    checked(data, (training, samples, others))
+    checked(data, (Pairs(train_pairs, side, settings.direction), held_out))
+    kept, set_aside = split(train_pairs, settings.validation)
+    training = Pairs(kept, side, settings.direction)
+    validation = Pairs(set_aside, settings.image_size, settings.direction)
+    samples = Pairs((set_aside or test_pairs or kept)[:3], settings.image_size, settings.direction)
     write_settings(args.out, settings)
     print(
-        f"{len(train_pairs)} pairs to train on, {len(test_pairs)} held out; {settings.filters} filters at"
+        f"{len(training)} pairs to train on, {len(validation)} to judge epochs by, {len(held_out)} held out;"
+        f" {settings.filters} filters at"
         f" {settings.image_size}x{settings.image_size}, {settings.epochs} epochs -> {args.out}"
     )
 
@@ -123,7 +152,7 @@ def run(args: argparse.Namespace) -> None:
         require("tensorflow", "train", "training")
     from train.loop import train
 
-    train(args.out, settings, training, samples)
+    train(args.out, settings, training, validation, samples)
     print(f"{args.out / 'generator.keras'}; next: python -m export convert {args.out / 'generator.keras'} --out DIR")
 
 

@@ -18,10 +18,11 @@ Row = dict[str, float]
 
 @dataclasses.dataclass
 class Progress:
-    """How far a run is: whole epochs done, steps done of the epoch begun, and one row of history per whole epoch."""
+    """How far a run is: whole epochs done, steps and processor seconds of the epoch begun, a row for each whole one."""
 
     epoch: int = 0
     step: int = 0
+    cpu_seconds: float = 0.0
     history: list[Row] = dataclasses.field(default_factory=list)
 
 

@@ -1,6 +1,7 @@
 """One training run: resume or start, train epoch by epoch, and keep what a user looks at up to date.
 
-RUN/ holds settings.json, checkpoint.npz, history.csv, generator.keras, samples/epoch_NNN.png and tensorboard/.
+RUN/ holds settings.json, checkpoint.npz, history.csv, curves.png, generator.keras, discriminator.keras,
+samples/epoch_NNN.png and tensorboard/.
 Importing this module loads TensorFlow.
 """
 
@@ -21,22 +22,27 @@ import keras
 import tensorflow as tf
 from tqdm import tqdm
 
-from runtime.errors import ToolkitError
+from runtime.errors import InputError, ToolkitError
 from runtime.files import written_beside
 from runtime.frame import Image
 from runtime.sheet import sheet
 from runtime.sinks import write_image
 from train.checkpoint import Progress, load_checkpoint, save_checkpoint
+from train.curves import draw_curves
 from train.data import Pairs, batches
-from train.settings import Settings
-from train.trainer import LOSSES, Trainer
+from train.judge import features, judge, load
+from train.networks import generator
+from train.settings import Settings, read_settings, settings_path
+from train.trainer import Trainer
 
 SAVE_EVERY_SECONDS = 300.0
-SHORT = {"generator_loss": "G", "discriminator_loss": "D", "adversarial": "adv", "l1": "L1"}
+SHORT = {"generator_loss": "G", "discriminator_loss": "D", "adversarial": "adv", "l1": "L1", "teacher": "T"}
 
 
-def train(run: Path, settings: Settings, training: Pairs, samples: Pairs) -> None:
+def train(run: Path, settings: Settings, training: Pairs, validation: Pairs, samples: Pairs) -> None:
     """Train the run in `run` from wherever it is to settings.epochs.
+
+    validation: pairs that every epoch is judged on, or none. samples: pairs for its grid of pictures.
 
     Raises KeyboardInterrupt, after saving, when Ctrl-C was pressed, and ToolkitError when a loss is not finite; then
     the last checkpoint stays.
@@ -44,15 +50,16 @@ def train(run: Path, settings: Settings, training: Pairs, samples: Pairs) -> Non
     for abandoned in run.rglob(".writing-*"):  # by a run that was killed
         abandoned.unlink()
     keras.utils.set_random_seed(settings.seed)
-    trainer = Trainer(settings.filters, settings.image_size, settings.l1_weight)
+    trainer = Trainer(settings, teacher_of(settings))
     progress = load_checkpoint(run, trainer.state())
     if progress.epoch or progress.step:
         print(f"resuming after {progress.epoch} epochs and {progress.step} steps")
     events = tf.summary.create_file_writer(str(run / "tensorboard"))
     with stop_requests() as stop:
         while progress.epoch < settings.epochs:
+            trainer.begin_epoch(progress.epoch)
             if train_epoch(run, settings, training, trainer, progress, stop):
-                finish_epoch(run, trainer, progress, samples, events)
+                finish_epoch(run, trainer, progress, validation, samples, events)
             save(run, trainer, progress)
             if stop.is_set() and progress.epoch < settings.epochs:
                 done = f"{progress.epoch} epochs and {progress.step} steps"
@@ -66,37 +73,77 @@ def train_epoch(
     """Train to the end of the epoch begun; return False when asked to stop before."""
     dataset = batches(training, settings.image_size, settings.batch_size, settings.seed, progress.epoch, progress.step)
     steps = len(training) // settings.batch_size
-    saved_at = time.monotonic()
+    saved_at, spent_before = time.monotonic(), time.process_time() - progress.cpu_seconds
     title = f"epoch {progress.epoch + 1}/{settings.epochs}"
     pace = 0.1 if sys.stderr.isatty() else 30.0  # seconds between lines; a log file wants fewer
     with tqdm(total=steps, initial=progress.step, desc=title, unit="step", mininterval=pace) as bar:
         for batch in dataset:
             means = trainer.step(batch)
             progress.step += 1
+            progress.cpu_seconds = time.process_time() - spent_before
             if bar.update():  # drawn only now and then, so that the losses are fetched no more often
-                bar.set_postfix({SHORT[name]: f"{float(mean):.3f}" for name, mean in means.items()}, refresh=False)
+                bar.set_postfix(shown(means), refresh=False)
             if time.monotonic() - saved_at > SAVE_EVERY_SECONDS:
                 save(run, trainer, progress)
                 saved_at = time.monotonic()
             if stop.is_set():
                 break
-        bar.set_postfix({SHORT[name]: f"{value:.3f}" for name, value in trainer.means().items()})
+        bar.set_postfix(shown(trainer.means()))
     return progress.step == steps
 
 
-def finish_epoch(run: Path, trainer: Trainer, progress: Progress, samples: Pairs, events: Any) -> None:
-    """Count the epoch, and write its row of history.csv, its sample grid and its TensorBoard events."""
+def shown(means: dict[str, Any]) -> dict[str, str]:
+    return {SHORT[name]: f"{float(mean):.3f}" for name, mean in means.items() if name != "teacher" or float(mean)}
+
+
+def teacher_of(settings: Settings) -> keras.Model | None:
+    """Return the settings' teacher. Raises InputError when it takes other images, or goes the other way."""
+    if not settings.teacher:
+        return None
+    path = Path(settings.teacher)
+    teacher = load(path)
+    if teacher.input_shape != (None, settings.image_size, settings.image_size, 3):
+        raise InputError(
+            f"--teacher {path} takes images of {teacher.input_shape[1]} pixels, this run has {settings.image_size};"
+            f" give --image-size {teacher.input_shape[1]}, or another teacher"
+        )
+    if settings_path(path.parent).exists():
+        direction = read_settings(path.parent).direction
+        if direction != settings.direction:
+            raise InputError(
+                f"--teacher {path} was trained with --direction {direction}, this run has {settings.direction}; give"
+                " the same, or another teacher"
+            )
+    folded = generator(
+        teacher.get_layer("down1").filters,
+        settings.image_size,
+        folded=True,
+        norm_first=isinstance(teacher.layers[4], keras.layers.BatchNormalization),
+    )
+    folded.set_weights(teacher.get_weights())
+    folded.trainable = False
+    return folded
+
+
+def finish_epoch(
+    run: Path, trainer: Trainer, progress: Progress, validation: Pairs, samples: Pairs, events: Any
+) -> None:
+    """Count the epoch, and write its row of history.csv, its sample grid, its curves and its TensorBoard events."""
     means = trainer.means()
     check_finite(means, run)
-    progress.epoch, progress.step = progress.epoch + 1, 0
-    progress.history.append({"epoch": progress.epoch, **means})
+    if len(validation):
+        found = judge(trainer, features(trainer.discriminator), validation)
+        means |= {f"validation_{name}": value for name, value in found.items()}
+    progress.history.append({"epoch": progress.epoch + 1, **means, "cpu_seconds": progress.cpu_seconds})
+    progress.epoch, progress.step, progress.cpu_seconds = progress.epoch + 1, 0, 0.0
     trainer.forget_means()
     with written_beside(run / "history.csv") as temporary, temporary.open("w", newline="") as file:
-        table = csv.DictWriter(file, ["epoch", *LOSSES])
+        table = csv.DictWriter(file, list(progress.history[0]))
         table.writeheader()
         table.writerows(progress.history)
     grid = sample_grid(trainer, samples)
     write_image(run / "samples" / f"epoch_{progress.epoch:03}.png", grid)
+    draw_curves(progress.history, run / "curves.png")
     with events.as_default(step=progress.epoch):
         for name, value in means.items():
             tf.summary.scalar(name, value)
@@ -110,8 +157,9 @@ def save(run: Path, trainer: Trainer, progress: Progress) -> None:
     Raises ToolkitError, and writes nothing, when a loss is not finite.
     """
     check_finite(trainer.means(), run)
-    with written_beside(run / "generator.keras") as temporary:
-        trainer.plain_generator().save(temporary)
+    for network in (trainer.discriminator, trainer.plain_generator()):
+        with written_beside(run / f"{network.name}.keras") as temporary:
+            network.save(temporary)
     save_checkpoint(run, progress, trainer.state())
 
 

@@ -23,14 +23,7 @@ from runtime.errors import InputError
 DEEPEST = 7
 DROPOUT = 0.5
 SLOPE = 0.2
-# How much of the moving statistics each step keeps. Every exported picture is made with them. 0.99 averages over more
-# images, but lags when the weights move fast: seen over 150 steps on facades, its error on held-out pairs swung from
-# 0.37 to 0.42, that of 0.9 from 0.37 to 0.39 (mean absolute difference in [-1, 1]; batch statistics: 0.38).
-MOMENTUM = 0.9
-# When folding is faster than upsampling first, and when phase by phase (measured on a CPU, 64 and 16 filters).
-FOLD_FROM_SIDE = 32
-FOLD_FROM_SIDE_WITH_MANY_CHANNELS = 16
-MANY_CHANNELS = 512
+MOMENTUM = 0.9  # how much of the moving statistics each step keeps; every exported picture is made with them
 
 
 def widths(filters: int, image_size: int) -> list[int]:
@@ -46,30 +39,51 @@ def widths(filters: int, image_size: int) -> list[int]:
     return [filters * min(2**level, 8) for level in range(levels)]
 
 
-def generator(filters: int = 64, image_size: int = 256, *, folded: bool = False) -> keras.Model:
+def generator(
+    filters: int = 64,
+    image_size: int = 256,
+    *,
+    folded: bool = False,
+    momentum: float = MOMENTUM,
+    norm_first: bool = False,
+) -> keras.Model:
     """Return the U-Net: float32 [N, S, S, 3] in [-1, 1] -> the same; 41.8 M weights with 64 filters at 256.
 
-    folded: write upsampling and convolution as one step where that is faster. The weights and the function are the
-    same; only the plain form consists of standard layers, so that is the one to save.
+    folded: for training: upsampling and convolution are one step, and batch norm can be frozen (BatchNorm). The weights
+    and the function are the same; only the plain form consists of standard layers, so that is the one to save.
+    norm_first: batch norm before the activation, not after it as in the article.
     Below 256 there are fewer levels, and dropout only where the map has its full 8 x filters channels.
     Raises InputError as widths() does.
     """
+    norm = BatchNorm if folded else keras.layers.BatchNormalization
+
+    def activated(x: Any, activation: Any, name: str, dropout: bool = False) -> Any:
+        steps = [activation, norm(momentum=momentum, name=f"{name}_norm")]
+        if dropout:
+            steps.insert(1, keras.layers.Dropout(DROPOUT))
+        if norm_first:
+            steps.insert(0, steps.pop())
+        for step in steps:
+            x = step(x)
+        return x
+
     down = widths(filters, image_size)
     image = keras.Input((image_size, image_size, 3), name="image")
     x = image
     skips = []
     for level, width in enumerate(down):
-        x = keras.layers.Conv2D(width, 4, strides=2, padding="same", name=f"down{level + 1}")(x)
-        x = keras.layers.LeakyReLU(negative_slope=SLOPE)(x)
-        if level > 0:
-            x = keras.layers.BatchNormalization(momentum=MOMENTUM, name=f"down{level + 1}_norm")(x)
+        name = f"down{level + 1}"
+        x = keras.layers.Conv2D(width, 4, strides=2, padding="same", name=name)(x)
+        leaky = keras.layers.LeakyReLU(negative_slope=SLOPE)
+        x = activated(x, leaky, name) if level > 0 else leaky(x)
         skips.append(x)
     for level, skip in enumerate(reversed(skips[:-1])):
-        width = skip.shape[-1]
-        x = _upsampled(x, width, "relu", folded, f"up{level + 1}")
-        if level < 3 and width == 8 * filters:
-            x = keras.layers.Dropout(DROPOUT)(x)
-        x = keras.layers.BatchNormalization(momentum=MOMENTUM, name=f"up{level + 1}_norm")(x)
+        width, name = skip.shape[-1], f"up{level + 1}"
+        dropout = level < 3 and width == 8 * filters
+        if norm_first:
+            x = activated(_upsampled(x, width, "linear", folded, name), keras.layers.ReLU(), name, dropout)
+        else:
+            x = activated(_upsampled(x, width, "relu", folded, name), lambda x: x, name, dropout)
         x = keras.layers.Concatenate()([x, skip])
     return keras.Model(image, _upsampled(x, 3, "tanh", folded, f"up{len(down)}"), name="generator")
 
@@ -92,19 +106,27 @@ def discriminator(filters: int = 64, image_size: int = 256) -> keras.Model:
 
 
 def _upsampled(x: Any, width: int, activation: str, folded: bool, name: str) -> Any:
-    side, channels = x.shape[1], x.shape[3]
-    if folded and side >= (FOLD_FROM_SIDE_WITH_MANY_CHANNELS if channels >= MANY_CHANNELS else FOLD_FROM_SIDE):
+    if folded:
         return FoldedUpConv2D(width, activation, name=name)(x)
     x = keras.layers.UpSampling2D(2)(x)
     return keras.layers.Conv2D(width, 4, padding="same", activation=activation, name=name)(x)
 
 
-class FoldedUpConv2D(keras.layers.Layer):
-    """Nearest upsampling x2 and a 4x4 convolution in one step on the small map, exactly.
+class BatchNorm(keras.layers.BatchNormalization):
+    """Batch norm that, once frozen, trains with the moving statistics that exported pictures are made with."""
 
-    Each output pixel sees only two or three source pixels per axis, so its phase (even or odd row, even or odd column)
-    is a convolution of 3x3, 3x2, 2x3 or 2x2 summed taps. With many channels these four are computed one by one: 25 taps
-    where upsampling first spends 64. With few, one 3x3 convolution to all four phases is faster: 36 taps.
+    frozen = False
+
+    def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
+        return super().call(inputs, training=training and not self.frozen, mask=mask)
+
+
+class FoldedUpConv2D(keras.layers.Layer):
+    """Nearest upsampling x2 and a 4x4 convolution in one step, exactly, with a quarter of the multiplications.
+
+    Upsampling is zero-stuffing followed by a 2x2 box filter, and the box filter commutes with the convolution. So the
+    kernel is applied to the zero-stuffed map, which a transposed convolution of stride 2 does at the price of the small
+    map, and the box filter to its result (docs/decisions.md, 10).
 
     Its weights are those of the Conv2D it stands for: kernel [4, 4, in, out] and bias [out].
     """
@@ -117,38 +139,13 @@ class FoldedUpConv2D(keras.layers.Layer):
     def build(self, shape: tuple[int, ...]) -> None:
         self.kernel = self.add_weight((4, 4, shape[-1], self.width), "glorot_uniform", name="kernel")
         self.bias = self.add_weight((self.width,), "zeros", name="bias")
-        self.one_by_one = shape[-1] >= MANY_CHANNELS
 
     def call(self, x: Any) -> Any:
-        kernels = [
-            _summed_taps(rows, axis=1, odd=odd_column, pad=not self.one_by_one)
-            for odd_row in (False, True)
-            for rows in [_summed_taps(tf.convert_to_tensor(self.kernel), 0, odd_row, pad=not self.one_by_one)]
-            for odd_column in (False, True)
-        ]
-        if self.one_by_one:
-            x = tf.pad(x, [[0, 0], [1, 1], [1, 1], [0, 0]])
-            starts = ((0, 0), (0, 1), (1, 0), (1, 1))
-            phases = [
-                tf.nn.conv2d(x[:, top:, left:], kernel, strides=1, padding="VALID")
-                for kernel, (top, left) in zip(kernels, starts, strict=True)
-            ]
-            x = tf.concat(phases, axis=3)
-        else:
-            x = tf.nn.conv2d(x, tf.concat(kernels, axis=3), strides=1, padding="SAME")
-        return self.activation(tf.nn.depth_to_space(x, 2) + self.bias)
+        kernel = tf.transpose(tf.reverse(tf.convert_to_tensor(self.kernel), [0, 1]), [0, 1, 3, 2])
+        full = [tf.shape(x)[0], 2 * x.shape[1] + 2, 2 * x.shape[2] + 2, self.width]
+        stuffed = tf.nn.conv2d_transpose(x, kernel, full, strides=2, padding="VALID")
+        boxes = 4 * tf.nn.avg_pool2d(stuffed[:, 1:, 1:], ksize=2, strides=1, padding="VALID")
+        return self.activation(boxes + self.bias)
 
     def compute_output_shape(self, shape: tuple[int, ...]) -> tuple[int | None, ...]:
         return (shape[0], shape[1] * 2, shape[2] * 2, self.width)
-
-
-def _summed_taps(kernel: Any, axis: int, odd: bool, pad: bool) -> Any:
-    """Sum four taps over an upsampled axis to those over the source, for its even or its odd positions.
-
-    Even positions see source pixels -1, 0, 1; odd ones 0 and 1, to which `pad` adds a zero at -1.
-    """
-    first, second, third, fourth = tf.split(kernel, 4, axis=axis)
-    if not odd:
-        return tf.concat([first, second + third, fourth], axis=axis)
-    taps = [first + second, third + fourth]
-    return tf.concat([tf.zeros_like(first), *taps] if pad else taps, axis=axis)

@@ -12,6 +12,9 @@ from runtime.errors import InputError
 from runtime.files import written_beside
 
 DIRECTIONS = ("label2picture", "picture2label")
+ADVERSARIAL = ("cross-entropy", "smoothed", "least-squares")
+SCHEDULES = ("constant", "linear")
+NORMS = ("last", "first")
 FORMAT = "pix2pix-edge-run/1"
 
 
@@ -25,15 +28,25 @@ class Settings:
     filters: int = 64
     image_size: int = 256
     direction: str = "label2picture"
+    adversarial: str = "cross-entropy"
     l1_weight: float = 100.0
+    teacher: str = ""
+    teacher_weight: float = 100.0
+    learning_rate: float = 2e-4
+    schedule: str = "constant"
+    average: float = 0.0  # how much of the averaged weights each step keeps; 0: no average is kept
+    momentum: float = 0.9  # the same, of batch norm's moving statistics
+    norm: str = "last"  # before or after the activation
+    frozen_epochs: int = 0  # at the end
+    validation: int = 0
     augment: bool = True
     seed: int = 0
     limit: int | None = None
     pairs: int | None = None  # found on disk: the order of the pairs follows from their number
 
 
-# A resumed run may be told to train longer, and its data may have moved; anything else would be another run.
-MAY_CHANGE = {"epochs", "data"}
+# A resumed run may be told to train longer, and its files may have moved; anything else would be another run.
+MAY_CHANGE = {"epochs", "data", "teacher"}
 
 
 def settings_path(run: Path) -> Path:
@@ -63,10 +76,15 @@ def read_settings(run: Path) -> Settings:
 def resumed(saved: Settings, given: dict[str, object]) -> Settings:
     """Return the saved settings with the given options on top. Raises InputError when they would change the result."""
     whole = dataclasses.replace(saved, **given)  # type: ignore[arg-type]
+    may_change = set(MAY_CHANGE)
+    if saved.schedule != "constant" or saved.frozen_epochs:  # what an epoch does depends on how many there are
+        may_change.remove("epochs")
+    if bool(saved.teacher) != bool(whole.teacher):
+        may_change.remove("teacher")
     differing = [
         f"--{field.name.replace('_', '-')} {getattr(saved, field.name)} (now {getattr(whole, field.name)})"
         for field in dataclasses.fields(Settings)
-        if field.name not in MAY_CHANGE and getattr(saved, field.name) != getattr(whole, field.name)
+        if field.name not in may_change and getattr(saved, field.name) != getattr(whole, field.name)
     ]
     if differing:
         raise InputError(

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
+import keras
 import numpy as np
 import pytest
+import tensorflow as tf
+from hypothesis import given
+from hypothesis import strategies as st
 
 from runtime.errors import InputError
 from tests.conftest import REPOSITORY
-from train.networks import FoldedUpConv2D, discriminator, generator, widths
+from train.networks import BatchNorm, FoldedUpConv2D, discriminator, generator, widths
 
 PROTOTYPE = REPOSITORY.parent / "shared" / "models" / "prototype-32.keras"
 
@@ -31,8 +35,6 @@ def test_generator_has_the_article_s_weights() -> None:
 def test_generator_is_the_prototype_s_network() -> None:
     if not PROTOTYPE.exists():
         pytest.skip("the prototype is not beside the checkout")
-    import keras
-
     prototype = keras.models.load_model(PROTOTYPE, compile=False)
     ours = generator(32, 256)
     assert [type(layer) for layer in ours.layers] == [type(layer) for layer in prototype.layers]
@@ -67,20 +69,65 @@ def test_order_of_layers() -> None:
     assert kinds.count("BatchNormalization") == 12
 
 
-@pytest.mark.parametrize(("size", "many"), [(64, 512), (128, 512), (64, 1)])
-def test_folded_form_is_the_same_function_with_the_same_weights(
-    size: int, many: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("train.networks.MANY_CHANNELS", many)
-    plain, folded = generator(4, size), generator(4, size, folded=True)
+@pytest.mark.parametrize("norm_first", [False, True])
+@pytest.mark.parametrize("size", [32, 128])
+def test_folded_form_is_the_same_function_with_the_same_weights(size: int, norm_first: bool) -> None:
+    plain, folded = (generator(4, size, folded=form, norm_first=norm_first) for form in (False, True))
     scatter(plain)
     folded.set_weights(plain.get_weights())
-    found = [layer.one_by_one for layer in folded.layers if isinstance(layer, FoldedUpConv2D)]
-    assert found
-    assert set(found) == {many == 1}
+    assert not any(isinstance(layer, keras.layers.UpSampling2D) for layer in folded.layers)
     assert [w.shape for w in plain.trainable_weights] == [w.shape for w in folded.trainable_weights]
     image = np.random.default_rng(1).uniform(-1, 1, (1, size, size, 3)).astype(np.float32)
     np.testing.assert_allclose(plain(image), folded(image), atol=2e-5)
+
+
+@given(
+    batch=st.integers(1, 3),
+    height=st.integers(1, 9),
+    width=st.integers(1, 9),
+    channels=st.integers(1, 5),
+    filters=st.integers(1, 5),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_folding_is_upsampling_and_convolution(
+    batch: int, height: int, width: int, channels: int, filters: int, seed: int
+) -> None:
+    """In float64, at the borders too: the gradients with respect to map and kernel are the same as well."""
+    random = np.random.default_rng(seed)
+    image = tf.constant(random.normal(size=(batch, height, width, channels)))
+    folded = FoldedUpConv2D(filters, "linear", name="folded")
+    folded.build((batch, height, width, channels))
+    folded.kernel = kernel = tf.constant(random.normal(size=(4, 4, channels, filters)))
+    folded.bias = bias = tf.constant(random.normal(size=filters))
+    sought = tf.constant(random.normal(size=(batch, 2 * height, 2 * width, filters)))
+    with tf.GradientTape(persistent=True) as tape:
+        tape.watch([image, kernel])
+        large = tf.repeat(tf.repeat(image, 2, axis=1), 2, axis=2)
+        plain = tf.nn.conv2d(large, kernel, strides=1, padding="SAME") + bias
+        made = folded.call(image)
+        losses = [tf.reduce_sum(sought * pictures) for pictures in (plain, made)]
+    np.testing.assert_allclose(made, plain, atol=1e-12)
+    for one, other in zip(*(tape.gradient(loss, [image, kernel]) for loss in losses), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-11)
+
+
+def test_norm_may_come_first() -> None:
+    kinds = [type(layer).__name__ for layer in generator(2, 256, norm_first=True).layers]
+    assert kinds[1:6] == ["Conv2D", "LeakyReLU", "Conv2D", "BatchNormalization", "LeakyReLU"]
+    decoder = kinds[kinds.index("UpSampling2D") :]
+    assert decoder[:6] == ["UpSampling2D", "Conv2D", "BatchNormalization", "ReLU", "Dropout", "Concatenate"]
+
+
+def test_frozen_batch_norm_trains_with_the_moving_statistics() -> None:
+    norm = BatchNorm(momentum=0.5)
+    x = np.random.default_rng(0).normal(3, 2, (2, 4, 4, 5)).astype(np.float32)
+    norm.build(x.shape)
+    assert abs(float(norm(x, training=True).numpy().mean())) < 1e-5
+    norm.frozen, before = True, [np.array(w) for w in norm.weights]
+    np.testing.assert_array_equal(norm(x, training=True), norm(x, training=False))
+    for weight, then in zip(norm.weights, before, strict=True):
+        np.testing.assert_array_equal(weight, then)
+    assert len(norm.trainable_weights) == 2
 
 
 def test_discriminator_judges_patches_of_both_images() -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import csv
-import dataclasses
+import json
+import signal
 import threading
 from pathlib import Path
 
@@ -15,11 +16,12 @@ from runtime.errors import InputError, ToolkitError
 from train.checkpoint import Progress, checkpoint_path, load_checkpoint, save_checkpoint
 from train.data import Pairs, find_pairs
 from train.drawings import draw_folders
+from train.judge import COLUMNS, judge
 from train.loop import save, train, train_epoch
 from train.settings import Settings
 from train.trainer import LOSSES, Trainer
 
-SETTINGS = Settings(epochs=2, filters=1, image_size=32, seed=3)
+SETTINGS = Settings(epochs=2, filters=1, image_size=32, seed=3, average=0.9, schedule="linear", frozen_epochs=1)
 
 
 @pytest.fixture(scope="module")
@@ -30,15 +32,35 @@ def pairs(tmp_path_factory: pytest.TempPathFactory) -> Pairs:
 
 
 def saved(run: Path) -> dict[str, NDArray[np.generic]]:
-    """Everything in a checkpoint: weights, optimisers, dropout's random state, means, progress."""
+    """Everything in a checkpoint but the time it took: weights, optimisers, dropout's random state, means, progress."""
     with np.load(checkpoint_path(run)) as file:
-        return {name: file[name] for name in file.files}
+        values = {name: file[name] for name in file.files}
+    progress = json.loads(str(values["progress"]))
+    for row in (progress, *progress["history"]):
+        del row["cpu_seconds"]
+    return values | {"progress": np.array(json.dumps(progress))}
+
+
+def history(run: Path) -> list[dict[str, str]]:
+    """The rows of history.csv, without the time they took."""
+    with (run / "history.csv").open() as file:
+        return [{name: value for name, value in row.items() if name != "cpu_seconds"} for row in csv.DictReader(file)]
+
+
+def stop_after_epoch(monkeypatch: pytest.MonkeyPatch, epoch: int) -> None:
+    """Press Ctrl-C while the pictures of that epoch are judged."""
+
+    def judged(*given: object) -> dict[str, float]:
+        signal.raise_signal(signal.SIGINT)
+        return judge(*given)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("train.loop.judge", judged)
 
 
 @pytest.fixture(scope="module")
 def uninterrupted(pairs: Pairs, tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = tmp_path_factory.mktemp("uninterrupted")
-    train(run, SETTINGS, pairs, pairs_of_size(pairs, 32))
+    train(run, SETTINGS, pairs, pairs_of_size(pairs, 32), pairs_of_size(pairs, 32))
     return run
 
 
@@ -51,16 +73,16 @@ def assert_same(run: Path, other: Path) -> None:
     assert first.keys() == second.keys()
     for name in first:
         np.testing.assert_array_equal(first[name], second[name], err_msg=name)
-    assert (run / "history.csv").read_text() == (other / "history.csv").read_text()
+    assert history(run) == history(other)
 
 
 def test_a_run_resumed_within_and_after_an_epoch_ends_the_same(
-    pairs: Pairs, uninterrupted: Path, tmp_path: Path
+    pairs: Pairs, uninterrupted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import keras
 
     keras.utils.set_random_seed(SETTINGS.seed)
-    trainer = Trainer(SETTINGS.filters, SETTINGS.image_size, SETTINGS.l1_weight)
+    trainer = Trainer(SETTINGS)
     progress, stop = Progress(), threading.Event()
     stop.set()
     for step in (1, 2):
@@ -69,9 +91,12 @@ def test_a_run_resumed_within_and_after_an_epoch_ends_the_same(
     save(tmp_path, trainer, progress)
     del trainer
     samples = pairs_of_size(pairs, 32)
-    train(tmp_path, dataclasses.replace(SETTINGS, epochs=1), pairs, samples)
+    stop_after_epoch(monkeypatch, 1)
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path, SETTINGS, pairs, samples, samples)
+    monkeypatch.undo()
     keras.utils.set_random_seed(99)
-    train(tmp_path, SETTINGS, pairs, samples)
+    train(tmp_path, SETTINGS, pairs, samples, samples)
     assert_same(uninterrupted, tmp_path)
 
 
@@ -79,10 +104,12 @@ def test_what_a_run_leaves(uninterrupted: Path) -> None:
     import cv2
     import keras
 
-    with (uninterrupted / "history.csv").open() as file:
-        rows = list(csv.DictReader(file))
+    rows = history(uninterrupted)
     assert [row["epoch"] for row in rows] == ["1", "2"]
-    assert all(float(row[name]) > 0 for row in rows for name in LOSSES)
+    judged = [f"validation_{name}" for name in COLUMNS]
+    assert all(float(row[name]) > 0 for row in rows for name in (*LOSSES, *judged) if name != "teacher")
+    assert cv2.imread(str(uninterrupted / "curves.png")).shape[1] > 1000
+    assert len(keras.models.load_model(uninterrupted / "discriminator.keras", compile=False).inputs) == 2
     grid = cv2.imread(str(uninterrupted / "samples" / "epoch_002.png"))
     assert grid.shape[0] > 3 * 32
     assert grid.shape[1] > 3 * 32
@@ -91,7 +118,10 @@ def test_what_a_run_leaves(uninterrupted: Path) -> None:
     kinds = {type(layer).__module__.partition(".")[0] for layer in network.layers}
     assert kinds == {"keras"}
     values = saved(uninterrupted)
-    np.testing.assert_array_equal(network.get_weights()[0], values["v0000"])
+    exported = Trainer(SETTINGS)
+    load_checkpoint(uninterrupted, exported.state())
+    np.testing.assert_array_equal(network.get_weights()[0], exported.averaged.get_weights()[0])
+    assert not np.array_equal(network.get_weights()[0], values["v0000"])
     assert not list(uninterrupted.rglob(".writing-*"))
 
 
@@ -112,12 +142,12 @@ def test_the_grid_shows_input_prediction_and_truth(pairs: Pairs, uninterrupted: 
 
 def test_what_a_killed_run_left_is_removed(pairs: Pairs, uninterrupted: Path) -> None:
     (uninterrupted / "samples" / ".writing-abcepoch_009.png").write_bytes(b"half")
-    train(uninterrupted, SETTINGS, pairs, pairs_of_size(pairs, 32))
+    train(uninterrupted, SETTINGS, pairs, pairs_of_size(pairs, 32), pairs_of_size(pairs, 32))
     assert not list(uninterrupted.rglob(".writing-*"))
 
 
 def test_a_loss_that_is_not_finite_stops_and_keeps_the_checkpoint(pairs: Pairs, tmp_path: Path) -> None:
-    trainer = Trainer(SETTINGS.filters, SETTINGS.image_size, SETTINGS.l1_weight)
+    trainer = Trainer(SETTINGS)
     save(tmp_path, trainer, Progress(epoch=1))
     good = saved(tmp_path)
     kernel = trainer.generator.trainable_variables[0]

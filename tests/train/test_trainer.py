@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
+import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
-from train.trainer import LOSSES, FusedAdam, Trainer, cross_entropy
+from train.networks import generator
+from train.settings import ADVERSARIAL, Settings
+from train.trainer import JUDGEMENTS, LOSSES, FusedAdam, Trainer, cross_entropy
 
 SIZE = 32
+SMALL = Settings(filters=2, image_size=SIZE, epochs=4)
 
 
 @pytest.fixture(scope="module")
 def trainer() -> Trainer:
-    return Trainer(2, SIZE, 100.0)
+    return Trainer(SMALL)
 
 
 @pytest.fixture(scope="module")
 def batch() -> tuple[Any, Any]:
-    import tensorflow as tf
-
     source, target = np.random.default_rng(0).uniform(-1, 1, (2, 1, SIZE, SIZE, 3)).astype(np.float32)
     return tf.constant(source), tf.constant(target)
 
@@ -72,7 +76,7 @@ def test_losses_are_means_over_the_epoch(trainer: Trainer, batch: Any) -> None:
 
 
 def test_without_l1_the_adversarial_loss_is_left(batch: Any) -> None:
-    trainer = Trainer(1, SIZE, 0.0)
+    trainer = Trainer(dataclasses.replace(SMALL, l1_weight=0.0))
     trainer.step(batch)
     means = trainer.means()
     assert means["generator_loss"] == means["adversarial"]
@@ -88,9 +92,6 @@ def test_cross_entropy_is_that_of_the_sigmoid() -> None:
 
 
 def test_fused_adam_is_adam() -> None:
-    import keras
-    import tensorflow as tf
-
     random = np.random.default_rng(0)
     start, *gradients = random.normal(0, 1, (4, 5, 6)).astype(np.float32)
     ends = []
@@ -111,3 +112,59 @@ def test_translate_is_the_plain_generator_in_inference_mode(trainer: Trainer) ->
     assert made.dtype == np.uint8
     assert np.abs(made - (expected + 1) * 127.5).max() <= 0.51
     np.testing.assert_array_equal(made, trainer.translate(images))
+
+
+def test_every_adversarial_loss_trains_and_has_its_own_optimum(batch: Any) -> None:
+    assert set(JUDGEMENTS) == set(ADVERSARIAL)
+    for name, real in (("cross-entropy", 40.0), ("smoothed", np.log(9.0)), ("least-squares", 1.0)):
+        judge = JUDGEMENTS[name]
+        best = float(judge.real(tf.fill((1, 2, 2, 1), np.float32(real))))
+        for other in (real - 0.5, real + 0.5):
+            assert best <= float(judge.real(tf.fill((1, 2, 2, 1), np.float32(other)))) + 1e-6, name
+        trainer = Trainer(dataclasses.replace(SMALL, adversarial=name))
+        trainer.step(batch)
+        assert all(np.isfinite(list(trainer.means().values())))
+
+
+def test_a_teacher_pulls_the_student_and_does_not_learn(batch: Any) -> None:
+    teacher = generator(3, SIZE, folded=True)
+    before = [np.array(weight) for weight in teacher.weights]
+    trainer = Trainer(dataclasses.replace(SMALL, l1_weight=0.0, teacher_weight=1000.0, learning_rate=1e-3), teacher)
+    distances = []
+    for _ in range(30):
+        trainer.forget_means()
+        trainer.step(batch)
+        distances.append(trainer.means()["teacher"])
+    assert distances[-1] < 0.6 * distances[0]
+    for weight, then in zip(teacher.weights, before, strict=True):
+        np.testing.assert_array_equal(weight, then)
+
+
+def test_the_average_follows_the_weights_and_is_what_translates(batch: Any) -> None:
+    trainer = Trainer(dataclasses.replace(SMALL, average=0.999))
+    mean = [np.array(w) for w in trainer.averaged.weights]
+    for step in range(3):
+        trainer.step(batch)
+        decay = min(0.999, (2 + step) / (11 + step))
+        now = [np.array(w) for w in trainer.generator.weights]
+        mean = [decay * m + (1 - decay) * w for m, w in zip(mean, now, strict=True)]
+    for weight, expected in zip(trainer.averaged.weights, mean, strict=True):
+        np.testing.assert_allclose(weight, expected, atol=1e-6, err_msg=weight.path)
+    assert any(not np.allclose(m, w) for m, w in zip(mean, now, strict=True))
+    for plain, averaged in zip(trainer.plain_generator().get_weights(), trainer.averaged.get_weights(), strict=True):
+        np.testing.assert_array_equal(plain, averaged)
+
+
+def test_epochs_rule_the_learning_rate_and_frozen_statistics(batch: Any) -> None:
+    trainer = Trainer(dataclasses.replace(SMALL, schedule="linear", frozen_epochs=1))
+    rates = []
+    for epoch in range(4):
+        trainer.begin_epoch(epoch)
+        rates.append(float(trainer.generator_optimizer.learning_rate) / 2e-4)
+        statistics = [np.array(w) for w in trainer.generator.non_trainable_weights if "moving" in w.path]
+        trainer.step(batch)
+        after = [np.array(w) for w in trainer.generator.non_trainable_weights if "moving" in w.path]
+        moved = any(not np.array_equal(one, other) for one, other in zip(statistics, after, strict=True))
+        assert moved == (epoch < 3)
+    assert rates == pytest.approx([1.0, 1.0, 0.8, 0.4])
+    assert float(trainer.discriminator_optimizer.learning_rate) == pytest.approx(rates[-1] * 2e-4)

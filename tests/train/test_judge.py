@@ -1,0 +1,108 @@
+"""Judging pictures: the metrics, whose batch norm they see, and the command."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+
+from export.fidelity import psnr, ssim
+from runtime.errors import InputError
+from train.data import Pairs, find_pairs, read_pair
+from train.drawings import draw_folders
+from train.judge import features, judge, load, main, score, with_batch_statistics
+from train.networks import discriminator, generator
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data")
+    draw_folders(folder, 2, 3, 64, 0)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def pairs(data: Path) -> Pairs:
+    return Pairs(find_pairs(data)[1], 64, "label2picture")
+
+
+@pytest.fixture(scope="module")
+def seen_by() -> Any:
+    keras.utils.set_random_seed(0)
+    return features(discriminator(4, 64))
+
+
+def test_scores_are_those_of_the_rounded_picture(data: Path, pairs: Pairs, seen_by: Any) -> None:
+    found = judge(lambda source: source * 0.9, seen_by, pairs)
+    sides = [read_pair(pair) for pair in find_pairs(data)[1]]
+    made = [np.clip(np.rint(((label / 127.5 - 1) * 0.9 + 1) * 127.5), 0, 255).astype(np.uint8) for label, _ in sides]
+    true = [picture for _, picture in sides]
+    both = list(zip(made, true, strict=True))
+    assert found["l1"] == pytest.approx(np.mean([np.abs(m.astype(float) - t).mean() for m, t in both]), rel=1e-3)
+    assert found["psnr"] == pytest.approx(np.mean([psnr(m, t) for m, t in both]), rel=1e-3)
+    assert found["ssim"] == pytest.approx(np.mean([ssim(m, t) for m, t in both]), abs=1e-3)
+
+
+def test_perceptual_distance_is_nothing_for_the_truth_and_grows(pairs: Pairs, seen_by: Any) -> None:
+    class Truth:
+        def __init__(self, noise: float) -> None:
+            self.noise = noise
+
+        def __getitem__(self, index: int) -> Any:
+            return (pairs[index][1],) * 2
+
+        def __len__(self) -> int:
+            return len(pairs)
+
+    random = np.random.default_rng(0).normal(size=(1, 64, 64, 3)).astype(np.float32)
+    distances = [judge(lambda s, n=n: s + n * random, seen_by, Truth(n))["perceptual"] for n in (0, 0.1, 0.5)]  # type: ignore[arg-type, misc]
+    assert distances[0] == pytest.approx(0, abs=1e-6)
+    assert distances[0] < distances[1] < distances[2]
+    assert "perceptual" not in judge(lambda source: source, None, pairs)
+
+
+def test_batch_statistics_are_those_of_training_without_dropout(tmp_path: Path, pairs: Pairs) -> None:
+    network = generator(2, 64)
+    for layer in network.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.moving_mean.assign(layer.moving_mean + 1.0)
+    image = np.random.default_rng(0).uniform(-1, 1, (1, 64, 64, 3)).astype(np.float32)
+    before = network.get_weights()
+    translate = with_batch_statistics(network)
+    made = np.array(translate(image))
+    np.testing.assert_array_equal(made, translate(image))  # no dropout, and no statistics that move
+    assert not np.allclose(made, network(image, training=False), atol=1e-3)
+    for weight, then in zip(network.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(weight, then)
+    network.save(tmp_path / "g.keras")
+    found = score(tmp_path / "g.keras", None, pairs)
+    assert set(found) == {"l1", "psnr", "ssim", "l1_batch"}
+    assert found["l1_batch"] != found["l1"]
+
+
+def test_the_command(tmp_path: Path, data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for index in range(2):
+        generator(1, 64).save(tmp_path / f"{index}.keras")
+    discriminator(1, 64).save(tmp_path / "d.keras")
+    arguments = [str(tmp_path / f"{index}.keras") for index in range(2)] + ["--data", str(data)]
+    assert main([*arguments, "--by", str(tmp_path / "d.keras")]) == 0
+    header, *rows = capsys.readouterr().out.splitlines()
+    assert "perceptual" in header
+    assert [row.split()[0] for row in rows] == arguments[:2]
+    assert all(len(row.split()) == 6 for row in rows)
+
+    generator(1, 32).save(tmp_path / "small.keras")
+    (tmp_path / "text.keras").write_text("no network")
+    for wrong, expected in (
+        (["text.keras"], "is not a network saved by Keras"),
+        (["missing.keras"], "is not a network saved by Keras"),
+        (["0.keras", "small.keras"], "judge it apart"),
+    ):
+        assert main([*(str(tmp_path / name) for name in wrong), "--data", str(data)]) == 2
+        message = capsys.readouterr().err
+        assert expected in message and message.count("\n") == 1
+    with pytest.raises(InputError):
+        load(tmp_path / "text.keras")
