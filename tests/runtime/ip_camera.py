@@ -19,6 +19,7 @@ class IpCamera:
         """sizes: (height, width) of the pictures, one after the other, over and over."""
         camera = self
         self._stopped = threading.Event()
+        self._silenced = threading.Event()
         self.authorizations: list[str | None] = []
         shapes = itertools.cycle(sizes)
         jpegs = [cv2.imencode(".jpg", picture(i, *next(shapes))[..., ::-1])[1].tobytes() for i in range(60)]
@@ -26,6 +27,7 @@ class IpCamera:
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 camera.authorizations.append(self.headers.get("Authorization"))
+                camera._silenced.clear()
                 self.send_response(200)
                 self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
                 self.end_headers()
@@ -35,6 +37,8 @@ class IpCamera:
                         self.wfile.write(head.encode() + jpeg + b"\r\n")
                         if camera._stopped.wait(1 / fps):
                             return
+                        if camera._silenced.is_set():
+                            camera._stopped.wait()
                 except OSError:
                     return  # the viewer went away
 
@@ -49,6 +53,10 @@ class IpCamera:
         self.port: int = self._server.server_address[1]
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
         self._thread.start()
+
+    def silence(self) -> None:
+        """Send the present viewers nothing more, without hanging up; the next one is served again."""
+        self._silenced.set()
 
     def stop(self) -> None:
         """Cut every viewer off and refuse new ones, as a camera without power does."""

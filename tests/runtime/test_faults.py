@@ -254,11 +254,14 @@ def test_a_signal_at_a_random_moment_leaves_a_video_that_plays(
 
 
 @pytest.mark.slow
-def test_a_hundred_signals_each_leave_a_video_that_plays(inverter: Path, clip: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_hundred_signals_each_leave_a_video_that_plays(
+    inverter: Path, clip: Path, tmp_path: Path, number: signal.Signals
+) -> None:
     moments = random.Random(7)
     for attempt in range(100):
         source = str(clip) if attempt % 2 else "test://96x64@200"
-        interrupt(inverter, tmp_path, moments.random() / 2, source=source, number=signal.SIGINT)
+        interrupt(inverter, tmp_path, moments.random() / 2, source=source, number=number)
 
 
 def test_a_signal_ends_a_stream_whose_source_has_stalled(inverter: Path, tmp_path: Path) -> None:
