@@ -67,5 +67,9 @@ def redacted(text: str) -> str:
 
 
 def host_of(url: str) -> str:
-    """Return the host of an address, fit for a file name."""
-    return re.sub(r"[^\w.-]", "_", urlsplit(url).hostname or "stream")
+    """Return the host of an address, fit for a file name; "stream" where it names none."""
+    try:
+        host = urlsplit(url).hostname
+    except ValueError:  # a bracket without its partner: whoever opens the address will say so
+        host = None
+    return re.sub(r"[^\w.-]", "_", host or "stream")

@@ -19,7 +19,7 @@ from runtime.errors import InputError
 from runtime.frame import Frame, Image, as_image
 from runtime.live import LiveSource
 from runtime.messages import warn
-from runtime.pipelines import csi_pipeline, has_gstreamer, require_gstreamer, rtsp_pipeline
+from runtime.pipelines import csi_pipeline, has_gstreamer, network_pipeline, require_gstreamer
 from runtime.sources import Source, VideoSource
 
 # Label colours of the CMP facades, so that a facade model has something to say about the pattern.
@@ -146,8 +146,11 @@ def open_network(url: str) -> Source:
     shown, name = redacted(url), host_of(url)
 
     def attempt() -> Capture:
-        hardware = url.startswith("rtsp") and probe().jetson_model and has_gstreamer()
-        capture = (open_pipeline(rtsp_pipeline(url)) if hardware else None) or open_address(url)
+        if probe().jetson_model and has_gstreamer() and (capture := open_pipeline(network_pipeline(url))):
+            if capture.read():  # a pipeline may start, and then find no decoder for what comes
+                return capture
+            capture.close()
+        capture = open_address(url)
         if capture is None:
             raise InputError(
                 f"{shown} gives no video, waited for {TIMEOUT_MS // 1000} s at most; check address, user and password,"
@@ -165,7 +168,8 @@ def open_network(url: str) -> Source:
 class TestSource:
     """A moving pattern, paced by the clock: a camera for machines that have none.
 
-    Like a camera it does not wait: a picture not fetched while it was the newest is lost, and the index jumps.
+    Like a camera it does not wait: a picture not fetched while it was the newest is lost, and the index jumps. It is
+    drawn before its moment, so that its age counts from there and holds nothing of the drawing.
     """
 
     __test__ = False  # not a test case, whatever pytest thinks of its name
@@ -194,16 +198,16 @@ class TestSource:
 
     def read(self) -> Frame | None:
         now = time.monotonic_ns()
-        if self._started is None:
-            self._started = now
-        index = max(self._next, int((now - self._started) / self._period))
-        due = self._started + round(index * self._period)
-        if self._closed.wait(max(0, due - now) / 1e9):
-            return None
-        taken = time.monotonic_ns()
-        self._next = index + 1
+        index = 0 if self._started is None else max(self._next, int((now - self._started) / self._period))
         image = self.picture(index)
-        return Frame(index, taken, f"test_{index:06d}", image, timings={"capture": time.monotonic_ns() - taken})
+        drawn = time.monotonic_ns()
+        if self._started is None:
+            self._started = drawn
+        due = self._started + round(index * self._period)
+        if self._closed.wait(max(0, due - drawn) / 1e9):
+            return None
+        self._next = index + 1
+        return Frame(index, time.monotonic_ns(), f"test_{index:06d}", image, timings={"capture": drawn - now})
 
     def picture(self, index: int) -> Image:
         """Draw one: colour bars that move a hundredth of the width a frame, under a square that moves the other way."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import abc
 import importlib.util
 import mmap
+import os
 import threading
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -181,10 +182,13 @@ def open_engine(path: str | Path, *, backend: str = "auto", slots: int = 2, thre
     """Open an exported graph or plan: .plan with TensorRT, .onnx on the CPU.
 
     backend: for .onnx: "onnxruntime", "openvino", or "auto" (OpenVINO where it is installed and may be trusted).
-    threads: CPU threads, None for all cores. Raises InputError (no such file, unknown ending) and EngineError (it
-    cannot be opened here).
+    threads: CPU threads, None for all cores. Raises InputError (no such file, unknown ending, more threads than CPUs)
+    and EngineError (it cannot be opened here).
     """
     path = Path(path)
+    if threads is not None and not 1 <= threads <= (most := os.cpu_count() or threads):
+        # they spin while they wait for one another: with more than there are CPUs the whole machine stands still
+        raise InputError(f"--threads is from 1 to {most} on this machine, not {threads}; leave it out for all cores")
     if not path.is_file():
         raise InputError(
             f"there is no engine file {path}; make one with: python -m export convert GENERATOR.keras --out DIR"

@@ -28,13 +28,17 @@ def csi_pipeline(sensor: int, wanted: Wanted) -> str:
     )
 
 
-def rtsp_pipeline(url: str) -> str:
-    """Return the pipeline of an RTSP camera on a Jetson: decodebin takes the hardware decoder, late packets go."""
+def network_pipeline(url: str) -> str:
+    """Return the pipeline of a network camera on a Jetson: decodebin takes the hardware decoder, late packets go."""
     location = url.replace("\\", "\\\\").replace('"', '\\"')
-    return (
-        f'rtspsrc location="{location}" protocols=tcp latency=100 drop-on-latency=true tcp-timeout=5000000 ! '
-        f"application/x-rtp,media=video ! decodebin ! nvvidconv ! {TO_OPENCV}"
-    )
+    if url.lower().startswith("rtsp"):
+        source = (
+            f'rtspsrc location="{location}" protocols=tcp latency=100 drop-on-latency=true tcp-timeout=5000000 ! '
+            "application/x-rtp,media=video"
+        )
+    else:
+        source = f'souphttpsrc location="{location}" is-live=true do-timestamp=true timeout=5'
+    return f"{source} ! decodebin ! nvvidconv ! {TO_OPENCV}"
 
 
 @functools.cache

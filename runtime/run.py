@@ -25,6 +25,7 @@ ROOT = str(Path(__file__).resolve().parent.parent)
 if __package__ in (None, "") and sys.path[0] != ROOT:
     sys.path[0] = ROOT  # a script's own folder comes first there, and cuda.py must not hide the package cuda
 
+from runtime.addresses import redacted  # noqa: E402
 from runtime.errors import CommandParser, InputError, run_command  # noqa: E402
 from runtime.options import BACKENDS, FIT_MODES, POLICIES, VIEW_MODES  # noqa: E402
 
@@ -87,6 +88,8 @@ def run(args: argparse.Namespace) -> int:
         frames = _frames(source, args.limit)
         specs = args.sink or ["null"]
         _protect(args.source, specs)
+        if args.token is not None and not any(spec.startswith("http://") for spec in specs):
+            raise InputError("--token is for a page, and there is none; add: --sink http://127.0.0.1:8080")
         engine = open_engine(args.engine, backend=args.backend, threads=args.threads, slots=max(2, args.slots or 0))
         stack.enter_context(engine)
         if "threads" in engine.describe():  # an engine on the CPU wants every core
@@ -149,7 +152,9 @@ def _frames(source: Source, limit: int | None) -> int | None:
 
 
 def _protect(source: str, sinks: Sequence[str]) -> None:
-    """Raise InputError when a sink would write over the pictures or the video that are read."""
+    """Raise InputError when a sink would write over another, or over the pictures or the video that are read."""
+    if twice := next((spec for spec in sinks if sinks.count(spec) > 1), None):
+        raise InputError(f"--sink {redacted(twice)} is given twice; give each sink once")
     inputs = Path(source)
     folder = inputs if inputs.is_dir() else inputs.parent
     if "://" in source or re.match(r"\d+\?", source) or source.isdecimal() or source.startswith("/dev/"):

@@ -212,6 +212,8 @@ def open_sink(
     text = str(spec)
     path = Path(text)
     ending = path.suffix.lower()
+    if not text.strip():  # as from a shell variable that is not set
+        raise InputError(f"--sink is empty; it takes {GRAMMAR}")
     if text == "null":
         return NullSink()
     if text == "window":

@@ -204,6 +204,8 @@ def open_source(spec: str | Any, *, loop: int = 1) -> Source:
     if not isinstance(spec, str | Path):
         return spec if isinstance(spec, Source) else cameras.ObjectSource(spec)
     text = str(spec)
+    if not text.strip():  # as from a shell variable that is not set
+        raise InputError(f"--source is empty; it takes {GRAMMAR}")
     scheme = text.partition("://")[0].lower() if "://" in text else ""
     opened: Source | None = None
     if scheme == "test":

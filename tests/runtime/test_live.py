@@ -12,12 +12,13 @@ from pathlib import Path
 
 import pytest
 
+from runtime import capture as capture_module
 from runtime import live as live_module
 from runtime.addresses import Wanted, host_of, redacted, split_options
 from runtime.cameras import unmet
 from runtime.capture import open_file
 from runtime.errors import InputError
-from runtime.pipelines import csi_pipeline, has_gstreamer, rtsp_pipeline
+from runtime.pipelines import csi_pipeline, has_gstreamer, network_pipeline
 from runtime.policy import SOURCE_GAP
 from runtime.sources import open_source
 from runtime.stream import translate
@@ -71,6 +72,36 @@ def test_a_camera_that_dies_under_the_stream_is_opened_again(capfd: pytest.Captu
     said = capfd.readouterr().err
     assert said.count("gives no pictures any more") == said.count("is back after") == 1
     assert "http://***@127.0.0.1" in said and "secret" not in said
+
+
+def test_a_camera_that_falls_silent_is_opened_again(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """It neither sends nor hangs up, as one whose cable was pulled."""
+    monkeypatch.setattr(capture_module, "TIMEOUT_MS", 500)
+    with IpCamera(fps=50) as camera, SlowEngine() as engine:
+        stream = translate(f"http://127.0.0.1:{camera.port}/", engine)
+        after = 0
+        for frame in stream:
+            if frame.index == 10:
+                camera.silence()
+            after += bool(stream.dropped[SOURCE_GAP])
+            if after == 10:
+                break
+        stream.close()
+    said = capfd.readouterr().err
+    assert said.count("gives no pictures any more") == said.count("is back after") == 1
+
+
+def test_a_silent_camera_does_not_hold_up_the_end() -> None:
+    with IpCamera(fps=50) as camera, SlowEngine() as engine:
+        stream = translate(f"http://127.0.0.1:{camera.port}/", engine, ["null"])
+        threading.Timer(0.3, camera.silence).start()
+        threading.Timer(0.6, stream.stop).start()
+        begun = time.monotonic()
+        stream.run()
+        assert stream.timings.frames and time.monotonic() - begun < 4
+        assert set(stream.left_behind) <= {"capture", "close source"}, "FFmpeg gives up later, in a thread of its own"
 
 
 def test_a_camera_that_stays_away_does_not_hold_up_the_end() -> None:
@@ -192,9 +223,8 @@ def test_what_is_secret_in_an_address_is_not_shown(text: str, shown: str) -> Non
 
 
 def test_a_host_makes_a_file_name() -> None:
-    assert [host_of(url) for url in ("rtsp://me:x@cam-1.local:554/a", "http://[::1]:80/", "rtsp:///x")] == [
-        "cam-1.local", "__1", "stream",
-    ]  # fmt: skip
+    addresses = ("rtsp://me:x@cam-1.local:554/a", "http://[::1]:80/", "rtsp:///x", "rtsp://[::1")
+    assert [host_of(url) for url in addresses] == ["cam-1.local", "__1", "stream", "stream"]
 
 
 def test_options_behind_the_question_mark() -> None:
@@ -239,7 +269,8 @@ def test_pipelines_ask_for_what_was_wanted_and_keep_one_picture() -> None:
     assert pipeline.startswith("nvarguscamerasrc sensor-id=1 ! video/x-raw(memory:NVMM),width=1920,height=1080,")
     assert "framerate=59940/1000" in pipeline and "flip-method=2" in pipeline and "max-buffers=1" in pipeline
     assert "width=1280,height=720,framerate=30/1" in csi_pipeline(0, Wanted())
-    quoted = rtsp_pipeline('rtsp://h/a" ! fakesink name="x')
+    assert network_pipeline("http://h/a").startswith('souphttpsrc location="http://h/a" is-live=true')
+    quoted = network_pipeline('rtsp://h/a" ! fakesink name="x')
     assert quoted.count(" ! fakesink") == 1 and 'location="rtsp://h/a\\" ! fakesink name=\\"x"' in quoted
 
 

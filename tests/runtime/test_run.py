@@ -135,6 +135,12 @@ BAD = {
         ["--engine", "ENGINE", "--source", "in", "--sink", "http://localhost"],
         "http://127.0.0.1:8080",
     ),
+    "network address that is none": (["--engine", "ENGINE", "--source", "rtsp://[::1/x"], "rtsp://[::1/x gives no"),
+    "empty source": (["--engine", "ENGINE", "--source", ""], "--source is empty"),
+    "empty sink": (["--engine", "ENGINE", "--source", "in", "--sink", ""], "--sink is empty"),
+    "sink twice": (["--engine", "ENGINE", "--source", "in", "--sink", "o.mp4", "--sink", "o.mp4"], "is given twice"),
+    "token for nobody": (["--engine", "ENGINE", "--source", "in", "--token", "word"], "--token is for a page"),
+    "threads without CPUs": (["--engine", "ENGINE", "--source", "in", "--threads", "99999"], "--threads is from 1 to"),
     "loop of live": (["--engine", "ENGINE", "--source", "test://", "--loop", "2"], "--loop is for files"),
 }
 
