@@ -131,9 +131,9 @@ def live(engine: Engine, fps: float, seconds: float) -> Ages:
 def long_run(engine: Engine, clip: Path, frames: int) -> dict[str, Any]:
     """Stream so many frames of the clip with every_frame; return lost, out_of_order, and what of memory stayed.
 
-    Keys besides: growth_bytes (resident, since EARLY_FRAMES; None for a shorter run), threads and files left.
+    Keys besides: growth_bytes (resident, since EARLY_FRAMES; None for a shorter run), files_left (still open).
     """
-    before = threading.active_count(), open_files()
+    before = open_files()
     stream = translate(open_source(clip, loop=0), engine, [sink := _Counting()], limit=frames)
     stream.run()
     return {
@@ -141,8 +141,7 @@ def long_run(engine: Engine, clip: Path, frames: int) -> dict[str, Any]:
         "lost": frames - sink.frames + sum(stream.dropped.values()),
         "out_of_order": sink.out_of_order,
         "growth_bytes": resident_bytes() - sink.early_bytes if sink.early_bytes else None,
-        "threads_left": threading.active_count() - before[0],
-        "files_left": open_files() - before[1],
+        "files_left": open_files() - before,
     }
 
 
