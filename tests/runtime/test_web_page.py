@@ -18,6 +18,8 @@ from tests.conftest import write_inverter
 from tests.runtime.chromium import Chromium
 
 STATE = "document.getElementById('state').textContent"
+STATUS = """{state: "streaming", source: "test", frames: 7, fps: 30, latency_p50_ms: 9.9, latency_p95_ms: 12.3,
+  dropped: {stale: 1200, "queue full": 34, "source gap": 0}, engine: "e", device: "d", precision: "int8"}"""
 WIDTH = "document.documentElement.scrollWidth"
 PIXELS = """(() => {
   const canvas = document.createElement("canvas"), image = document.getElementById("picture");
@@ -65,6 +67,11 @@ def test_the_page_in_a_browser(browser: Chromium, tmp_path: Path) -> None:
         browser.wait("document.getElementById('p50').textContent.endsWith(' ms')")
         browser.wait("parseFloat(document.getElementById('fps').textContent) > 0")
         assert "ONNX Runtime" in browser.value("document.getElementById('engine').textContent")
+        panel = browser.value(
+            f"(update({{...{STATUS}, temperature_c: 48.4, watts: 6.25}}), document.querySelector('dl').innerText)"
+        )
+        for text in ("1,234", "1,200\u00a0stale, 34\u00a0queue\u00a0full", "int8", "48 °C", "6.3 W", "12 ms", "9.9 ms"):
+            assert text in panel, panel
 
         browser.value("document.getElementById('beside').click()")
         browser.wait("document.getElementById('picture').naturalWidth == 192")
