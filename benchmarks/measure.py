@@ -45,6 +45,8 @@ PROFILES = {
     "full": Profile("full", launches=12, plan=Plan(rounds=4, turn_s=1.25, warm_up_s=1.0)),
     # one query after the other for 600 s and 1024 queries: the single-stream rules of the industry's benchmark
     "single-stream": Profile("single-stream", 6, Plan(10, 10.0, 2.0), ("latency",), 600.0, 1024),
+    # what `benchmarks trials` repeats: short, and of many launches, because launches differ more than rounds
+    "trial": Profile("trial", launches=12, plan=Plan(rounds=1, turn_s=0.15, warm_up_s=0.1), kinds=("latency",)),
 }
 
 
@@ -123,13 +125,18 @@ def measure(
 ) -> None:
     """Fill `run` with `profile.launches` launches of interleaved rounds; more where the profile's least is not reached.
 
-    images: the uint8 [S, S, 3] pictures that the engines translate in turn.
+    images: the uint8 [S, S, 3] pictures that the engines translate in turn. The reference work has one process for the
+    whole run: it is the machine's yardstick, and starting it anew would be time that measures nothing.
     """
     calls: dict[str, int] = {}
-    for _ in range(profile.launches):
-        _launch(run, profile, images, calls, on_round)
-    while not _enough(run, profile):
-        _launch(run, profile, images, calls, on_round)
+    with contextlib.ExitStack() as stack:
+        reference = None
+        if importlib.util.find_spec("onnx") and importlib.util.find_spec("onnxruntime"):
+            reference = stack.enter_context(Worker(ReferenceSession))
+        for _ in range(profile.launches):
+            _launch(run, profile, images, calls, reference, on_round)
+        while not _enough(run, profile):
+            _launch(run, profile, images, calls, reference, on_round)
 
 
 def _enough(run: Run, profile: Profile) -> bool:
@@ -144,7 +151,12 @@ def _enough(run: Run, profile: Profile) -> bool:
 
 
 def _launch(
-    run: Run, profile: Profile, images: Sequence[Images], calls: dict[str, int], on_round: Callable[[int], None]
+    run: Run,
+    profile: Profile,
+    images: Sequence[Images],
+    calls: dict[str, int],
+    reference: Worker | None,
+    on_round: Callable[[int], None],
 ) -> None:
     """Start every engine afresh, measure rounds, end them."""
     with contextlib.ExitStack() as stack:
@@ -167,10 +179,9 @@ def _launch(
                 name = f"{measured.label} {kind}"
                 samples[name] = measured.kinds.setdefault(kind, Samples())
                 contenders[name] = functools.partial(_turn, measured, worker, kind)
-        if importlib.util.find_spec("onnx") and importlib.util.find_spec("onnxruntime"):
-            worker = stack.enter_context(Worker(ReferenceSession))
+        if reference:
             samples[REFERENCE] = run.reference
-            contenders[REFERENCE] = functools.partial(worker.ask, "reference")
+            contenders[REFERENCE] = functools.partial(reference.ask, "reference")
 
         def count(_: int) -> None:
             run.rounds += 1

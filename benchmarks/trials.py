@@ -3,21 +3,24 @@
   python -m benchmarks trials --engine out/facades.int8.cpu.onnx --data photos
   python -m benchmarks trials --engine out/facades.int8.cpu.onnx --data photos --planted 5 --out trials.json
 
-Each trial measures the engine twice, as two runs of `benchmarks run` would: as it is, and with every call lengthened
-by --planted percent. Counted is how often a run lands in the interval that the run before it printed, how often
-`compare` finds the planted slow-down, and how often it reports one where there is none.
+Every trial is two runs: of the engine as it is, and of the engine with work after each call in its own process, that
+takes --planted percent of a call's time. Each run is used once to look for the planted slow-down, against the run
+beside it, and once to look for a change where there is none, against the next run of its own kind. No two such
+comparisons share a run, so that they count as independent. Twelve minutes for the default and an engine of 20 ms.
 """
 
 from __future__ import annotations
 
 import argparse
-import itertools
 import json
+import math
+import statistics
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runtime.errors import InputError
+from runtime.errors import EngineError, InputError
 
 if TYPE_CHECKING:
     from benchmarks.measure import Profile
@@ -26,64 +29,83 @@ if TYPE_CHECKING:
     from runtime.engine import Images
 
 FORMAT = "pix2pix-edge-trials/1"
+TIMED_IMAGES = 16
+CALIBRATIONS = 20
+UNITS = 1000
+TOLERANCE = 0.03
+"""The default of `benchmarks compare`."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--engine", type=Path, required=True, metavar="FILE", help="an .onnx or .plan file")
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="images to measure with")
-    parser.add_argument("--trials", type=int, default=20, metavar="N", help="pairs of runs (default: 20)")
+    parser.add_argument("--trials", type=int, default=20, metavar="N", help="even number of trials (default: 20)")
     parser.add_argument("--planted", type=float, default=10.0, metavar="PERCENT", help="slow-down (default: 10)")
     parser.add_argument("--out", type=Path, metavar="FILE.json", help="also write the counts")
 
 
 def run(args: argparse.Namespace) -> None:
-    from benchmarks.machine import describe_machine, machine_state
+    from benchmarks.machine import Usage, describe_machine, machine_state
     from benchmarks.measure import PROFILES, Measured, image_size
     from benchmarks.worker import Target
     from export.images import evenly, image_files, read_images
     from runtime.files import written_beside
 
-    if args.trials < 2 or not 0 < args.planted <= 1000:
-        raise InputError("--trials must be 2 or more, and --planted more than 0 and at most 1000 percent")
-    files = evenly(image_files(args.data), 16)
+    if args.trials < 2 or args.trials % 2 or not 0 < args.planted <= 1000:
+        raise InputError("--trials must be an even number, and --planted more than 0 and at most 1000 percent")
+    files = evenly(image_files(args.data), TIMED_IMAGES)
     target = Target(args.engine)
     images = read_images(files, image_size([Measured(args.engine.name, target)]))
-    state = machine_state()
-    plain, slowed = [], []
-    for honest, planted in runs(target, args.planted / 100, args.trials, images, PROFILES["quick"]):
-        plain.append(honest)
-        slowed.append(planted)
-        print(f"trial {len(plain)} of {args.trials}: {sentence(counts(plain, slowed, args.planted))}", flush=True)
+    state, usage = machine_state(), Usage()
+    slowed = replace(target, extra_work=work_for(target, args.planted / 100, images))
+    plain_runs: list[Report] = []
+    slowed_runs: list[Report] = []
+    for pair in runs(target, slowed, args.trials, images, PROFILES["trial"]):
+        for reports, report in zip((plain_runs, slowed_runs), pair, strict=True):
+            reports.append(report)
+        found = counts(plain_runs, slowed_runs, args.planted)
+        print(f"trial {len(plain_runs)} of {args.trials}: {sentence(found)}", flush=True)
     if args.out:
-        result = {"format": FORMAT, "engine": args.engine.name, **counts(plain, slowed, args.planted)}
-        machine = {"machine": describe_machine(), "busy_before": state.get("busy")}
+        result = {"format": FORMAT, "engine": args.engine.name, **found, "machine": describe_machine()}
+        result |= {"busy_before": state.get("busy"), "others": usage.so_far().get("others")}
         with written_beside(args.out) as temporary:
-            temporary.write_text(json.dumps(result | machine, indent=1, ensure_ascii=False) + "\n")
+            temporary.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n")
+
+
+def work_for(target: Target, share: float, images: Sequence[Images]) -> int:
+    """Return how many units of work take this share of a call's time. Raises EngineError."""
+    from benchmarks.worker import Session, Worker
+
+    with Worker(Session, target) as worker:
+        worker.ask("open")
+        worker.ask("first", list(images))
+        calls, works = [], []
+        for _ in range(CALIBRATIONS):  # taking turns, so that both meet the same machine
+            calls.append(statistics.median(worker.ask("latency", 5)["engine"].tolist()))
+            works.append(worker.ask("work", UNITS) / UNITS)
+    return max(1, round(share * statistics.median(calls) / statistics.median(works)))
 
 
 def runs(
-    target: Target, planted: float, trials: int, images: Sequence[Images], profile: Profile
+    plain: Target, slowed: Target, trials: int, images: Sequence[Images], profile: Profile
 ) -> Iterator[tuple[Report, Report]]:
-    """Yield the reports of a plain and of a slowed run, for each trial. planted: share, as 0.1."""
-    from dataclasses import replace
+    """Yield the reports of a plain and of a slowed run, for each trial.
 
-    for _ in range(trials):
-        yield (
-            measured_alone(target, images, profile),
-            measured_alone(replace(target, slow_down=planted), images, profile),
-        )
+    Which of them comes first changes from trial to trial: drift of the machine must not look like a slow-down.
+    """
+    for trial in range(trials):
+        order = (plain, slowed) if trial % 2 == 0 else (slowed, plain)
+        reports = {target: measured_alone(target, images, profile) for target in order}
+        yield reports[plain], reports[slowed]
 
 
 def measured_alone(target: Target, images: Sequence[Images], profile: Profile) -> Report:
     """Measure the latency of one engine, and return what `compare` needs of a report. Raises EngineError."""
-    from dataclasses import replace
-
     from benchmarks.measure import Measured, Run, measure
     from benchmarks.rows import row_json
-    from runtime.errors import EngineError
 
     run = Run([Measured(target.path.name, target)])
-    measure(run, replace(profile, kinds=("latency",)), images)
+    measure(run, profile, images)
     if run.engines[0].error:
         raise EngineError(run.engines[0].error)
     report: Report = {"engines": [row_json(run.engines[0], run, None)], "machine": {}}
@@ -94,35 +116,44 @@ def measured_alone(target: Target, images: Sequence[Images], profile: Profile) -
 
 def counts(plain: Sequence[Report], slowed: Sequence[Report], planted: float) -> dict[str, Any]:
     """Return how the trials so far went. planted: percent."""
-    from benchmarks.compare import compare
-
-    def reported(old: Report, new: Report) -> bool:
-        return any(change.verdict(0.03) for change in compare(old, new))
-
-    scopes = [report["engines"][0]["scopes"]["engine"] for report in plain]
-    pairs = list(itertools.pairwise(scopes))
+    same = [pair for reports in (plain, slowed) for pair in zip(reports[::2], reports[1::2], strict=False)]
+    repeats = [(_engine(old), _engine(new)) for old, new in same]
+    ratios = [_engine(b)["p50_ms"] / _engine(a)["p50_ms"] for a, b in zip(plain, slowed, strict=True)]
     return {
         "planted_percent": planted,
-        "repeats": len(pairs),
-        "repeats_inside": sum(a["interval_ms"][0] <= b["p50_ms"] <= a["interval_ms"][1] for a, b in pairs),
-        "interval_percent": sorted(_half_width(scope) for scope in scopes)[len(scopes) // 2],
+        "planted_measured_percent": round(100 * math.expm1(statistics.median(map(math.log, ratios))), 1),
         "planted": len(plain),
-        "planted_found": sum(reported(a, b) for a, b in zip(plain, slowed, strict=True)),
-        "unchanged": len(pairs),
-        "unchanged_reported": sum(reported(a, b) for a, b in itertools.pairwise(plain)),
+        "planted_found": sum("slower" in _verdicts(a, b) for a, b in zip(plain, slowed, strict=True)),
+        "unchanged": len(same),
+        "unchanged_reported": sum(bool(_verdicts(a, b)) for a, b in same),
+        "repeats_inside": sum(a["interval_ms"][0] <= b["p50_ms"] <= a["interval_ms"][1] for a, b in repeats),
+        "interval_percent": round(statistics.median(_half_width(_engine(report)) for report in (*plain, *slowed)), 2),
     }
+
+
+def _engine(report: Report) -> dict[str, Any]:
+    scope: dict[str, Any] = report["engines"][0]["scopes"]["engine"]
+    return scope
+
+
+def _verdicts(old: Report, new: Report) -> set[str]:
+    """Return what `compare` says of any metric: of "slower" and "faster" all, one or none."""
+    from benchmarks.compare import compare
+
+    return {change.verdict(TOLERANCE) for change in compare(old, new)} - {""}
 
 
 def _half_width(scope: dict[str, Any]) -> float:
     low, high = scope["interval_ms"]
-    return round(50 * (high - low) / scope["p50_ms"], 2)
+    return float(50 * (high - low) / scope["p50_ms"])
 
 
 def sentence(found: dict[str, Any]) -> str:
     """Return the counts as text."""
     return (
-        f"{found['repeats_inside']} of {found['repeats']} repeated runs inside the interval"
-        f" (half of them within ±{found['interval_percent']:.1f} %); a planted slow-down of"
-        f" {found['planted_percent']:g} % found in {found['planted_found']} of {found['planted']};"
-        f" a change reported in {found['unchanged_reported']} of {found['unchanged']} where there was none"
+        f"a planted slow-down of {found['planted_percent']:g} % (measured: {found['planted_measured_percent']:g} %)"
+        f" found in {found['planted_found']} of {found['planted']};"
+        f" a change reported in {found['unchanged_reported']} of {found['unchanged']} where there was none;"
+        f" {found['repeats_inside']} of {found['unchanged']} repeated runs inside the interval"
+        f" (half of the intervals within ±{found['interval_percent']:.1f} %)"
     )

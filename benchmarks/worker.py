@@ -35,12 +35,12 @@ SKIPPED_FRAMES = 2
 
 @dataclass(frozen=True)
 class Target:
-    """What to open. slow_down: share by which each call is lengthened by waiting; only `trials` asks for it."""
+    """What to open. extra_work: units of work (Session.work) after each call; only `trials` plants any."""
 
     path: Path
     backend: str = "auto"
     threads: int | None = None
-    slow_down: float = 0.0
+    extra_work: int = 0
 
 
 class Session:
@@ -87,7 +87,7 @@ class Session:
 
         Scopes: engine (host to host), compute, submit alone, and cpu: the time of all cores that this process used.
         """
-        engine, slow_down = self.engine, self._target.slow_down
+        engine, extra_work = self.engine, self._target.extra_work
         table = np.empty((calls, 4), np.int64)
         with _no_collection():
             for i, row in enumerate(table):
@@ -97,13 +97,23 @@ class Session:
                 ticket = engine.submit(images)
                 submitted = time.perf_counter_ns()
                 ticket.result()
+                if extra_work:
+                    self.work(extra_work)
                 end = time.perf_counter_ns()
-                if slow_down:
-                    until = end + (end - start) * slow_down
-                    while (end := time.perf_counter_ns()) < until:
-                        pass
                 row[:] = end - start, ticket.compute_ns, submitted - start, time.process_time_ns() - cpu
         return {name: table[:, i] for i, name in enumerate(("engine", "compute", "submit", "cpu"))}
+
+    def work(self, units: int) -> int:
+        """Do so many units of work, of some microseconds each, in this thread; return the nanoseconds that they took.
+
+        Arithmetic on a picture's floats, as a program does that prepares its images itself.
+        """
+        pixels = np.ones(1 << 14, np.float32)
+        start = time.perf_counter_ns()
+        for _ in range(units):
+            np.multiply(pixels, np.float32(0.5), out=pixels)
+            np.add(pixels, np.float32(0.5), out=pixels)
+        return time.perf_counter_ns() - start
 
     def overlap(self, calls: int) -> Mapping[str, Nanoseconds]:
         """Keep every slot of the engine busy. Scope overlap: nanoseconds between one result and the next."""

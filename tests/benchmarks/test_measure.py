@@ -90,12 +90,15 @@ def test_different_contracts_are_refused_before_anything_is_measured(inverter: P
         translate_all(run, IMAGES)
 
 
-def test_a_planted_slow_down_lengthens_calls(inverter: Path) -> None:
-    with Worker(Session, Target(inverter, "onnxruntime", 1, slow_down=20.0)) as worker:
+def test_planted_work_is_real_and_within_the_call(inverter: Path) -> None:
+    with Worker(Session, Target(inverter, "onnxruntime", 1, extra_work=3000)) as worker:
         worker.ask("open")
         worker.ask("first", IMAGES)
+        assert worker.ask("work", 3000) > 1_000_000  # an inversion of 32×32 pixels takes some 20 µs
         times = worker.ask("latency", 20)
-    assert (times["engine"] >= 20 * times["compute"]).all()
+    extra = times["engine"] - times["compute"]
+    assert (extra > 1_000_000).all()
+    assert (times["cpu"] > 1_000_000).all()  # work, not waiting
 
 
 def test_a_batch_is_filled_with_the_next_images(tmp_path: Path) -> None:

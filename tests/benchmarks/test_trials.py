@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +10,11 @@ import pytest
 
 from benchmarks import measure
 from benchmarks.__main__ import COMMANDS
+from benchmarks.documents import load_trials
 from benchmarks.interleave import Plan
 from benchmarks.measure import Profile
-from benchmarks.trials import counts, sentence
+from benchmarks.trials import counts, sentence, work_for
+from benchmarks.worker import Target
 from runtime.errors import run_subcommand
 from tests.benchmarks.samples import made_report, made_row
 from tests.conftest import picture, write_rgb
@@ -22,27 +25,42 @@ def test_counts_of_a_machine_with_known_noise() -> None:
     plain = [made_report(random) for _ in range(20)]
     slowed = [made_report(random, made_row(random, milliseconds=44.0)) for _ in range(20)]
     found = counts(plain, slowed, 10.0)
-    assert (found["repeats"], found["planted"], found["unchanged"]) == (19, 20, 19)
-    assert found["repeats_inside"] >= 17
+    assert (found["planted"], found["unchanged"]) == (20, 20)
+    assert found["repeats_inside"] >= 18
     assert found["planted_found"] == 20 and found["unchanged_reported"] == 0
-    assert 0.5 < found["interval_percent"] < 8
-    assert "slow-down of 10 % found in 20 of 20" in sentence(found)
+    assert 0.5 < found["interval_percent"] < 8 and 8 < found["planted_measured_percent"] < 12
+    assert re.match(r"a planted slow-down of 10 % \(measured: .* %\) found in 20 of 20; .* in 0 of 20", sentence(found))
 
 
 def test_a_first_trial_has_no_repetition_yet() -> None:
     random = np.random.default_rng(0)
     found = counts([made_report(random)], [made_report(random)], 10.0)
-    assert (found["repeats"], found["unchanged"], found["planted"]) == (0, 0, 1)
+    assert (found["repeats_inside"], found["unchanged"], found["planted"]) == (0, 0, 1)
+
+
+def test_a_gain_is_not_the_slow_down_that_was_planted() -> None:
+    random = np.random.default_rng(3)
+    plain = [made_report(random) for _ in range(2)]
+    faster = [made_report(random, made_row(random, milliseconds=30.0)) for _ in range(2)]
+    assert counts(plain, faster, 10.0)["planted_found"] == 0
+    assert counts([plain[0], faster[0]], [plain[1], faster[1]], 10.0)["unchanged_reported"] == 2
+
+
+def test_the_planted_work_takes_its_share_of_a_call(inverter: Path) -> None:
+    images = [picture(1)]
+    units = [work_for(Target(inverter, "onnxruntime", 1), share, images) for share in (50.0, 500.0)]
+    assert 2 < units[1] / units[0] < 50
 
 
 def test_the_command_runs_real_trials(
     inverter: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    tiny = Profile("tiny", launches=1, plan=Plan(rounds=6, turn_s=0.01, warm_up_s=0.0))
-    monkeypatch.setitem(measure.PROFILES, "quick", tiny)
+    tiny = Profile("tiny", launches=1, plan=Plan(rounds=6, turn_s=0.01, warm_up_s=0.0), kinds=("latency",))
+    monkeypatch.setitem(measure.PROFILES, "trial", tiny)
     write_rgb(tmp_path / "1.png", picture(1))
     out = tmp_path / "trials.json"
     arguments = ["trials", "--engine", str(inverter), "--data", str(tmp_path), "--trials", "2", "--out", str(out)]
     assert run_subcommand("python -m benchmarks", "", COMMANDS, arguments) == 0
-    assert "trial 2 of 2: " in capsys.readouterr().out and out.is_file()
-    assert run_subcommand("python -m benchmarks", "", COMMANDS, [*arguments, "--trials", "1"]) == 2
+    assert "trial 2 of 2: " in capsys.readouterr().out and load_trials(out)["unchanged"] == 2
+    for number in ("1", "3", "0"):
+        assert run_subcommand("python -m benchmarks", "", COMMANDS, [*arguments, "--trials", number]) == 2
