@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.power import Reading
-from benchmarks.schema import Row
+from benchmarks.schema import Row, on_gpu
 
 BUSY = 0.15
 OTHERS = 0.05
@@ -61,7 +61,7 @@ def machine_cautions(
 
 def row_cautions(row: Row) -> list[str]:
     """Return warnings about one engine's row, each beginning with its name."""
-    scopes, plan = row["scopes"], row["file"].endswith(".plan")
+    scopes, plan = row["scopes"], on_gpu(row)
     found = []
     compute, engine, submit = scopes.get("compute"), scopes.get("engine"), scopes.get("submit")
     if plan and compute:

@@ -13,7 +13,7 @@ from typing import Any
 from benchmarks import judge, rows
 from benchmarks.boards import board_of
 from benchmarks.cautions import machine_cautions, noise_caution, row_cautions
-from benchmarks.machine import Usage, describe_machine, machine_state
+from benchmarks.machine import Usage, describe_machine, machine_state, with_sensors
 from benchmarks.measure import Profile, Run, measure, translate_all
 from benchmarks.peak import PeakSession
 from benchmarks.power import IDLE_S, Meter, NoMeter, mean_watts, open_meter
@@ -53,6 +53,7 @@ class Collection:
                 start = time.perf_counter_ns()
                 time.sleep(IDLE_S)
                 self.idle_watts = mean_watts(self.meter.readings, [(start, time.perf_counter_ns())])
+                self.before = with_sensors(self.before, self.meter.readings)
             translate_all(self.run, self.images, lambda label: say(f"judging {label}"))
             self._judge(reference)
             self._measure_peak(say)
@@ -79,7 +80,7 @@ class Collection:
 
     def report(self, command: str, complete: bool) -> Report:
         """Return the report's JSON (docs/report-schema.md)."""
-        after = machine_state()
+        after = with_sensors(machine_state(), self.meter.readings)
         during = self.usage.so_far() if self.usage else {}
         board = board_of(self.machine.get("board", ""), after.get("gpu_mhz_max"))
         table = []

@@ -15,7 +15,7 @@ from benchmarks.worker import Session, Target, Worker
 from runtime.engine import Images
 from runtime.errors import ToolkitError
 from runtime.files import written_beside
-from runtime.sidecar import read_sidecar
+from runtime.sidecar import Sidecar, read_sidecar
 
 SHOWN = 6
 """Pictures in the gallery."""
@@ -35,7 +35,8 @@ class Reference:
 def reference_path(engine: Path, engines: Sequence[Path]) -> Path:
     """Return the FP32 graph that an engine was made from, as far as the sidecars and files beside it lead.
 
-    An engine without a sidecar is compared with the first engine given.
+    Of several FP32 graphs of one generator, plain and rewritten, the first engine given is the reference of all. An
+    engine without a sidecar is compared with the first engine's.
     """
     path, sidecar = engine, read_sidecar(engine)
     if sidecar is None:
@@ -45,7 +46,15 @@ def reference_path(engine: Path, engines: Sequence[Path]) -> Path:
         if source.suffix != ".onnx" or not source.is_file():
             break
         path, sidecar = source, read_sidecar(source)
-    return path
+    generator = _generator(sidecar)
+    return next((other for other in engines if generator and _generator(read_sidecar(other)) == generator), path)
+
+
+def _generator(sidecar: Sidecar | None) -> str:
+    """Return the sha256 of the generator that an FP32 graph was converted from; "" for anything else."""
+    if not sidecar or sidecar.get("precision", {}).get("asked") != "fp32":
+        return ""
+    return str(sidecar.get("source", {}).get("sha256", ""))
 
 
 def references(engines: Sequence[Measured], images: Sequence[Images], chosen: Path | None) -> dict[str, Reference]:

@@ -8,11 +8,13 @@ import platform
 import re
 import subprocess
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from benchmarks.power import Reading
 from runtime.capabilities import probe
 
 PACKAGES = ("numpy", "opencv-python", "onnxruntime", "openvino", "tensorrt", "pycuda", "tensorflow", "keras", "onnx")
@@ -74,6 +76,14 @@ def machine_state(root: Path = Path("/")) -> dict[str, Any]:
         "throttled": _throttled(root),
     }
     return {key: round(value, 3) for key, value in found.items() if value is not None}
+
+
+def with_sensors(state: dict[str, Any], readings: Sequence[Reading]) -> dict[str, Any]:
+    """Return a machine_state with the clock and temperature of the GPU that a meter read last, where it read any."""
+    gpu_mhz = readings[-1].gpu_mhz if readings else None
+    degrees = [d for d in (state.get("temperature_c"), readings[-1].temperature_c if readings else None) if d]
+    clock = {} if gpu_mhz is None else {"gpu_mhz": gpu_mhz}
+    return clock | state | ({"temperature_c": max(degrees)} if degrees else {})
 
 
 def cpu_times(root: Path = Path("/")) -> tuple[int, ...]:

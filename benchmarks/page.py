@@ -16,8 +16,9 @@ STYLE = """
   --warn: #fff4d6; --warn-ink: #6b4a00; --s0: #0b63c5; --s1: #cf4a0c; --s2: #0a8060; --s3: #8139bd; --s4: #9a6b00;
   --s5: #bf1f56; --s6: #2f7f95; --s7: #6a6f76; --s8: #5b4bd6; --s9: #4d7c0f; --s10: #a8552a; --s11: #00868b;
   --machine: #8b949e; }
-@media (prefers-color-scheme: dark) { :root { --paper: #0f1216; --card: #171b21; --ink: #e6e9ed; --soft: #9aa4af;
-  --rule: #2c333c; --warn: #3a2e0b; --warn-ink: #f2d58a; --s0: #6cb2ff; --s1: #ff9160; --s2: #4fd1a5; --s3: #c79bf2;
+@media screen and (prefers-color-scheme: dark) { :root { --paper: #0f1216; --card: #171b21; --ink: #e6e9ed;
+  --soft: #9aa4af; --rule: #2c333c; --warn: #3a2e0b; --warn-ink: #f2d58a;
+  --s0: #6cb2ff; --s1: #ff9160; --s2: #4fd1a5; --s3: #c79bf2;
   --s4: #e3b341; --s5: #ff7ba6; --s6: #74c7dd; --s7: #a7afb8; --s8: #a79bff; --s9: #a3d15a; --s10: #e0a07c;
   --s11: #5fd6da; --machine: #6e7781; } }
 * { box-sizing: border-box; }
@@ -65,15 +66,14 @@ h3 { font-size: 1rem; margin: 1.25rem 0 .25rem; overflow-wrap: anywhere; }
 pre { background: var(--card); border: 1px solid var(--rule); border-radius: .5rem; padding: .75rem; overflow-x: auto;
   white-space: pre-wrap; overflow-wrap: anywhere; font-size: .8rem; }
 @media (max-width: 40rem) { svg { font-size: 14px; } .tick { font-size: 13px; } td:first-child { min-width: 7rem;
-  max-width: 9rem; white-space: normal; overflow-wrap: anywhere; } .facts td:first-child { width: 7rem; } }
-@media print { @page { margin: 14mm; } body { max-width: none; padding: 0; font-size: 10pt; }
+  max-width: 9.5rem; white-space: normal; overflow-wrap: break-word; } .facts td:first-child { width: 7rem; } }
+@media print { @page { margin: 14mm; } :root { color-scheme: light; }
+  body { max-width: none; padding: 0; font-size: 10pt; }
   .scroll { overflow: visible; }
   th, td { padding: 1mm 1.2mm; font-size: 7.5pt; white-space: normal; } h2, h3 { break-after: avoid; }
   h2 { margin-top: 8mm; } svg { font-size: 13px; } .plots { grid-template-columns: 1fr 1fr; gap: 4mm; }
   .pictures { grid-template-columns: repeat(7, 1fr); gap: 2mm; } .pictures figcaption { font-size: 6.5pt; }
   figure, .tile, tr, .pictures { break-inside: avoid; } * { print-color-adjust: exact; } }
-@media print and (prefers-color-scheme: dark) { :root { --paper: #fff; --card: #fff; --ink: #000; --soft: #333;
-  --rule: #bbb; } }
 """
 
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"

@@ -14,6 +14,9 @@ from benchmarks.tables import number
 
 WIDTH = 480
 LEFT, RIGHT, TOP, AXIS = 44, 16, 12, 34
+EDGE = 8
+"""Where a plot begins whose rows are named inside it; LEFT where a y axis has its numbers."""
+
 COLOURS = 12
 INVISIBLE_DB = 60
 STAGES = ("capture", "prepare", "engine", "deliver")
@@ -89,11 +92,11 @@ class Axis:
         return [tick for tick in found if self.low <= tick <= self.high]
 
 
-def _x_axis(drawing: Drawing, axis: Axis, bottom: float, label: str) -> None:
+def _x_axis(drawing: Drawing, axis: Axis, bottom: float, label: str, start: float = LEFT) -> None:
     for tick in axis.ticks():
         drawing.line(axis(tick), TOP, axis(tick), bottom, "grid")
         drawing.text(axis(tick), bottom + 15, f"{tick:g}", "tick", "middle")
-    drawing.line(8, bottom, WIDTH - RIGHT, bottom, "axis")
+    drawing.line(start, bottom, WIDTH - RIGHT, bottom, "axis")
     drawing.text(WIDTH - RIGHT, bottom + 30, label + (" (logarithmic)" if axis.logarithmic else ""), "tick", "end")
 
 
@@ -118,13 +121,13 @@ def distribution(report: Report) -> str | None:
     height = TOP + 46 * len(rows)
     drawing = Drawing(height + AXIS, "Distribution of latency")
     ends = [s["quantiles_ms"][q] for _, s in rows for q in (0, 99)]
-    axis = Axis(ends, 8, WIDTH - RIGHT)
-    _x_axis(drawing, axis, height, "ms")
+    axis = Axis(ends, EDGE, WIDTH - RIGHT)
+    _x_axis(drawing, axis, height, "ms", EDGE)
     for i, (row, scope) in enumerate(rows):
         q, y, kind = scope["quantiles_ms"], TOP + 46 * i + 30, colour(report, row)
         marks = ", ".join(f"p{p} {number(q[p])}" for p in (5, 25, 50, 75, 95))
         tip = f"{row['name']}: {marks} ms, n {scope['n']}"
-        drawing.text(8, y - 13, row["name"], "label halo")
+        drawing.text(EDGE, y - 13, row["name"], "label halo")
         drawing.text(WIDTH - RIGHT, y - 13, f"{number(scope['p50_ms'])} ms", "value halo", "end")
         drawing.line(axis(q[0]), y, axis(q[99]), y, f"{kind} whisker")
         drawing.bar(axis(q[5]), axis(q[95]), y - 4, 8, f"{kind} faint", tip)
@@ -162,11 +165,11 @@ def stages(report: Report) -> str | None:
     height = TOP + 44 * len(rows)
     drawing = Drawing(height + AXIS, "Stages of a frame")
     totals = [sum(r["stream"]["stages_ms"].values()) for r in rows]
-    axis = Axis([0.0, *totals], 8, WIDTH - RIGHT)
-    _x_axis(drawing, axis, height, "ms")
+    axis = Axis([0.0, *totals], EDGE, WIDTH - RIGHT)
+    _x_axis(drawing, axis, height, "ms", EDGE)
     for i, (row, total) in enumerate(zip(rows, totals, strict=True)):
         y, at = TOP + 44 * i + 22, 0.0
-        drawing.text(8, y - 5, row["name"], "label halo")
+        drawing.text(EDGE, y - 5, row["name"], "label halo")
         drawing.text(WIDTH - RIGHT, y - 5, f"{number(total)} ms", "value halo", "end")
         for stage in STAGES:
             took = row["stream"]["stages_ms"][stage]
@@ -182,7 +185,7 @@ def frame_age(report: Report) -> str | None:
         return None
     height = 230
     drawing = Drawing(height + AXIS, "Frame age")
-    x = Axis([1.0, *(float(len(r["stream"]["ages_ms"])) for r in rows)], LEFT, WIDTH - RIGHT, from_zero=False)
+    x = Axis([0.0, *(float(len(r["stream"]["ages_ms"])) for r in rows)], LEFT, WIDTH - RIGHT)
     y = Axis([0.0, *(age for r in rows for age in r["stream"]["ages_ms"])], height, TOP + 12)
     _x_axis(drawing, x, height, "frame")
     _y_axis(drawing, y, "ms")
@@ -204,7 +207,7 @@ def steadiness(report: Report) -> str | None:
     drawing = Drawing(height + AXIS, "Round by round")
     relative = [(kind, [m / sorted(medians)[len(medians) // 2] for m in medians]) for kind, medians in series]
     values = [v for _, ratios in relative for v in ratios]
-    x = Axis([1.0, *(float(len(medians)) for _, medians in series)], LEFT, WIDTH - RIGHT, from_zero=False)
+    x = Axis([0.0, *(float(len(medians)) for _, medians in series)], LEFT, WIDTH - RIGHT)
     y = Axis([*values, 0.95, 1.05], height, TOP + 12, from_zero=False)
     _x_axis(drawing, x, height, "round")
     _y_axis(drawing, y, "× the run's median")

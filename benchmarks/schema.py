@@ -61,6 +61,11 @@ def summary_of(scope: dict[str, Any]) -> Summary:
     )
 
 
+def on_gpu(row: Row) -> bool:
+    """Return whether a row is of a TensorRT plan; trtexec runs nothing else, whatever its file is called."""
+    return bool(row["file"].endswith(".plan") or row.get("from") == "trtexec")
+
+
 def interval_json(interval: Interval | None) -> dict[str, float] | None:
     """Return {"value", "low", "high"}, or None."""
     if interval is None:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from benchmarks.schema import Report, Row
+from benchmarks.schema import Report, Row, rounded
 from benchmarks.summary import PERCENTILES
 
 Cell = Callable[[Row], str]
@@ -40,6 +40,7 @@ def number(value: float | None, digits: int = 3) -> str:
         return "0"
     from math import floor, log10
 
+    value = rounded(value, digits)  # 99.96 is 100, not 100.0
     return f"{value:.{max(0, digits - 1 - floor(log10(abs(value))))}f}"
 
 
@@ -247,7 +248,7 @@ def machine_table(report: Report) -> Table:
     machine, state = report["machine"], report["state"]
     rows = [[key.replace("_", " "), _text(value)] for key, value in machine.items()]
     for key in dict.fromkeys((*state["before"], *state["after"])):
-        before, after = (_text(state[when].get(key, "–")) for when in ("before", "after"))
+        before, after = (_state(key, state[when].get(key)) for when in ("before", "after"))
         rows.append([f"{key.replace('_', ' ')}, before and after", f"{before}, {after}"])
     for key, value in state.get("during", {}).items():
         rows.append([f"CPU {'used by others' if key == 'others' else 'stolen'} meanwhile", f"{value:.1%}"])
@@ -269,17 +270,20 @@ def machine_table(report: Report) -> Table:
     return Table("The machine", ["", ""], rows, [])
 
 
+def _state(key: str, value: float | None) -> str:
+    if value is None:
+        return "–"
+    return f"{value:.1%}" if key in ("busy", "stolen") else f"{value:g}"
+
+
 def _text(value: Any) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{name} {version}" for name, version in value.items())
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return number(value, 4) if isinstance(value, float) else str(value)
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def commands(report: Report) -> list[str]:
     """Return the commands that measure again, and that compare."""
-    found = [report["command"]]
-    if not any(row["from"] == "prediction" for row in report["engines"]):
-        found.append("python -m benchmarks compare OLD/report.json NEW/report.json")
-    return found
+    return [report["command"], "python -m benchmarks compare OLD/report.json NEW/report.json"]

@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.cautions import row_cautions
 from benchmarks.interleave import Nanoseconds
 from benchmarks.schema import Row, load_report, rounded, scope_json
 from benchmarks.summary import PERCENTILES, repeat_error
@@ -64,6 +65,8 @@ def run(args: argparse.Namespace) -> None:
     twin: Row = next((r for r in report["engines"] if r["from"] == "run" and r["file"] == row["file"]), {})
     row |= {key: twin[key] for key in ("fidelity", "bytes", "sha256") if key in twin}
     report["engines"] = [r for r in report["engines"] if r["name"] != row["name"]] + [row]
+    earlier = [warning for warning in report["warnings"] if not warning.startswith(f"{row['name']}: ")]
+    report["warnings"] = earlier + row_cautions(row)
     write_report(report, folder)
     print(f"added {row['name']} to {folder / 'report.html'}")
 

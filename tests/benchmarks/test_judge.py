@@ -10,7 +10,8 @@ from benchmarks.judge import reference_path
 
 def _file(path: Path, asked: str, source: str) -> Path:
     path.write_bytes(b"x")
-    sidecar = {"format": "pix2pix-edge/1", "precision": {"asked": asked}, "source": {"file": source}}
+    made_from = {"file": source, "sha256": f"that of {source}"}
+    sidecar = {"format": "pix2pix-edge/1", "precision": {"asked": asked}, "source": made_from}
     Path(f"{path}.json").write_text(json.dumps(sidecar))
     return path
 
@@ -22,6 +23,18 @@ def test_the_reference_is_the_fp32_graph_that_an_engine_was_made_from(tmp_path: 
     other = _file(tmp_path / "g.fp32.onnx", "fp32", "other.keras")
     engines = [other, plan, int8, fp32]
     assert [reference_path(engine, engines) for engine in engines] == [other, fp32, fp32, fp32]
+
+
+def test_a_rewritten_graph_is_judged_by_the_plain_one_of_the_same_generator(tmp_path: Path) -> None:
+    """Several nets in one report: each has its own reference."""
+    engines, found = [], []
+    for net in ("64", "32"):
+        plain = _file(tmp_path / f"{net}-plain.fp32.onnx", "fp32", f"{net}.keras")
+        folded = _file(tmp_path / f"{net}.fp32.onnx", "fp32", f"{net}.keras")
+        engines += [plain, folded, _file(tmp_path / f"{net}.int8.cpu.onnx", "int8", folded.name)]
+        found += [plain] * 3
+    assert [reference_path(engine, engines) for engine in engines] == found
+    assert reference_path(engines[2], engines[1:]) == engines[1]  # without the plain one, what it was made from
 
 
 def test_where_the_trail_ends_what_is_there_is_the_reference(tmp_path: Path) -> None:

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks import machine
-from benchmarks.machine import Usage, cpu_name, cpu_times, describe_machine, machine_state, shares
+from benchmarks.machine import Usage, cpu_name, cpu_times, describe_machine, machine_state, shares, with_sensors
+from benchmarks.power import Reading
 
 CPUINFO = "processor\t: 0\nmodel name\t: Example  CPU 9000\nflags\t\t: fpu hypervisor\n\nprocessor\t: 1\n"
 
@@ -89,3 +90,10 @@ def test_usage_tells_others_from_ourselves(tmp_path: Path) -> None:
     found = usage.so_far()  # 80 of 100 ticks busy, 10 of them stolen; ours were none
     assert found == {"others": pytest.approx(0.7, abs=0.02), "stolen": 0.1}
     assert Usage(tmp_path / "nothing").so_far() == {}
+
+
+def test_a_meter_tells_the_gpus_clock_and_temperature() -> None:
+    readings = [Reading(1, gpu_mhz=300.0), Reading(2, gpu_mhz=1530.0, temperature_c=61.0)]
+    assert with_sensors({"load": 1.0}, readings) == {"load": 1.0, "gpu_mhz": 1530.0, "temperature_c": 61.0}
+    assert with_sensors({"temperature_c": 70.0}, readings)["temperature_c"] == 70.0  # the hottest sensor of all
+    assert with_sensors({"load": 1.0}, []) == with_sensors({"load": 1.0}, [Reading(1)]) == {"load": 1.0}
