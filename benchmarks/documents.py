@@ -22,6 +22,8 @@ from runtime.files import written_beside
 PAGE = Path("docs/benchmarks.md")
 FOLDER = Path("docs/benchmarks")
 ABSENT = "Not measured yet."
+UNPUBLISHED = ("quantiles_ms", "ages_ms", "psnr_each_db")
+"""Long lists that no table needs."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,7 +37,7 @@ def run(args: argparse.Namespace) -> None:
     if not PAGE.is_file():
         raise InputError(f"there is no {PAGE} here; run this in the root of a checkout of pix2pix-edge")
     if args.results:
-        _publish("results", load_report(args.results) | {"gallery": []})  # pictures are the user's own
+        _publish("results", publishable(load_report(args.results)))
     if args.trials:
         _publish("trials", load_trials(args.trials))
     text = render(PAGE.read_text(encoding="utf-8"), FOLDER)
@@ -59,9 +61,24 @@ def render(page: str, folder: Path) -> str:
     return page
 
 
+def publishable(report: dict[str, Any]) -> dict[str, Any]:
+    """Return a report without what only its plots and its gallery need: the pictures are the user's own."""
+
+    def slim(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: slim(item) for key, item in value.items() if key not in UNPUBLISHED}
+        return [slim(item) for item in value] if isinstance(value, list) else value
+
+    slimmed: dict[str, Any] = slim(report)
+    return slimmed | {"gallery": []}
+
+
 def _publish(name: str, content: dict[str, Any]) -> None:
     with written_beside(FOLDER / f"{name}.json") as temporary:
-        temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+        text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
+        # a list of numbers is one line, and not one for each of them
+        text = re.sub(r"\[[-\d.,\s]+\]", lambda found: " ".join(found[0].split()), text)
+        temporary.write_text(text + "\n", encoding="utf-8")
 
 
 def load_trials(file: Path) -> dict[str, Any]:
@@ -98,6 +115,8 @@ def _trials(file: Path) -> str:
     content = load_trials(file)
     busy = content.get("busy_before")
     where = content["machine"].get("cpu", "this machine") + ("" if busy is None else f", {busy:.0%} busy at the start")
+    others = content.get("others")
+    where += "" if others is None else f" and {others:.0%} used by others meanwhile"
     return f"With {content['engine']} on {where}: {sentence(content)}."
 
 

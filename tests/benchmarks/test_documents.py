@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from benchmarks.__main__ import COMMANDS
+from benchmarks.compare import compare
 from benchmarks.documents import ABSENT, FOLDER, PAGE, SECTIONS, render
 from benchmarks.trials import counts
 from runtime.errors import InputError, run_subcommand
@@ -50,7 +52,11 @@ def test_publishing_replaces_the_sections_and_nothing_else(tmp_path: Path, monke
     assert "old" not in text and text.count("kept") == 2
     assert "| 64.int8.onnx | 9." in text and report["command"] in text
     assert "With a.onnx on Example, 4% busy at the start: " in text
-    assert json.loads((tmp_path / FOLDER / "results.json").read_text())["gallery"] == []
+    published = json.loads((tmp_path / FOLDER / "results.json").read_text())
+    assert published["gallery"] == [] and "quantiles_ms" not in json.dumps(published)
+    assert all("ages_ms" not in row["stream"] for row in published["engines"])
+    assert published["engines"][0]["scopes"]["engine"]["medians_ms"]  # so that a user's report can be compared with it
+    assert compare(published, report)
     assert run_subcommand("python -m benchmarks", "", COMMANDS, ["docs"]) == 0
     assert page.read_text() == text == render(text, tmp_path / FOLDER)
 
@@ -61,6 +67,23 @@ def test_a_typed_number_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert written.count(ABSENT) == len(SECTIONS)
     forged = written.replace(ABSENT, "1 ms", 1)
     assert render(forged, tmp_path / FOLDER) != forged
+
+
+def test_a_number_changed_in_the_json_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = _checkout(tmp_path, monkeypatch)
+    (tmp_path / "report.json").write_text(json.dumps(made_report(np.random.default_rng(0))))
+    assert run_subcommand("python -m benchmarks", "", COMMANDS, ["docs", "--results", "report.json"]) == 0
+    file = tmp_path / FOLDER / "results.json"
+    report = json.loads(file.read_text())
+    report["engines"][0]["scopes"]["engine"]["p50_ms"] = 1.0
+    file.write_text(json.dumps(report))
+    assert render(page.read_text(), tmp_path / FOLDER) != page.read_text()
+
+
+def test_committed_reports_are_small_and_name_no_folder_of_a_machine() -> None:
+    for file in (REPOSITORY / FOLDER).glob("*.json"):
+        text = file.read_text(encoding="utf-8")
+        assert len(text) < 300_000 and not re.search(r"[ \"]/[a-z]", text), file
 
 
 def test_bad_input_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
