@@ -20,6 +20,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from runtime.errors import CommandParser, InputError, require, run_command
+from train.distribution import KINDS, place_of
 from train.native import native_stderr
 from train.settings import (
     ADVERSARIAL,
@@ -98,15 +99,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=absent,
         help="no random crop out of an enlarged pair, and no mirroring",
     )
+    parser.add_argument(
+        "--distribute",
+        choices=KINDS,
+        default="none",
+        help="share each batch among all GPUs here (mirrored), or with other machines (multiworker, through TF_CONFIG)",
+    )
     parser.add_argument("--resume", action="store_true", help="go on with the run in --out, with its own settings")
 
 
 def settings_of(args: argparse.Namespace) -> Settings:
     """Return the run's settings. Raises InputError when --out and --resume do not fit."""
+    chief = place_of(args.distribute).chief
     given = {name: value for name, value in vars(args).items() if name in Settings.__dataclass_fields__}
     if args.resume:
         return resumed(read_settings(args.out), given)
-    if settings_path(args.out).exists():
+    if chief and settings_path(args.out).exists():
         raise InputError(f"{args.out} already holds a run; go on with it by --resume, or choose another --out")
     if "data" not in given:
         raise InputError("--data is missing; give the folder of pairs, or --resume a run in --out")
@@ -139,7 +147,8 @@ def run(args: argparse.Namespace) -> None:
     training = Pairs(kept, side, settings.direction)
     validation = Pairs(set_aside, settings.image_size, settings.direction)
     samples = Pairs((set_aside or test_pairs or kept)[:3], settings.image_size, settings.direction)
-    write_settings(args.out, settings)
+    if place_of(args.distribute).chief:
+        write_settings(args.out, settings)
     print(
         f"{len(training)} pairs to train on, {len(validation)} to judge epochs by, {len(held_out)} held out;"
         f" {settings.filters} filters at"
@@ -152,7 +161,7 @@ def run(args: argparse.Namespace) -> None:
         require("tensorflow", "train", "training")
     from train.loop import train
 
-    train(args.out, settings, training, validation, samples)
+    train(args.out, settings, training, validation, samples, args.distribute)
     print(f"{args.out / 'generator.keras'}; next: python -m export convert {args.out / 'generator.keras'} --out DIR")
 
 

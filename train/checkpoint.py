@@ -30,12 +30,12 @@ def checkpoint_path(run: Path) -> Path:
     return run / "checkpoint.npz"
 
 
-def save_checkpoint(run: Path, progress: Progress, variables: list[Any]) -> None:
-    """Write RUN/checkpoint.npz: the variables' values in order, and the progress. A kill leaves the former one.
+def save_checkpoint(run: Path, progress: Progress, state: list[Any]) -> None:
+    """Write RUN/checkpoint.npz: the variables' values in order, and the progress. A kill leaves the former file.
 
     Random numbers need no state of their own: dropout's are variables, and the data's follow from seed and epoch.
     """
-    values = {f"v{index:04}": variable.numpy() for index, variable in enumerate(variables)}
+    values = {f"v{index:04}": value for index, value in enumerate(state)}
     with written_beside(checkpoint_path(run)) as temporary, temporary.open("wb") as file:
         np.savez(file, progress=json.dumps(dataclasses.asdict(progress)), **values)
 

@@ -211,8 +211,18 @@ def _complained_about(path: Path) -> bool:
         return complaints.seek(0, os.SEEK_END) > 0
 
 
-def batches(pairs: Pairs, image_size: int, batch_size: int, seed: int, epoch: int, skip: int = 0) -> Any:
-    """Return one epoch as a tf.data.Dataset of (source, target), float32 [batch_size, S, S, 3] in [-1, 1].
+def batches(
+    pairs: Pairs,
+    image_size: int,
+    batch_size: int,
+    seed: int,
+    epoch: int,
+    skip: int = 0,
+    worker: int = 0,
+    workers: int = 1,
+    replicas: int = 1,
+) -> Any:
+    """Return one epoch as a tf.data.Dataset of (source, target), float32 [batch_size / replicas, S, S, 3] in [-1, 1].
 
     Order, crops and mirroring follow from seed and epoch alone, so a run that stopped after `skip` batches goes on
     exactly where it was. Pairs enlarged beyond image_size are cropped at random and mirrored half of the time, source
@@ -231,11 +241,13 @@ def batches(pairs: Pairs, image_size: int, batch_size: int, seed: int, epoch: in
         return np.ascontiguousarray(pair)
 
     def scaled(pair: Any) -> tuple[Any, Any]:
-        pair = tf.ensure_shape(pair, (batch_size, 2, image_size, image_size, 3))
+        pair = tf.ensure_shape(pair, (batch_size // replicas, 2, image_size, image_size, 3))
         pair = tf.cast(pair, tf.float32) / 127.5 - 1.0
         return pair[:, 0], pair[:, 1]
 
-    order = np.random.default_rng((seed, epoch)).permutation(len(pairs))[skip * batch_size :]
-    dataset = tf.data.Dataset.from_tensor_slices(order)
+    whole = len(pairs) // batch_size
+    order = np.random.default_rng((seed, epoch)).permutation(len(pairs))[: whole * batch_size]
+    mine = order.reshape(whole, workers, -1)[skip:, worker].ravel()
+    dataset = tf.data.Dataset.from_tensor_slices(mine)
     dataset = dataset.map(lambda index: tf.numpy_function(prepare, [index], tf.uint8), num_parallel_calls=2)
-    return dataset.batch(batch_size, drop_remainder=True).map(scaled).prefetch(4)
+    return dataset.batch(batch_size // replicas, drop_remainder=True).map(scaled).prefetch(4)

@@ -27,40 +27,55 @@ from runtime.files import written_beside
 from runtime.frame import Image
 from runtime.sheet import sheet
 from runtime.sinks import write_image
-from train.checkpoint import Progress, load_checkpoint, save_checkpoint
+from train.checkpoint import Progress, Row, load_checkpoint, save_checkpoint
 from train.curves import draw_curves
 from train.data import Pairs, batches
+from train.distribution import Place, place_of, strategy_of, together
 from train.judge import features, judge, load
 from train.networks import generator
 from train.settings import Settings, read_settings, settings_path
 from train.trainer import Trainer
 
 SAVE_EVERY_SECONDS = 300.0
+ALONE = Place()
 SHORT = {"generator_loss": "G", "discriminator_loss": "D", "adversarial": "adv", "l1": "L1", "teacher": "T"}
 
 
-def train(run: Path, settings: Settings, training: Pairs, validation: Pairs, samples: Pairs) -> None:
+def train(
+    run: Path, settings: Settings, training: Pairs, validation: Pairs, samples: Pairs, distribute: str = "none"
+) -> None:
     """Train the run in `run` from wherever it is to settings.epochs.
 
-    validation: pairs that every epoch is judged on, or none. samples: pairs for its grid of pictures.
+    validation: pairs that every epoch is judged on, or none. samples: pairs for its grid of pictures. distribute: one
+    of train.distribution.KINDS; of several workers only the chief writes, after every epoch.
 
-    Raises KeyboardInterrupt, after saving, when Ctrl-C was pressed, and ToolkitError when a loss is not finite; then
-    the last checkpoint stays.
+    Raises KeyboardInterrupt, after saving, when Ctrl-C was pressed, and ToolkitError when a loss is not finite or
+    another worker has gone; then the last checkpoint stays.
     """
-    for abandoned in run.rglob(".writing-*"):  # by a run that was killed
-        abandoned.unlink()
+    place, strategy = place_of(distribute), strategy_of(distribute, settings.batch_size)
+    if place.chief:
+        for abandoned in run.rglob(".writing-*"):  # by a run that was killed
+            abandoned.unlink()
     keras.utils.set_random_seed(settings.seed)
-    trainer = Trainer(settings, teacher_of(settings))
+    with strategy.scope():
+        trainer = Trainer(settings, teacher_of(settings))
     progress = load_checkpoint(run, trainer.state())
     if progress.epoch or progress.step:
         print(f"resuming after {progress.epoch} epochs and {progress.step} steps")
-    events = tf.summary.create_file_writer(str(run / "tensorboard"))
-    with stop_requests() as stop:
+    events = tf.summary.create_file_writer(str(run / "tensorboard")) if place.chief else None
+    with stop_requests(place) as stop, together(place):
         while progress.epoch < settings.epochs:
             trainer.begin_epoch(progress.epoch)
-            if train_epoch(run, settings, training, trainer, progress, stop):
-                finish_epoch(run, trainer, progress, validation, samples, events)
-            save(run, trainer, progress)
+            whole = train_epoch(run, settings, training, trainer, progress, stop, place)
+            means = trainer.means()
+            check_finite(means, run)
+            if whole:
+                if events is not None:
+                    means |= judged(trainer, validation)
+                    write_epoch(run, trainer, progress, means, samples, events)
+                progress.epoch, progress.step, progress.cpu_seconds = progress.epoch + 1, 0, 0.0
+                trainer.forget_means()
+            save(run, trainer, progress, place)
             if stop.is_set() and progress.epoch < settings.epochs:
                 done = f"{progress.epoch} epochs and {progress.step} steps"
                 print(f"saved after {done}; to go on: python -m train --out {run} --resume", file=sys.stderr)
@@ -68,10 +83,29 @@ def train(run: Path, settings: Settings, training: Pairs, validation: Pairs, sam
 
 
 def train_epoch(
-    run: Path, settings: Settings, training: Pairs, trainer: Trainer, progress: Progress, stop: threading.Event
+    run: Path,
+    settings: Settings,
+    training: Pairs,
+    trainer: Trainer,
+    progress: Progress,
+    stop: threading.Event,
+    place: Place = ALONE,
 ) -> bool:
     """Train to the end of the epoch begun; return False when asked to stop before."""
-    dataset = batches(training, settings.image_size, settings.batch_size, settings.seed, progress.epoch, progress.step)
+
+    def feed(_: object = None) -> Any:
+        return batches(
+            training,
+            settings.image_size,
+            settings.batch_size,
+            settings.seed,
+            progress.epoch,
+            progress.step,
+            *(place.number, place.workers, trainer.strategy.num_replicas_in_sync),
+        )
+
+    several = trainer.strategy.num_replicas_in_sync > 1
+    dataset = trainer.strategy.distribute_datasets_from_function(feed) if several else feed()
     steps = len(training) // settings.batch_size
     saved_at, spent_before = time.monotonic(), time.process_time() - progress.cpu_seconds
     title = f"epoch {progress.epoch + 1}/{settings.epochs}"
@@ -83,8 +117,8 @@ def train_epoch(
             progress.cpu_seconds = time.process_time() - spent_before
             if bar.update():  # drawn only now and then, so that the losses are fetched no more often
                 bar.set_postfix(shown(means), refresh=False)
-            if time.monotonic() - saved_at > SAVE_EVERY_SECONDS:
-                save(run, trainer, progress)
+            if place.workers == 1 and time.monotonic() - saved_at > SAVE_EVERY_SECONDS:
+                save(run, trainer, progress, place)
                 saved_at = time.monotonic()
             if stop.is_set():
                 break
@@ -125,42 +159,46 @@ def teacher_of(settings: Settings) -> keras.Model | None:
     return folded
 
 
-def finish_epoch(
-    run: Path, trainer: Trainer, progress: Progress, validation: Pairs, samples: Pairs, events: Any
-) -> None:
-    """Count the epoch, and write its row of history.csv, its sample grid, its curves and its TensorBoard events."""
-    means = trainer.means()
-    check_finite(means, run)
-    if len(validation):
-        found = judge(trainer, features(trainer.discriminator), validation)
-        means |= {f"validation_{name}": value for name, value in found.items()}
-    progress.history.append({"epoch": progress.epoch + 1, **means, "cpu_seconds": progress.cpu_seconds})
-    progress.epoch, progress.step, progress.cpu_seconds = progress.epoch + 1, 0, 0.0
-    trainer.forget_means()
+def judged(trainer: Trainer, validation: Pairs) -> Row:
+    """Return the epoch's columns of validation scores, by the features of the trainer's own discriminator."""
+    if not len(validation):
+        return {}
+    found = judge(trainer, features(trainer.discriminator), validation)
+    return {f"validation_{name}": value for name, value in found.items()}
+
+
+def write_epoch(run: Path, trainer: Trainer, progress: Progress, means: Row, samples: Pairs, events: Any) -> None:
+    """Add the epoch to the history, and write history.csv, its sample grid, the curves and its TensorBoard events."""
+    number = progress.epoch + 1
+    progress.history.append({"epoch": number, **means, "cpu_seconds": progress.cpu_seconds})
     with written_beside(run / "history.csv") as temporary, temporary.open("w", newline="") as file:
         table = csv.DictWriter(file, list(progress.history[0]))
         table.writeheader()
         table.writerows(progress.history)
     grid = sample_grid(trainer, samples)
-    write_image(run / "samples" / f"epoch_{progress.epoch:03}.png", grid)
+    write_image(run / "samples" / f"epoch_{number:03}.png", grid)
     draw_curves(progress.history, run / "curves.png")
-    with events.as_default(step=progress.epoch):
+    with events.as_default(step=number):
         for name, value in means.items():
             tf.summary.scalar(name, value)
         tf.summary.image("samples", grid[None])
         events.flush()
 
 
-def save(run: Path, trainer: Trainer, progress: Progress) -> None:
+def save(run: Path, trainer: Trainer, progress: Progress, place: Place = ALONE) -> None:
     """Write generator.keras and then the checkpoint, so that a kill in between only repeats some steps.
 
     Raises ToolkitError, and writes nothing, when a loss is not finite.
     """
     check_finite(trainer.means(), run)
+    state = trainer.state()
+    values = [variable.numpy() for variable in state]  # every worker: some of them are summed up over all
+    if not place.chief:
+        return
     for network in (trainer.discriminator, trainer.plain_generator()):
         with written_beside(run / f"{network.name}.keras") as temporary:
             network.save(temporary)
-    save_checkpoint(run, progress, trainer.state())
+    save_checkpoint(run, progress, values)
 
 
 def check_finite(means: dict[str, float], run: Path) -> None:
@@ -180,9 +218,15 @@ def sample_grid(trainer: Trainer, samples: Pairs) -> Image:
 
 
 @contextlib.contextmanager
-def stop_requests() -> Iterator[threading.Event]:
-    """Turn Ctrl-C into an event, so that a step is never torn; a second Ctrl-C stops at once."""
+def stop_requests(place: Place) -> Iterator[threading.Event]:
+    """Turn Ctrl-C into an event, so that a step is never torn; a second Ctrl-C stops at once.
+
+    Of several workers each is stopped at once, because the others would not wait for its last save.
+    """
     stop = threading.Event()
+    if place.workers > 1:
+        yield stop
+        return
 
     def handle(number: int, frame: object) -> None:
         if stop.is_set():

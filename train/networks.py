@@ -13,6 +13,7 @@ collection made popular. Importing this module loads TensorFlow.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import keras
@@ -49,13 +50,14 @@ def generator(
 ) -> keras.Model:
     """Return the U-Net: float32 [N, S, S, 3] in [-1, 1] -> the same; 41.8 M weights with 64 filters at 256.
 
-    folded: for training: upsampling and convolution are one step, and batch norm can be frozen (BatchNorm). The weights
-    and the function are the same; only the plain form consists of standard layers, so that is the one to save.
+    folded: for training: upsampling and convolution are one step, and batch norm can be frozen (BatchNorm) and sees the
+    batch of all replicas. The weights and the function are the same; only the plain form consists of standard layers,
+    so that is the one to save.
     norm_first: batch norm before the activation, not after it as in the article.
     Below 256 there are fewer levels, and dropout only where the map has its full 8 x filters channels.
     Raises InputError as widths() does.
     """
-    norm = BatchNorm if folded else keras.layers.BatchNormalization
+    norm = partial(BatchNorm, synchronized=tf.distribute.has_strategy()) if folded else keras.layers.BatchNormalization
 
     def activated(x: Any, activation: Any, name: str, dropout: bool = False) -> Any:
         steps = [activation, norm(momentum=momentum, name=f"{name}_norm")]
@@ -100,7 +102,7 @@ def discriminator(filters: int = 64, image_size: int = 256) -> keras.Model:
         x = keras.layers.Conv2D(filters * 2**level, 4, strides=2, padding="same")(x)
         x = keras.layers.LeakyReLU(negative_slope=SLOPE)(x)
         if level > 0:
-            x = keras.layers.BatchNormalization(momentum=MOMENTUM)(x)
+            x = keras.layers.BatchNormalization(momentum=MOMENTUM, synchronized=tf.distribute.has_strategy())(x)
     logits = keras.layers.Conv2D(1, 4, padding="same")(x)
     return keras.Model([source, target], logits, name="discriminator")
 

@@ -27,7 +27,8 @@ class Trainer(keras.Model):
     pairs. (Isola et al. 2017; l1_weight 0 leaves the adversarial loss alone.)
 
     Both networks move in one traced function, from one forward pass of each. Neither is ever frozen: each optimiser is
-    given its own network's variables and no others.
+    given its own network's variables and no others. Made in the scope of a tf.distribute strategy, its step takes one
+    part of the batch for each replica and moves the networks as the whole batch would.
 
     teacher: a generator [N, S, S, 3] -> the same, in [-1, 1]; it does not learn.
     """
@@ -45,7 +46,8 @@ class Trainer(keras.Model):
         self.averaged = self._network(folded=True) if settings.average else self.generator
         self.averaged.set_weights(self.generator.get_weights())
         self.losses_so_far = {name: keras.metrics.Mean(name) for name in LOSSES}
-        self.step = tf.function(self.train_step, jit_compile=False)  # XLA is several times slower on a CPU
+        self.strategy = tf.distribute.get_strategy()
+        self.step = tf.function(self._step, jit_compile=False)  # XLA is several times slower on a CPU
 
     def _network(self, folded: bool) -> keras.Model:
         wanted = self.settings
@@ -72,10 +74,20 @@ class Trainer(keras.Model):
         if frozen != norms[0].frozen:
             for norm in norms:
                 norm.frozen = frozen
-            self.step = tf.function(self.train_step, jit_compile=False)
+            self.step = tf.function(self._step, jit_compile=False)
+
+    def _step(self, batch: tuple[Any, Any]) -> dict[str, Any]:
+        """Move both networks once; return the losses' means since forget_means(), as scalar tensors by name.
+
+        Where there are several replicas, the means are those of this process's first one.
+        """
+        means = self.strategy.run(self.train_step, args=(batch,))
+        if self.averaged is not self.generator:
+            self._average()
+        return {name: self.strategy.experimental_local_results(mean)[0] for name, mean in means.items()}
 
     def train_step(self, data: tuple[Any, Any]) -> dict[str, Any]:
-        """Move both networks once; return the losses' means since forget_means(), as scalar tensors by name."""
+        """Move both networks once, on one replica."""
         source, target = data
         judge = JUDGEMENTS[self.settings.adversarial]
         with tf.GradientTape(persistent=True) as tape:
@@ -90,14 +102,14 @@ class Trainer(keras.Model):
                 taught = tf.reduce_mean(tf.abs(self.teacher(source, training=False) - predicted))
                 generator_loss += self.settings.teacher_weight * taught
             discriminator_loss = (judge.real(judged_real) + judge.made(judged_predicted)) / 2
+            # The optimisers add up the replicas' gradients.
+            shares = [loss / self.strategy.num_replicas_in_sync for loss in (generator_loss, discriminator_loss)]
         for network, optimizer, loss in (
-            (self.generator, self.generator_optimizer, generator_loss),
-            (self.discriminator, self.discriminator_optimizer, discriminator_loss),
+            (self.generator, self.generator_optimizer, shares[0]),
+            (self.discriminator, self.discriminator_optimizer, shares[1]),
         ):
             variables = network.trainable_variables
             optimizer.apply(tape.gradient(loss, variables), variables)
-        if self.averaged is not self.generator:
-            self._average()
         losses = (generator_loss, discriminator_loss, adversarial, l1, taught)
         for name, loss in zip(LOSSES, losses, strict=True):
             self.losses_so_far[name].update_state(loss)

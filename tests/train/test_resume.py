@@ -50,11 +50,11 @@ def history(run: Path) -> list[dict[str, str]]:
 def stop_after_epoch(monkeypatch: pytest.MonkeyPatch, epoch: int) -> None:
     """Press Ctrl-C while the pictures of that epoch are judged."""
 
-    def judged(*given: object) -> dict[str, float]:
+    def interrupted(*given: object) -> dict[str, float]:
         signal.raise_signal(signal.SIGINT)
         return judge(*given)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("train.loop.judge", judged)
+    monkeypatch.setattr("train.loop.judge", interrupted)
 
 
 @pytest.fixture(scope="module")
@@ -166,9 +166,6 @@ class Variable:
         self.value = np.full(shape, value, np.float32)
         self.shape = shape
 
-    def numpy(self) -> NDArray[np.float32]:
-        return self.value
-
     def assign(self, value: NDArray[np.float32]) -> None:
         self.value = value
 
@@ -176,7 +173,7 @@ class Variable:
 def test_checkpoint_round_trip(tmp_path: Path) -> None:
     assert load_checkpoint(tmp_path, [Variable(1)]) == Progress()
     progress = Progress(3, 4, [{"epoch": 1, "l1": 0.1234567890123}])
-    save_checkpoint(tmp_path, progress, [Variable(1), Variable(2, ())])
+    save_checkpoint(tmp_path, progress, [Variable(1).value, Variable(2, ()).value])
     variables = [Variable(0), Variable(0, ())]
     assert load_checkpoint(tmp_path, variables) == progress
     assert [float(variable.value.max()) for variable in variables] == [1, 2]
@@ -184,7 +181,7 @@ def test_checkpoint_round_trip(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("damage", ["cut", "text", "empty"])
 def test_damaged_checkpoints_are_refused(tmp_path: Path, damage: str) -> None:
-    save_checkpoint(tmp_path, Progress(1), [Variable(1)])
+    save_checkpoint(tmp_path, Progress(1), [Variable(1).value])
     path = checkpoint_path(tmp_path)
     content = path.read_bytes()
     path.write_bytes({"cut": content[: len(content) // 2], "text": b"no checkpoint", "empty": b""}[damage])
@@ -195,6 +192,6 @@ def test_damaged_checkpoints_are_refused(tmp_path: Path, damage: str) -> None:
 
 
 def test_a_checkpoint_of_other_networks_is_refused(tmp_path: Path) -> None:
-    save_checkpoint(tmp_path, Progress(1), [Variable(1)])
+    save_checkpoint(tmp_path, Progress(1), [Variable(1).value])
     with pytest.raises(InputError, match="other networks"):
         load_checkpoint(tmp_path, [Variable(1, (3, 2))])

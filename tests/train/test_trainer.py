@@ -127,15 +127,16 @@ def test_every_adversarial_loss_trains_and_has_its_own_optimum(batch: Any) -> No
 
 
 def test_a_teacher_pulls_the_student_and_does_not_learn(batch: Any) -> None:
+    keras.utils.set_random_seed(0)
     teacher = generator(3, SIZE, folded=True)
     before = [np.array(weight) for weight in teacher.weights]
     trainer = Trainer(dataclasses.replace(SMALL, l1_weight=0.0, teacher_weight=1000.0, learning_rate=1e-3), teacher)
     distances = []
-    for _ in range(30):
+    for _ in range(60):
         trainer.forget_means()
         trainer.step(batch)
         distances.append(trainer.means()["teacher"])
-    assert distances[-1] < 0.6 * distances[0]
+    assert distances[-1] < 0.6 * distances[0], distances
     for weight, then in zip(teacher.weights, before, strict=True):
         np.testing.assert_array_equal(weight, then)
 

@@ -1,0 +1,173 @@
+"""Several workers: the same training as one with the whole batch, one of them writes, and none outlives another."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from runtime.errors import InputError
+from tests.conftest import REPOSITORY
+from tests.train.test_resume import history, saved
+from train.data import Pairs, batches, find_pairs
+from train.distribution import place_of
+from train.drawings import draw_folders
+
+SMALL = ["--filters", "2", "--image-size", "32", "--batch-size", "2", "--validation", "1"]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data")
+    draw_folders(folder, 9, 2, 40, 0)
+    return folder
+
+
+def free_ports(count: int) -> list[int]:
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in sockets]
+
+
+@contextmanager
+def workers(out: Path, *options: str | Path) -> Iterator[list[subprocess.Popen[str]]]:
+    """Start two workers of one run on this machine; they are killed at the end."""
+    cluster = {"worker": [f"127.0.0.1:{port}" for port in free_ports(2)]}
+    command = [sys.executable, "-m", "train", "--out", out, "--distribute", "multiworker", *options]
+    started = []
+    try:
+        for index in range(2):
+            place = {"cluster": cluster, "task": {"type": "worker", "index": index}}
+            started.append(
+                subprocess.Popen(
+                    list(map(str, command)),
+                    cwd=REPOSITORY,
+                    env=os.environ | {"TF_CONFIG": json.dumps(place), "CUDA_VISIBLE_DEVICES": "-1"},
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.PIPE,
+                    text=True,
+                )
+            )
+        yield started
+    finally:
+        for process in started:
+            process.kill()
+            process.communicate()
+
+
+def test_two_workers_train_as_one_with_the_whole_batch(data: Path, tmp_path: Path) -> None:
+    """Below 128 pixels there is no dropout, whose masks would differ."""
+    alone, shared = tmp_path / "alone", tmp_path / "shared"
+    settings = ["--data", data, "--epochs", "2", "--average", "0.9", *SMALL]
+    with workers(shared, *settings) as started:
+        ends = [(process.communicate(timeout=240)[1], process.returncode) for process in started]
+    assert [code for _, code in ends] == [0, 0], ends[0][0] + ends[1][0]
+    command = [sys.executable, "-m", "train", "--out", alone, *settings]
+    subprocess.run(list(map(str, command)), cwd=REPOSITORY, check=True, capture_output=True, timeout=240)
+    for one, other in zip(history(alone), history(shared), strict=True):
+        assert one.keys() == other.keys()
+        for name in one:
+            assert float(one[name]) == pytest.approx(float(other[name]), rel=2e-3), name
+    first, second = saved(alone), saved(shared)
+    assert {path.name for path in shared.iterdir()} == {path.name for path in alone.iterdir()}
+    for name in first.keys() - {"progress"}:
+        assert first[name].shape == second[name].shape
+
+    with workers(shared, "--resume", "--epochs", "3") as started:
+        ends = [(process.communicate(timeout=240)[1], process.returncode) for process in started]
+    assert [code for _, code in ends] == [0, 0], ends[0][0] + ends[1][0]
+    assert [row["epoch"] for row in history(shared)] == ["1", "2", "3"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("victim", [0, 1])
+def test_a_worker_that_dies_ends_the_other_with_a_sentence(data: Path, tmp_path: Path, victim: int) -> None:
+    run = tmp_path / "run"
+    with workers(run, "--data", data, "--epochs", "100000", *SMALL) as started:
+        deadline = time.monotonic() + 120
+        while not (run / "checkpoint.npz").exists():
+            assert time.monotonic() < deadline and all(process.poll() is None for process in started)
+            time.sleep(0.1)
+        started[victim].send_signal(signal.SIGKILL)
+        error = started[1 - victim].communicate(timeout=150)[1]
+        assert started[1 - victim].returncode == 2, error
+    last = error.splitlines()[-1]
+    assert last.startswith("error: another worker has gone")
+    assert "--resume" in last
+    assert not list(run.rglob(".writing-*")) or victim == 0
+
+
+def test_parts_of_a_batch_make_up_the_whole(data: Path) -> None:
+    pairs = Pairs(find_pairs(data)[0], 40, "label2picture")
+
+    def read(**share: int) -> list[Any]:
+        return [np.array(source) for source, _ in batches(pairs, 32, 4, 1, 0, **share)]
+
+    whole = read()
+    assert [len(batch) for batch in whole] == [4, 4]
+    two = [read(worker=worker, workers=2, replicas=2) for worker in range(2)]
+    four = [read(worker=worker, workers=2, replicas=4) for worker in range(2)]
+    for step in range(2):
+        np.testing.assert_array_equal(whole[step], np.concatenate([two[0][step], two[1][step]]))
+        parts = [part for worker in four for part in worker[2 * step : 2 * step + 2]]
+        np.testing.assert_array_equal(whole[step], np.concatenate(parts))
+    np.testing.assert_array_equal(read(skip=1, worker=1, workers=2, replicas=2)[0], two[1][1])
+
+
+@pytest.mark.parametrize(
+    "config",
+    [None, "", "{}", "[]", '{"cluster": {"worker": ["a:1"]}, "task": {"type": "ps", "index": 0}}',
+     '{"cluster": {"worker": ["a:1"]}, "task": {"type": "worker", "index": 1}}'],
+)  # fmt: skip
+def test_a_multiworker_run_without_a_cluster_is_refused(config: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TF_CONFIG", raising=False)
+    if config is not None:
+        monkeypatch.setenv("TF_CONFIG", config)
+    with pytest.raises(InputError, match="set it on every worker, like this"):
+        place_of("multiworker")
+    assert place_of("mirrored").chief
+
+
+TWO_DEVICES = """
+import sys
+import tensorflow as tf
+cpu = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+class TwoCpus(tf.distribute.MirroredStrategy):  # takes every GPU otherwise
+    def __init__(self):
+        super().__init__(["CPU:0", "CPU:1"])
+tf.distribute.MirroredStrategy = TwoCpus
+from train.__main__ import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_two_devices_train_as_one_with_the_whole_batch(data: Path, tmp_path: Path) -> None:
+    def run(out: str, *options: str) -> subprocess.CompletedProcess[str]:
+        words = ["--data", str(data), "--out", str(tmp_path / out), "--epochs", "1", *SMALL, *options]
+        command = [sys.executable, "-c", TWO_DEVICES, *words]
+        return subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False, timeout=240)
+
+    for out, options in (("one", []), ("two", ["--distribute", "mirrored"])):
+        done = run(out, *options)
+        assert done.returncode == 0, done.stderr
+    for one, other in zip(history(tmp_path / "one"), history(tmp_path / "two"), strict=True):
+        for name in one:
+            assert float(one[name]) == pytest.approx(float(other[name]), rel=2e-3), name
+
+    refused = run("three", "--distribute", "mirrored", "--batch-size", "3")
+    assert refused.returncode == 2
+    assert refused.stderr.splitlines()[-1].startswith("error: --batch-size 3 cannot be shared evenly by 2 replicas")

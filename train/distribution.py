@@ -1,0 +1,83 @@
+"""Training on several devices or machines: tf.distribute as it is, and who of the workers writes.
+
+A mirrored run uses every GPU of one machine. A multiworker run is started once on each machine, with the same command,
+the same --out on a shared disk, and TF_CONFIG set as TensorFlow's guide says; worker 0, the chief, writes the results.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from runtime.errors import InputError, ToolkitError
+
+KINDS = ("none", "mirrored", "multiworker")
+EXAMPLE = 'TF_CONFIG=\'{"cluster": {"worker": ["host0:9000", "host1:9000"]}, "task": {"type": "worker", "index": 0}}\''
+
+
+@dataclass(frozen=True)
+class Place:
+    """This process among the workers: its number, from 0, and how many there are."""
+
+    number: int = 0
+    workers: int = 1
+
+    @property
+    def chief(self) -> bool:
+        return self.number == 0
+
+
+def place_of(kind: str) -> Place:
+    """Return this process's place, which a multiworker run takes from TF_CONFIG. Raises InputError."""
+    if kind != "multiworker":
+        return Place()
+    try:
+        content = json.loads(os.environ["TF_CONFIG"])
+        workers, number = len(content["cluster"]["worker"]), int(content["task"]["index"])
+        if content["task"]["type"] != "worker" or not 0 <= number < workers:
+            raise ValueError("its task is none of its workers")
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(
+            f"--distribute multiworker finds no usable TF_CONFIG ({error}); set it on every worker, like this on the"
+            f" first: {EXAMPLE}"
+        ) from error
+    return Place(number, workers)
+
+
+def strategy_of(kind: str, batch_size: int) -> Any:
+    """Return the tf.distribute strategy; the first thing that TensorFlow is asked for.
+
+    Raises InputError when its replicas cannot share a batch evenly.
+    """
+    import tensorflow as tf
+
+    if kind == "none":
+        return tf.distribute.get_strategy()
+    mirrored, multiworker = tf.distribute.MirroredStrategy, tf.distribute.MultiWorkerMirroredStrategy
+    strategy = mirrored() if kind == "mirrored" else multiworker()
+    replicas = strategy.num_replicas_in_sync
+    if batch_size % replicas:
+        raise InputError(
+            f"--batch-size {batch_size} cannot be shared evenly by {replicas} replicas; give a multiple of {replicas}"
+        )
+    return strategy
+
+
+@contextlib.contextmanager
+def together(place: Place) -> Iterator[None]:
+    """Turn the failure of a collective operation, when another worker has gone, into a ToolkitError."""
+    import tensorflow as tf
+
+    try:
+        yield
+    except tf.errors.OpError as error:
+        if place.workers == 1:
+            raise
+        raise ToolkitError(
+            f"another worker has gone ({error.message.splitlines()[0][:120]}); the chief keeps the checkpoint of the"
+            " last whole epoch: start all workers again with --resume"
+        ) from error
