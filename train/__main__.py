@@ -18,6 +18,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from runtime.errors import CommandParser, InputError, require, run_command
 from train.distribution import KINDS, place_of
@@ -34,6 +35,9 @@ from train.settings import (
     settings_path,
     write_settings,
 )
+
+if TYPE_CHECKING:
+    from runtime.frame import Image
 
 
 def image_size(text: str) -> int:
@@ -91,6 +95,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     option("frozen-epochs", "at the end, train with batch norm's moving statistics", type=at_least(0), metavar="N")
     option("validation", "of the training pairs, set aside and judged each epoch", type=at_least(0), metavar="N")
     option("seed", "of weights, dropout, order and augmentation", type=at_least(0), metavar="N")
+    option("samples", "inputs that every epoch's grid shows, in place of held-out pairs", metavar="DIR")
     option("limit", "use only the first N training pairs", type=at_least(1), metavar="N")
     parser.add_argument(
         "--no-augment",
@@ -121,6 +126,18 @@ def settings_of(args: argparse.Namespace) -> Settings:
     return Settings(**given)
 
 
+def read_samples(folder: Path, side: int) -> list[Image]:
+    """Return the pictures of a folder as the generator takes them. Raises InputError."""
+    from runtime.frame import fit
+    from runtime.sources import read_image
+    from train.data import images_in
+
+    files = images_in(folder)
+    if not files:
+        raise InputError(f"--samples {folder} holds no images; give a folder that does, or leave it out")
+    return [fit(read_image(path), side) for path in files]
+
+
 def run(args: argparse.Namespace) -> None:
     settings = settings_of(args)
     from train.data import ENLARGED, Pairs, checked, find_pairs
@@ -146,7 +163,10 @@ def run(args: argparse.Namespace) -> None:
     kept, set_aside = split(train_pairs, settings.validation)
     training = Pairs(kept, side, settings.direction)
     validation = Pairs(set_aside, settings.image_size, settings.direction)
-    samples = Pairs((set_aside or test_pairs or kept)[:3], settings.image_size, settings.direction)
+    if settings.samples:
+        samples: Any = [(picture, None) for picture in read_samples(Path(settings.samples), settings.image_size)]
+    else:
+        samples = Pairs((set_aside or test_pairs or kept)[:3], settings.image_size, settings.direction)
     if place_of(args.distribute).chief:
         write_settings(args.out, settings)
     print(

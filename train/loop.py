@@ -38,16 +38,17 @@ from train.trainer import Trainer
 
 SAVE_EVERY_SECONDS = 300.0
 ALONE = Place()
+Samples = Pairs | list[tuple[Image, None]]
 SHORT = {"generator_loss": "G", "discriminator_loss": "D", "adversarial": "adv", "l1": "L1", "teacher": "T"}
 
 
 def train(
-    run: Path, settings: Settings, training: Pairs, validation: Pairs, samples: Pairs, distribute: str = "none"
+    run: Path, settings: Settings, training: Pairs, validation: Pairs, samples: Samples, distribute: str = "none"
 ) -> None:
     """Train the run in `run` from wherever it is to settings.epochs.
 
-    validation: pairs that every epoch is judged on, or none. samples: pairs for its grid of pictures. distribute: one
-    of train.distribution.KINDS; of several workers only the chief writes, after every epoch.
+    validation: pairs that every epoch is judged on, or none. samples: (source, target or None) for the epochs' grids.
+    distribute: one of train.distribution.KINDS; of several workers only the chief writes, after every epoch.
 
     Raises KeyboardInterrupt, after saving, when Ctrl-C was pressed, and ToolkitError when a loss is not finite or
     another worker has gone; then the last checkpoint stays.
@@ -167,7 +168,7 @@ def judged(trainer: Trainer, validation: Pairs) -> Row:
     return {f"validation_{name}": value for name, value in found.items()}
 
 
-def write_epoch(run: Path, trainer: Trainer, progress: Progress, means: Row, samples: Pairs, events: Any) -> None:
+def write_epoch(run: Path, trainer: Trainer, progress: Progress, means: Row, samples: Samples, events: Any) -> None:
     """Add the epoch to the history, and write history.csv, its sample grid, the curves and its TensorBoard events."""
     number = progress.epoch + 1
     progress.history.append({"epoch": number, **means, "cpu_seconds": progress.cpu_seconds})
@@ -210,11 +211,11 @@ def check_finite(means: dict[str, float], run: Path) -> None:
         )
 
 
-def sample_grid(trainer: Trainer, samples: Pairs) -> Image:
-    """Return the sheet of the samples (at most 3), as the generator translates them in inference mode."""
+def sample_grid(trainer: Trainer, samples: Samples) -> Image:
+    """Return the sheet of the samples, as translated in inference mode, with the truth where it is known."""
     sources, targets = zip(*(samples[index] for index in range(len(samples))), strict=True)
-    predicted = [trainer.translate(source[None])[0] for source in sources]
-    return sheet({"Input": sources, "Predicted": predicted, "Ground truth": targets})
+    columns = {"Input": sources, "Predicted": [trainer.translate(source[None])[0] for source in sources]}
+    return sheet(columns | {"Ground truth": targets} if targets[0] is not None else columns)
 
 
 @contextlib.contextmanager

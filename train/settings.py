@@ -42,11 +42,12 @@ class Settings:
     augment: bool = True
     seed: int = 0
     limit: int | None = None
+    samples: str = ""
     pairs: int | None = None  # found on disk: the order of the pairs follows from their number
 
 
 # A resumed run may be told to train longer, and its files may have moved; anything else would be another run.
-MAY_CHANGE = {"epochs", "data", "teacher"}
+MAY_CHANGE = {"epochs", "data", "teacher", "samples"}
 
 
 def settings_path(run: Path) -> Path:

@@ -13,11 +13,12 @@ import pytest
 from numpy.typing import NDArray
 
 from runtime.errors import InputError, ToolkitError
+from runtime.sheet import MARGIN, TITLE
 from train.checkpoint import Progress, checkpoint_path, load_checkpoint, save_checkpoint
 from train.data import Pairs, find_pairs
 from train.drawings import draw_folders
 from train.judge import COLUMNS, judge
-from train.loop import save, train, train_epoch
+from train.loop import sample_grid, save, train, train_epoch
 from train.settings import Settings
 from train.trainer import LOSSES, Trainer
 
@@ -128,8 +129,6 @@ def test_what_a_run_leaves(uninterrupted: Path) -> None:
 def test_the_grid_shows_input_prediction_and_truth(pairs: Pairs, uninterrupted: Path) -> None:
     import cv2
 
-    from runtime.sheet import MARGIN, TITLE
-
     grid = cv2.imread(str(uninterrupted / "samples" / "epoch_001.png"))[..., ::-1]
     samples = pairs_of_size(pairs, 32)
     for row in range(3):
@@ -138,6 +137,14 @@ def test_the_grid_shows_input_prediction_and_truth(pairs: Pairs, uninterrupted: 
         np.testing.assert_array_equal(cells[0], samples[row][0])
         np.testing.assert_array_equal(cells[2], samples[row][1])
         assert not np.array_equal(cells[1], cells[2])
+
+
+def test_samples_without_a_truth_show_two_columns(pairs: Pairs) -> None:
+    trainer = Trainer(SETTINGS)
+    source = pairs_of_size(pairs, 32)[0][0]
+    three, two = sample_grid(trainer, pairs_of_size(pairs, 32)), sample_grid(trainer, [(source, None)] * 3)
+    assert two.shape[0] == three.shape[0]
+    assert two.shape[1] == three.shape[1] - 32 - MARGIN
 
 
 def test_what_a_killed_run_left_is_removed(pairs: Pairs, uninterrupted: Path) -> None:
