@@ -8,7 +8,7 @@ import os
 import threading
 import time
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from runtime.frame import Image
 
@@ -111,8 +111,9 @@ def open_address(url: str, *, live: bool = True) -> Capture | None:
     settings = [
         *(cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, TIMEOUT_MS),
         *(cv2.CAP_PROP_READ_TIMEOUT_MSEC, TIMEOUT_MS),
-        *(cv2.CAP_PROP_N_THREADS, 1),  # each further one holds a frame back
     ]
+    if hasattr(cv2, "CAP_PROP_N_THREADS"):  # from OpenCV 4.7; Ubuntu's and Debian's own packages are older
+        settings += [cv2.CAP_PROP_N_THREADS, 1]  # each further one holds a frame back
     with _ffmpeg_options() if live else contextlib.nullcontext(), silent_opencv():
         video = cv2.VideoCapture(url, cv2.CAP_FFMPEG, settings)
     return Capture(video) if video.isOpened() else None
@@ -147,9 +148,10 @@ def silent_opencv() -> Iterator[None]:
     import cv2
 
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
-    before = cv2.utils.logging.getLogLevel()
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    logging: Any = getattr(cv2.utils, "logging", cv2)  # where they stood before, as in Ubuntu's and Debian's packages
+    before = logging.getLogLevel()
+    logging.setLogLevel(0)
     try:
         yield
     finally:
-        cv2.utils.logging.setLogLevel(before)
+        logging.setLogLevel(before)

@@ -9,14 +9,17 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
+import cv2
 import pytest
 
+from runtime import cameras
 from runtime import capture as capture_module
 from runtime import live as live_module
 from runtime.addresses import Wanted, host_of, redacted, split_options
 from runtime.cameras import unmet
-from runtime.capture import open_file
+from runtime.capture import Capture, open_file
 from runtime.errors import InputError
 from runtime.pipelines import csi_pipeline, has_gstreamer, network_pipeline
 from runtime.policy import SOURCE_GAP
@@ -272,6 +275,22 @@ def test_pipelines_ask_for_what_was_wanted_and_keep_one_picture() -> None:
     assert network_pipeline("http://h/a").startswith('souphttpsrc location="http://h/a" is-live=true')
     quoted = network_pipeline('rtsp://h/a" ! fakesink name="x')
     assert quoted.count(" ! fakesink") == 1 and 'location="rtsp://h/a\\" ! fakesink name=\\"x"' in quoted
+
+
+def test_on_a_jetson_the_hardware_is_asked_first_and_ffmpeg_when_it_gives_no_picture(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[str] = []
+    answers = [None, Capture(cv2.VideoCapture())]  # it does not start; it starts, and gives nothing
+    monkeypatch.setattr(cameras, "probe", lambda: SimpleNamespace(jetson_model="Jetson Orin Nano"))
+    monkeypatch.setattr(cameras, "has_gstreamer", lambda: True)
+    monkeypatch.setattr(cameras, "open_pipeline", lambda pipeline: asked.append(pipeline) or answers.pop())
+    with IpCamera() as camera:
+        for _ in range(2):
+            source = open_source(f"http://127.0.0.1:{camera.port}/video")
+            assert source.read() and source.live
+            source.close()
+    assert len(asked) == 2 and all("nvv4l2decoder" in pipeline for pipeline in asked)
 
 
 def test_a_capture_is_safe_to_close_while_it_reads(clip: Path) -> None:
