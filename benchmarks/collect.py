@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -67,6 +68,7 @@ class Collection:
         judged = [measured for measured in whole if measured.label in found]
         for measured in judged:
             self.fidelity[measured.label] = judge.fidelity_json(measured, found[measured.label], self.names)
+        shutil.rmtree(self.folder / "gallery", ignore_errors=True)  # of the report that is replaced
         self.gallery = judge.write_gallery(self.folder, judged, found, self.fidelity, self.images, self.names)
 
     def _measure_peak(self, say: Callable[[str], None]) -> None:

@@ -12,13 +12,12 @@ from __future__ import annotations
 import argparse
 import contextlib
 import shlex
-import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from runtime.errors import EngineError, InputError
+from runtime.errors import EngineError, InputError, ToolkitError
 from runtime.options import BACKENDS
 
 if TYPE_CHECKING:
@@ -71,7 +70,6 @@ def run(args: argparse.Namespace) -> int:
     images = read_images(files, image_size(engines))
     names = [str(file.relative_to(args.data)) if args.data.is_dir() else file.name for file in files]
     new_folder(args.out)
-    shutil.rmtree(args.out / "gallery", ignore_errors=True)  # of the report that is replaced
     collection = Collection(Run(engines), profile, images, names, args.out)
     complete = True
     with _progress(profile) as (say, on_round):
@@ -80,6 +78,10 @@ def run(args: argparse.Namespace) -> int:
         except KeyboardInterrupt:
             complete = False
             say("interrupted: writing what was measured")
+        except ToolkitError:
+            with contextlib.suppress(OSError):
+                args.out.rmdir()  # empty unless it was there before
+            raise
         report = collection.report(_command(), complete)
     write_report(report, args.out)
     print(summary_text(report))

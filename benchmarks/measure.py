@@ -193,7 +193,10 @@ def _launch(
             if failures:
                 measured.error = "; ".join(failures)
             elif measured.label in workers:
-                measured.memory.append(workers[measured.label].ask("memory"))
+                try:
+                    measured.memory.append(workers[measured.label].ask("memory"))
+                except ToolkitError as error:  # it died after its last round
+                    measured.error = str(error)
 
 
 def _turn(measured: Measured, worker: Worker, kind: str, calls: int) -> Mapping[str, Nanoseconds]:

@@ -188,15 +188,27 @@ def test_a_report_that_exists_is_kept_unless_forced(
     assert load_report(out)["complete"] and not old.exists()
 
 
-def test_when_no_engine_runs_the_report_is_still_written(
-    data: Path, tmp_path: Path, quick: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_different_contracts_are_refused_and_leave_things_as_they_were(
+    inverter: Path, data: Path, tmp_path: Path, quick: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    larger = write_inverter(tmp_path / "larger.onnx", 64)
+    out, old = tmp_path / "report", tmp_path / "old"
+    (old / "gallery").mkdir(parents=True)
+    arguments = ["--engine", inverter, larger, "--data", data, "--backend", "onnxruntime", "--out"]
+    assert _benchmark(*arguments, out) == _benchmark(*arguments, old, "--force") == 2
+    assert "engines that take different images cannot share a report" in capsys.readouterr().err
+    assert not out.exists() and (old / "gallery").is_dir()
+
+
+def test_when_no_engine_runs_the_reason_is_the_error(
+    data: Path, tmp_path: Path, quick: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     plan = tmp_path / "a.plan"
     plan.write_bytes(b"ptrt" * 100)
     out = tmp_path / "report"
     assert _benchmark("--engine", plan, "--data", data, "--out", out) == 2
     error = capsys.readouterr().err.splitlines()[-1]
-    assert error.startswith("error: ") and "TensorRT" in error
+    assert error.startswith("error: ") and "TensorRT" in error and not out.exists()
 
 
 @pytest.mark.parametrize(

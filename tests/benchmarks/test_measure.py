@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -117,6 +119,33 @@ def test_a_batch_is_filled_with_the_next_images(tmp_path: Path) -> None:
 def test_a_process_that_dies_is_one_engines_error() -> None:
     with Worker(Mortal) as worker, pytest.raises(EngineError, match=r"process ended \(exit code 3\)"):
         worker.ask("die")
+
+
+@pytest.mark.parametrize("last", [1, 2])
+def test_an_engine_that_is_killed_in_any_round_leaves_the_others_whole(
+    inverter: Path, tmp_path: Path, last: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """last: the round after which it is killed, the launch's last one among them."""
+    other = write_inverter(tmp_path / "other.onnx")
+    run = Run([Measured(path.name, Target(path, "onnxruntime", 1)) for path in (inverter, other)])
+    pids = []
+
+    def kill(done: int) -> None:
+        if done == last:
+            os.kill(pids[0], signal.SIGKILL)
+
+    real = Worker.ask
+
+    def ask(self: Worker, method: str, *arguments: Any) -> Any:
+        if method == "open":
+            pids.append(self._process.pid)
+        return real(self, method, *arguments)
+
+    monkeypatch.setattr(Worker, "ask", ask)
+    measure(run, TINY, IMAGES, kill)
+    killed, whole = run.engines
+    assert "process ended (it was killed" in killed.error and len(killed.scope("engine")) == last
+    assert whole.error == "" and len(whole.scope("engine")) == 4
 
 
 def test_other_exceptions_of_a_session_become_engine_errors() -> None:
