@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -18,7 +19,7 @@ from runtime.engine import HostEngine, Images, TensorSpec, check_contract, is_qu
 from runtime.errors import EngineError, InputError, MissingPackageError, ToolkitError
 from runtime.onnxruntime_engine import physical_cores
 from runtime.sidecar import sidecar_path, write_sidecar
-from tests.conftest import write_inverter
+from tests.conftest import REPOSITORY, write_inverter
 
 RANDOM = np.random.default_rng(3)
 
@@ -219,6 +220,17 @@ def test_auto_does_without_openvino(inverter: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with open_engine(inverter) as engine:
         assert engine.describe()["engine"] == "ONNX Runtime"
+
+
+def test_onnx_runtime_reports_to_nobody(inverter: Path, tmp_path: Path) -> None:
+    """It would open a database in the user's home, and fill it with what it is going to send."""
+    program = (
+        "import sys; from runtime.engine import open_engine; open_engine(sys.argv[1], backend='onnxruntime').close()"
+    )
+    away = ("ORT_DISABLE_TELEMETRY", "XDG_CACHE_HOME", "CI")
+    environment = {name: value for name, value in os.environ.items() if name not in away} | {"HOME": str(tmp_path)}
+    subprocess.run([sys.executable, "-c", program, str(inverter)], cwd=REPOSITORY, env=environment, check=True)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_missing_backend_says_what_to_install(inverter: Path, monkeypatch: pytest.MonkeyPatch) -> None:
