@@ -244,7 +244,7 @@ def interrupt(engine: Path, folder: Path, after_s: float, *, source: str, number
     return frames
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
 @pytest.mark.parametrize("kind", ["live", "stored"])
 def test_a_signal_at_a_random_moment_leaves_a_video_that_plays(
     inverter: Path, clip: Path, tmp_path: Path, kind: str, number: signal.Signals
@@ -254,7 +254,7 @@ def test_a_signal_at_a_random_moment_leaves_a_video_that_plays(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
 def test_a_hundred_signals_each_leave_a_video_that_plays(
     inverter: Path, clip: Path, tmp_path: Path, number: signal.Signals
 ) -> None:
