@@ -151,6 +151,11 @@ def main_table(report: Report) -> Table:
         )
     if single_stream:
         notes.append("p90 bound: the 90th percentile of all images that could come is below it, with 99 % confidence.")
+    notes += [
+        f"{row['name']}: computation alone, transfers were left out."
+        for row in rows
+        if "compute" in row["scopes"] and "engine" not in row["scopes"]
+    ]
     notes += _left_out(rows)
     failed = [f"{row['name']}: {row['error']}" for row in rows if row["error"]]
     return _table("Speed and fidelity", rows, columns, notes + failed) or Table(

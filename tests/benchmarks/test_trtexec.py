@@ -12,6 +12,7 @@ import pytest
 from benchmarks.__main__ import COMMANDS
 from benchmarks.report import write_report
 from benchmarks.schema import load_report
+from benchmarks.tables import main_table
 from benchmarks.trtexec import ROUNDS, WARM_UP_MS, read_trtexec
 from runtime.errors import InputError, run_subcommand
 from tests.benchmarks.samples import made_report, made_row
@@ -79,6 +80,7 @@ def test_without_transfers_there_is_no_scope_engine(tmp_path: Path) -> None:
     row = read_trtexec(_write(tmp_path / "times.json", _times(transfers=False)))
     assert set(row["scopes"]) == {"compute", "submit"}
     assert row["describe"]["transfers"].startswith("left out")
+    assert f"{row['name']}: computation alone, transfers were left out." in main_table({"engines": [row]}).notes
     row = read_trtexec(_write(tmp_path / "log.txt", _log(transfers=False)))
     assert set(row["scopes"]) == {"compute", "submit"}
 
