@@ -13,6 +13,7 @@ COMMANDS = {
     "compare": ("benchmarks.compare", "two reports: what changed beyond the noise"),
     "trtexec": ("benchmarks.trtexec", "a trtexec log or JSON as one more row of a report"),
     "train": ("benchmarks.training", "our training step against the article's loop"),
+    "experiments": ("benchmarks.experiments", "train and judge the runs of docs/training.md"),
     "predict": ("benchmarks.predict", "a roofline prediction for a board"),
     "trials": ("benchmarks.trials", "is the benchmark itself to be trusted on this machine"),
     "docs": ("benchmarks.documents", "the tables of docs/benchmarks.md from the committed reports"),

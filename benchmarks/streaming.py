@@ -26,6 +26,7 @@ from runtime.errors import InputError, require
 from runtime.files import written_beside
 from runtime.options import BACKENDS
 
+FORMAT = "pix2pix-edge-stream/1"
 TURN_S = 1.0
 OVERLOAD = 3.0
 """How much faster than the engine the source of the freshness trial is."""
@@ -92,9 +93,9 @@ def run(args: argparse.Namespace) -> int:
             raise InputError(f"the trial {name} failed: {sample.error}")
     rows = [*throughput_rows(samples), *latency_rows(calm), *freshness_rows(overload), *stored_rows(stored)]
     report = {
-        "kind": "stream",
+        "format": FORMAT,
         "engine": about,
-        "command": ["python", "-m", "benchmarks", *sys.argv[1:]],
+        "command": " ".join(["python -m benchmarks", *sys.argv[1:]]),
         "machine": describe_machine(),
         "state": state,
         "rows": [vars(row) for row in rows],

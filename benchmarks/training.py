@@ -1,7 +1,7 @@
 """Compare our training step with the article's loop, interleaved, at the same width on the same pairs.
 
   python -m benchmarks train --data DIR
-  python -m benchmarks train --data DIR --filters 16 --rounds 20 --out training.json
+  python -m benchmarks train --data DIR --filters 64 32 16 --rounds 20 --out training.json
 
 The article's loop makes a picture with generator.predict and then calls train_on_batch three times: the discriminator
 on a real and on a made pair, and generator and discriminator together. On Keras 3 it is right only when each of these
@@ -17,13 +17,17 @@ import json
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from runtime.errors import InputError, require
 from runtime.files import written_beside
+from train.native import native_stderr
 from train.settings import Settings, at_least
+
+if TYPE_CHECKING:
+    from train.data import Pairs
 
 OURS, ARTICLE = "train_step", "article"
 FORMAT = "pix2pix-edge-training/1"
@@ -31,7 +35,14 @@ FORMAT = "pix2pix-edge-training/1"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder of pairs, as for training")
-    parser.add_argument("--filters", type=at_least(1), default=64, metavar="N", help="width (default: 64)")
+    parser.add_argument(
+        "--filters",
+        type=at_least(1),
+        nargs="+",
+        default=[64],
+        metavar="N",
+        help="widths, one after the other (default: 64)",
+    )
     parser.add_argument("--image-size", type=at_least(32), default=256, metavar="S", help="side (default: 256)")
     parser.add_argument("--rounds", type=at_least(5), default=12, metavar="N", help="turns of each (default: 12)")
     parser.add_argument("--turn", type=float, default=3.0, metavar="S", help="seconds of a turn (default: 3)")
@@ -41,49 +52,62 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     if not 0 < args.turn <= 600:
         raise InputError("--turn must be more than 0 and at most 600 seconds")
-    require("tensorflow", "train", "comparing training steps")
-    from benchmarks.interleave import Plan, interleave
+    with native_stderr():  # TensorFlow greets
+        require("tensorflow", "train", "comparing training steps")
     from benchmarks.machine import describe_machine, machine_state
+    from train.data import ENLARGED, Pairs, find_pairs
+
+    pairs = Pairs(find_pairs(args.data)[0], round(args.image_size * ENLARGED), Settings.direction)
+    state = machine_state()
+    widths = []
+    for filters in args.filters:
+        widths.append(compare_at(Settings(filters=filters, image_size=args.image_size), pairs, args.rounds, args.turn))
+        print(sentence(widths[-1]), flush=True)
+    if args.out:
+        command = " ".join(["python", "-m", "benchmarks", "train", "--data DIR", f"--rounds {args.rounds}", "--filters",
+                            *map(str, args.filters)])  # fmt: skip
+        content = {"format": FORMAT, "command": command, "widths": widths}
+        with written_beside(args.out) as temporary:
+            temporary.write_text(json.dumps(content | {"machine": describe_machine(), "state": state}, indent=1) + "\n")
+        print(f"wrote {args.out}")
+
+
+def compare_at(settings: Settings, pairs: Pairs, rounds: int, turn_s: float) -> dict[str, Any]:
+    """Return how many times as long the article's loop takes as our step, and how long our step waits for data."""
+    from benchmarks.interleave import Plan, interleave
     from benchmarks.summary import paired_ratio
-    from train.data import ENLARGED, Pairs, batches, find_pairs
+    from train.data import batches
     from train.trainer import Trainer
 
-    settings = Settings(filters=args.filters, image_size=args.image_size)
-    pairs = Pairs(find_pairs(args.data)[0], round(args.image_size * ENLARGED), settings.direction)
-    state = machine_state()
     trainer, article = Trainer(settings), ArticleLoop(settings)
-    feeds = [
-        itertools.chain.from_iterable(batches(pairs, args.image_size, 1, 0, epoch) for epoch in itertools.count())
-        for _ in range(2)
-    ]
-    contenders = {
-        OURS: timed_steps(lambda source, target: float(trainer.step((source, target))["l1"]), feeds[0]),
-        ARTICLE: timed_steps(lambda source, target: article.step(source.numpy(), target.numpy()), feeds[1]),
-    }
-    samples = interleave(contenders, Plan(args.rounds, args.turn, args.turn))
+
+    def feed() -> Iterator[Any]:
+        for epoch in itertools.count():
+            yield from batches(pairs, settings.image_size, 1, 0, epoch)
+
+    def ours(source: Any, target: Any) -> None:
+        float(trainer.step((source, target))["l1"])
+
+    def theirs(source: Any, target: Any) -> None:
+        article.step(source.numpy(), target.numpy())
+
+    contenders = {OURS: timed_steps(ours, feed()), ARTICLE: timed_steps(theirs, feed())}
+    samples = interleave(contenders, Plan(rounds, turn_s, turn_s))
     for name, found in samples.items():
         if found.error:
             raise InputError(f"{name} failed: {found.error}")
     ratio = paired_ratio(samples[ARTICLE]["step"], samples[OURS]["step"])
     assert ratio is not None  # --rounds is at least 5
     step, waiting = (np.concatenate(samples[OURS][scope]) / 1e6 for scope in ("step", "waiting"))
-    result = {
-        "format": FORMAT,
-        "filters": args.filters,
-        "image_size": args.image_size,
+    return {
+        "filters": settings.filters,
+        "image_size": settings.image_size,
         "steps": len(step),
         "speed_up": {"value": ratio.value, "low": ratio.low, "high": ratio.high},
         "step_ms": float(np.median(step)),
         "article_step_ms": float(np.median(np.concatenate(samples[ARTICLE]["step"]) / 1e6)),
         "waiting_share": float(waiting.sum() / (step.sum() + waiting.sum())),
-        "machine": describe_machine(),
-        "state": state,
     }
-    print(sentence(result))
-    if args.out:
-        with written_beside(args.out) as temporary:
-            temporary.write_text(json.dumps(result, indent=1) + "\n")
-        print(f"wrote {args.out}")
 
 
 def sentence(result: Mapping[str, Any]) -> str:

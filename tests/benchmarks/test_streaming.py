@@ -13,7 +13,7 @@ import pytest
 from benchmarks import streaming
 from benchmarks.interleave import Plan, Samples
 from benchmarks.stream_trials import Ages, live, long_run, throughput, write_clip
-from benchmarks.streaming import freshness_rows, latency_rows, stored_rows, throughput_rows
+from benchmarks.streaming import FORMAT, freshness_rows, latency_rows, stored_rows, throughput_rows
 from tests.conftest import REPOSITORY, write_inverter
 from tests.runtime.doubles import SlowEngine
 
@@ -85,7 +85,7 @@ def test_the_command_writes_numbers_and_a_plot(
     stdout = capsys.readouterr().out
     assert "of the bare engine" in stdout and "lost or out of order, of 40 stored frames" in stdout
     report = json.loads((tmp_path / "out/stream.json").read_text())
-    assert report["kind"] == "stream" and report["stored"]["lost"] == 0 and report["machine"]["cores"]
+    assert report["format"] == FORMAT and report["stored"]["lost"] == 0 and report["machine"]["cores"]
     assert cv2.imread(str(tmp_path / "out/frame_age.png")).shape[1] > 500
 
 

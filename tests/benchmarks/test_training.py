@@ -44,8 +44,10 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     out = tmp_path / "training.json"
     status = run_subcommand("b", "", COMMANDS, [*words, "--rounds", "5", "--turn", "0.05", "--out", str(out)])
     assert status == 0
-    result = json.loads(out.read_text())
-    assert result["format"] == FORMAT and result["steps"] >= 15
+    content = json.loads(out.read_text())
+    assert content["format"] == FORMAT and "--filters 1" in content["command"]
+    (result,) = content["widths"]
+    assert result["steps"] >= 15
     assert 0 < result["speed_up"]["low"] <= result["speed_up"]["value"] <= result["speed_up"]["high"]
     assert 0 < result["waiting_share"] < 1
     assert sentence(result) in capsys.readouterr().out
