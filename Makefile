@@ -2,9 +2,10 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
-DEMO := runs/demo
+RUNTIME := .venv/.runtime
+PIPELINE := runs/pipeline
 
-.PHONY: help setup demo test lint format bench
+.PHONY: help setup demo pipeline test lint format bench
 .DEFAULT_GOAL := help
 
 help: ## show this list
@@ -12,23 +13,41 @@ help: ## show this list
 
 setup: $(READY) ## make .venv with everything that development needs
 
+define MAKE_VENV
+@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+	{ echo "error: Python 3.10 or newer is needed; run: make $(MAKECMDGOALS) PYTHON=python3.11"; exit 2; }
+$(PYTHON) -m venv .venv
+endef
+
 $(READY): pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
-		{ echo "error: Python 3.10 or newer is needed; run: make setup PYTHON=python3.11"; exit 2; }
-	$(PYTHON) -m venv .venv
+	$(MAKE_VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@ $(RUNTIME)
+
+$(RUNTIME): pyproject.toml
+	$(MAKE_VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
 	@touch $@
 
-demo: $(READY) ## draw facades, train, export, translate, and show a contact sheet; no data needed
-	@rm -rf $(DEMO)
-	$(BIN)/python -m train.drawings --out $(DEMO)/data --pairs 200 --test-pairs 6
-	$(BIN)/python -m train --data $(DEMO)/data --out $(DEMO)/run --filters 16 --epochs 8 --no-augment --l1-weight 500
-	$(BIN)/python -m export convert $(DEMO)/run/generator.keras --out $(DEMO)/engines --name facades --data $(DEMO)/data/test_label
-	$(BIN)/python runtime/run.py --engine $(DEMO)/engines/facades.fp32.onnx --source $(DEMO)/data/test_label --sink $(DEMO)/translated/ --loop 20
-	@$(BIN)/python -m train.grid --columns label=$(DEMO)/data/test_label translated=$(DEMO)/translated \
-		truth=$(DEMO)/data/test_picture --out $(DEMO)/sheet.png
+demo: $(RUNTIME) ## translate the drawn label maps in samples/ with the boxed model, and show a contact sheet
+	@rm -rf runs/demo
+	$(BIN)/python runtime/run.py --engine models/facades.int8.cpu.onnx --source samples --sink runs/demo/translated/
+	@$(BIN)/python -m train.grid --columns label=samples translated=runs/demo/translated --out runs/demo/sheet.png
 	@echo
-	@echo 'Look at $(DEMO)/sheet.png: label, translated, truth. The same with your own pairs:'
+	@echo 'Look at runs/demo/sheet.png. Then live, in a browser at http://127.0.0.1:8080:'
+	@echo '  $(BIN)/python runtime/run.py --engine models/facades.int8.cpu.onnx --source samples --loop 100 --max-fps 2 --sink http://127.0.0.1:8080'
+	@echo 'The whole way, from pictures to an engine of your own: make pipeline'
+
+pipeline: $(READY) ## the whole chain with no data: draw facades, train, export, translate, contact sheet
+	@rm -rf $(PIPELINE)
+	$(BIN)/python -m train.drawings --out $(PIPELINE)/data --pairs 200 --test-pairs 6
+	$(BIN)/python -m train --data $(PIPELINE)/data --out $(PIPELINE)/run --filters 16 --epochs 8 --no-augment --l1-weight 500
+	$(BIN)/python -m export convert $(PIPELINE)/run/generator.keras --out $(PIPELINE)/engines --name drawn --data $(PIPELINE)/data/test_label
+	$(BIN)/python runtime/run.py --engine $(PIPELINE)/engines/drawn.fp32.onnx --source $(PIPELINE)/data/test_label --sink $(PIPELINE)/translated/ --loop 20
+	@$(BIN)/python -m train.grid --columns label=$(PIPELINE)/data/test_label translated=$(PIPELINE)/translated \
+		truth=$(PIPELINE)/data/test_picture --out $(PIPELINE)/sheet.png
+	@echo
+	@echo 'Look at $(PIPELINE)/sheet.png: label, translated, truth. The same with your own pairs:'
 	@echo '  $(BIN)/python -m train --data DIR --out runs/mine'
 	@echo '  $(BIN)/python -m export convert runs/mine/generator.keras --out engines --name mine --data DIR'
 	@echo '  $(BIN)/python runtime/run.py --engine engines/mine.fp32.onnx --source photos/ --sink out/ --view side-by-side'
@@ -45,7 +64,7 @@ format: $(READY) ## rewrite the code in the project's style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(READY) ## measure the demo's engines on this machine: runs/report
-	@test -e $(DEMO)/engines/facades.fp32.onnx || $(MAKE) demo
-	$(BIN)/python -m benchmarks run --engine $(DEMO)/engines/facades.fp32.onnx $(DEMO)/engines/facades.fp16.onnx \
-		--data $(DEMO)/data/test_label --out runs/report --force
+bench: $(READY) ## measure the pipeline's engines on this machine: runs/report
+	@test -e $(PIPELINE)/engines/drawn.fp32.onnx || $(MAKE) pipeline
+	$(BIN)/python -m benchmarks run --engine $(PIPELINE)/engines/drawn.fp32.onnx $(PIPELINE)/engines/drawn.fp16.onnx \
+		--data $(PIPELINE)/data/test_label --out runs/report --force
