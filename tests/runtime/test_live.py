@@ -73,7 +73,8 @@ def test_a_camera_that_dies_under_the_stream_is_opened_again(capfd: pytest.Captu
         stream.close()
     second[0].stop()
     gap = max(after - before for before, after in zip(sink.indices, sink.indices[1:], strict=False))
-    assert gap > 10 and stream.dropped[SOURCE_GAP] >= gap - 1, "the frames of the outage are counted"
+    assert stream.dropped[SOURCE_GAP] > 10, "the frames of the outage are counted"
+    assert gap > 10 and stream.dropped.total() >= gap - 1, "and so is one beside them that was not the newest"
     said = capfd.readouterr().err
     assert said.count("gives no pictures any more") == said.count("is back after") == 1
     assert "http://***@127.0.0.1" in said and "secret" not in said
