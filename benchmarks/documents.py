@@ -1,10 +1,10 @@
-"""Write the result tables of docs/benchmarks.md from the committed reports; nobody types a number.
+"""Write the result tables of the documentation from the committed JSON files; nobody types a number.
 
   python -m benchmarks docs                                take the JSON files in docs/benchmarks as they are
   python -m benchmarks docs --results report/report.json   first make this the published report
-  python -m benchmarks docs --trials trials.json           first make these the published trials
+  python -m benchmarks docs --trials trials.json           first make these the published trials; likewise the others
 
-Run it in the root of a checkout, and commit docs/benchmarks.md with docs/benchmarks/.
+Run it in the root of a checkout, and commit the pages in docs/ with docs/benchmarks/.
 """
 
 from __future__ import annotations
@@ -13,56 +13,69 @@ import argparse
 import json
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from runtime.errors import InputError
 from runtime.files import written_beside
 
-PAGE = Path("docs/benchmarks.md")
 FOLDER = Path("docs/benchmarks")
 ABSENT = "Not measured yet."
-UNPUBLISHED = ("quantiles_ms", "ages_ms", "psnr_each_db")
+UNPUBLISHED = ("quantiles_ms", "ages_ms", "psnr_each_db", "throughput", "half_rate", "overload")
 """Long lists that no table needs."""
 
 
+@dataclass(frozen=True)
+class Section:
+    """A generated part of a page: where it stands, the command that measures it, how its file is read and shown."""
+
+    page: Path
+    command: str
+    load: Callable[[Path], dict[str, Any]]
+    show: Callable[[dict[str, Any]], str]
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--results", type=Path, metavar="FILE.json", help="a report to publish, or its folder")
-    parser.add_argument("--trials", type=Path, metavar="FILE.json", help="what `benchmarks trials --out` wrote")
+    for name, section in SECTIONS.items():
+        parser.add_argument(f"--{name}", type=Path, metavar="FILE.json", help=f"what `{section.command}` wrote")
 
 
 def run(args: argparse.Namespace) -> None:
-    from benchmarks.schema import load_report
+    pages = {section.page for section in SECTIONS.values()}
+    for page in pages:
+        if not page.is_file():
+            raise InputError(f"there is no {page} here; run this in the root of a checkout of pix2pix-edge")
+    for name, section in SECTIONS.items():
+        if file := getattr(args, name):
+            _publish(name, publishable(section.load(file)))
+    for page in sorted(pages):
+        text = render(page, FOLDER)
+        with written_beside(page) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+        print(f"wrote {page}")
 
-    if not PAGE.is_file():
-        raise InputError(f"there is no {PAGE} here; run this in the root of a checkout of pix2pix-edge")
-    if args.results:
-        _publish("results", publishable(load_report(args.results)))
-    if args.trials:
-        _publish("trials", load_trials(args.trials))
-    text = render(PAGE.read_text(encoding="utf-8"), FOLDER)
-    with written_beside(PAGE) as temporary:
-        temporary.write_text(text, encoding="utf-8")
-    print(f"wrote {PAGE}")
 
-
-def render(page: str, folder: Path) -> str:
-    """Return the page with every generated section written anew from the JSON files in `folder`.
+def render(page: Path, folder: Path) -> str:
+    """Return the page's text with every generated section written anew from the JSON files in `folder`.
 
     A section lies between <!-- NAME: generated --> and <!-- end of NAME -->. Raises InputError when one is missing.
     """
+    text = page.read_text(encoding="utf-8")
     for name, section in SECTIONS.items():
+        if section.page.name != page.name:
+            continue
         pattern = re.compile(rf"(<!-- {name}: generated[^>]*-->\n).*?(<!-- end of {name} -->)", re.DOTALL)
-        if not pattern.search(page):
-            raise InputError(f"{PAGE} has lost the marks of its section {name}; restore them from git")
+        if not pattern.search(text):
+            raise InputError(f"{page} has lost the marks of its section {name}; restore them from git")
         file = folder / f"{name}.json"
-        content = section(file) if file.is_file() else ABSENT
-        page = pattern.sub(lambda found, content=content: f"{found[1]}{content}\n{found[2]}", page)  # type: ignore[misc]
-    return page
+        content = section.show(section.load(file)) if file.is_file() else ABSENT
+        text = pattern.sub(lambda found, content=content: f"{found[1]}{content}\n{found[2]}", text)  # type: ignore[misc]
+    return text
 
 
 def publishable(report: dict[str, Any]) -> dict[str, Any]:
-    """Return a report without what only its plots and its gallery need: the pictures are the user's own."""
+    """Return a result without what only its plots and its gallery need: the pictures are the user's own."""
 
     def slim(value: Any) -> Any:
         if isinstance(value, dict):
@@ -70,7 +83,7 @@ def publishable(report: dict[str, Any]) -> dict[str, Any]:
         return [slim(item) for item in value] if isinstance(value, list) else value
 
     slimmed: dict[str, Any] = slim(report)
-    return slimmed | {"gallery": []}
+    return slimmed | {"gallery": []} if "gallery" in slimmed else slimmed
 
 
 def _publish(name: str, content: dict[str, Any]) -> None:
@@ -81,27 +94,31 @@ def _publish(name: str, content: dict[str, Any]) -> None:
         temporary.write_text(text + "\n", encoding="utf-8")
 
 
-def load_trials(file: Path) -> dict[str, Any]:
-    """Read what `benchmarks trials` wrote. Raises InputError."""
-    from benchmarks.trials import FORMAT
+def loader(form: str, command: str) -> Callable[[Path], dict[str, Any]]:
+    """Return a function that reads a JSON file of the format `form`; it raises InputError for any other."""
 
-    try:
-        content: dict[str, Any] = json.loads(file.read_text())
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"{file} cannot be read as JSON ({error}); make it with: python -m benchmarks trials"
-        ) from error
-    if content.get("format") != FORMAT:
-        raise InputError(f"{file} was not written by this version's: python -m benchmarks trials --out")
-    return content
+    def load(file: Path) -> dict[str, Any]:
+        try:
+            content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise InputError(f"{file} cannot be read as JSON ({error}); make it with: {command}") from error
+        if content.get("format") != form:
+            raise InputError(f"{file} was not written by this version's: {command}")
+        return content
+
+    return load
 
 
-def _results(file: Path) -> str:
-    from benchmarks.report import markdown_table
+def _load_report(file: Path) -> dict[str, Any]:
     from benchmarks.schema import load_report
+
+    return load_report(file)
+
+
+def _results(report: dict[str, Any]) -> str:
+    from benchmarks.report import markdown_table
     from benchmarks.tables import detail_tables, machine_table, main_table
 
-    report = load_report(file)
     tables = [main_table(report), *(t for t in detail_tables(report) if t.heading in ("Cost", "Fidelity"))]
     parts = [f"### {table.heading}\n\n{markdown_table(table)}" for table in (*tables, machine_table(report))]
     if report["warnings"]:
@@ -109,10 +126,9 @@ def _results(file: Path) -> str:
     return "\n\n".join([*parts, f"Measured with:\n\n    {report['command']}"])
 
 
-def _trials(file: Path) -> str:
+def _trials(content: dict[str, Any]) -> str:
     from benchmarks.trials import sentence
 
-    content = load_trials(file)
     busy = content.get("busy_before")
     where = content["machine"].get("cpu", "this machine") + ("" if busy is None else f", {busy:.0%} busy at the start")
     others = content.get("others")
@@ -120,4 +136,39 @@ def _trials(file: Path) -> str:
     return f"With {content['engine']} on {where}: {sentence(content)}."
 
 
-SECTIONS: dict[str, Callable[[Path], str]] = {"trials": _trials, "results": _results}
+def _experiments(content: dict[str, Any]) -> str:
+    from benchmarks.experiments import markdown
+
+    return markdown(content)
+
+
+def _training(content: dict[str, Any]) -> str:
+    from benchmarks.training import sentence
+
+    return (
+        "\n".join(f"- {sentence(width)}" for width in content["widths"])
+        + f"\n\nMeasured with:\n\n    {content['command']}"
+    )
+
+
+def _stream(content: dict[str, Any]) -> str:
+    lines = ["| | measured | limit |", "|:--|--:|--:|"]
+    for row in content["rows"]:
+        kept = {True: "", False: " (missed)", None: ""}[row["kept"]]
+        lines.append(f"| {row['what']} | {row['value']}{kept} | {row['limit']} |")
+    return "\n".join([*lines, f"\nMeasured with:\n\n    {content['command']}"])
+
+
+def _section(page: str, form: str, command: str, show: Callable[[dict[str, Any]], str]) -> Section:
+    command = f"python -m benchmarks {command}"
+    return Section(Path("docs") / page, command, loader(form, command), show)
+
+
+SECTIONS = {
+    "results": Section(Path("docs/benchmarks.md"), "python -m benchmarks run", _load_report, _results),
+    "trials": _section("benchmarks.md", "pix2pix-edge-trials/1", "trials --out FILE.json", _trials),
+    "stream": _section("streaming.md", "pix2pix-edge-stream/1", "stream", _stream),
+    "recipes": _section("training.md", "pix2pix-edge-experiments/1", "experiments recipes", _experiments),
+    "widths": _section("training.md", "pix2pix-edge-experiments/1", "experiments widths", _experiments),
+    "training": _section("training.md", "pix2pix-edge-training/1", "train --out FILE.json", _training),
+}
