@@ -33,7 +33,6 @@ from train.settings import (
     read_settings,
     resumed,
     settings_path,
-    write_settings,
 )
 
 if TYPE_CHECKING:
@@ -167,8 +166,6 @@ def run(args: argparse.Namespace) -> None:
         samples: Any = [(picture, None) for picture in read_samples(Path(settings.samples), settings.image_size)]
     else:
         samples = Pairs((set_aside or test_pairs or kept)[:3], settings.image_size, settings.direction)
-    if place_of(args.distribute).chief:
-        write_settings(args.out, settings)
     print(
         f"{len(training)} pairs to train on, {len(validation)} to judge epochs by, {len(held_out)} held out;"
         f" {settings.filters} filters at"

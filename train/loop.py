@@ -33,7 +33,7 @@ from train.data import Pairs, batches
 from train.distribution import Place, place_of, strategy_of, together
 from train.judge import features, judge, load
 from train.networks import generator
-from train.settings import Settings, read_settings, settings_path
+from train.settings import Settings, read_settings, settings_path, write_settings
 from train.trainer import Trainer
 
 SAVE_EVERY_SECONDS = 300.0
@@ -61,6 +61,8 @@ def train(
     with strategy.scope():
         trainer = Trainer(settings, teacher_of(settings))
     progress = load_checkpoint(run, trainer.state())
+    if place.chief:
+        write_settings(run, settings)
     if progress.epoch or progress.step:
         print(f"resuming after {progress.epoch} epochs and {progress.step} steps")
     events = tf.summary.create_file_writer(str(run / "tensorboard")) if place.chief else None
@@ -132,15 +134,19 @@ def shown(means: dict[str, Any]) -> dict[str, str]:
 
 
 def teacher_of(settings: Settings) -> keras.Model | None:
-    """Return the settings' teacher. Raises InputError when it takes other images, or goes the other way."""
+    """Return the settings' teacher, folded. Raises InputError when it takes other images, or goes the other way."""
     if not settings.teacher:
         return None
     path = Path(settings.teacher)
     teacher = load(path)
-    if teacher.input_shape != (None, settings.image_size, settings.image_size, 3):
+    layers = {layer.name: layer for layer in teacher.layers}
+    if "down1" not in layers or "up1" not in layers:
+        raise InputError(f"--teacher {path} is not a generator of this project; give a RUN/generator.keras")
+    side = teacher.input_shape[1]
+    if side != settings.image_size:
         raise InputError(
-            f"--teacher {path} takes images of {teacher.input_shape[1]} pixels, this run has {settings.image_size};"
-            f" give --image-size {teacher.input_shape[1]}, or another teacher"
+            f"--teacher {path} takes images of {side} pixels, this run has {settings.image_size}; give --image-size"
+            f" {side}, or another teacher"
         )
     if settings_path(path.parent).exists():
         direction = read_settings(path.parent).direction
@@ -149,12 +155,8 @@ def teacher_of(settings: Settings) -> keras.Model | None:
                 f"--teacher {path} was trained with --direction {direction}, this run has {settings.direction}; give"
                 " the same, or another teacher"
             )
-    folded = generator(
-        teacher.get_layer("down1").filters,
-        settings.image_size,
-        folded=True,
-        norm_first=isinstance(teacher.layers[4], keras.layers.BatchNormalization),
-    )
+    norm_first = layers["up1"].activation is not keras.activations.relu  # there it is fused into the convolution
+    folded = generator(layers["down1"].filters, side, folded=True, norm_first=norm_first)
     folded.set_weights(teacher.get_weights())
     folded.trainable = False
     return folded

@@ -206,6 +206,28 @@ def test_what_does_not_fit_together(data: Path, tmp_path: Path, capsys: pytest.C
     assert "settings.json cannot be read" in capsys.readouterr().err
 
 
+def test_a_teacher_that_does_not_fit(data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    from train.networks import discriminator, generator
+    from train.settings import Settings, write_settings
+
+    for name, network in (("small", generator(1, 32)), ("large", generator(1, 64)), ("other", discriminator(1, 32))):
+        (tmp_path / name).mkdir()
+        network.save(tmp_path / name / "generator.keras")
+    write_settings(tmp_path / "small", Settings(direction="picture2label"))
+    run = tmp_path / "run"
+    for name, expected in (
+        ("large", "takes images of 64 pixels, this run has 32"),
+        ("small", "was trained with --direction picture2label, this run has label2picture"),
+        ("other", "is not a generator of this project"),
+        ("missing", "is not a network saved by Keras"),
+    ):
+        teacher = tmp_path / name / "generator.keras"
+        assert run_main("--data", data, "--out", run, "--teacher", teacher, *SMALL) == 2
+        message = capfd.readouterr().err.splitlines()[-1]
+        assert message.startswith("error: ") and expected in message
+        assert not run.exists()
+
+
 def test_a_folder_that_cannot_be_written(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "file").write_text("")
     assert run_main("--data", data, "--out", tmp_path / "file" / "run") == 2

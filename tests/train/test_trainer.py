@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -10,8 +11,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from train.loop import teacher_of
 from train.networks import generator
-from train.settings import ADVERSARIAL, Settings
+from train.settings import ADVERSARIAL, NORMS, Settings
 from train.trainer import JUDGEMENTS, LOSSES, FusedAdam, Trainer, cross_entropy
 
 SIZE = 32
@@ -169,3 +171,13 @@ def test_epochs_rule_the_learning_rate_and_frozen_statistics(batch: Any) -> None
         assert moved == (epoch < 3)
     assert rates == pytest.approx([1.0, 1.0, 0.8, 0.4])
     assert float(trainer.discriminator_optimizer.learning_rate) == pytest.approx(rates[-1] * 2e-4)
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_a_saved_teacher_is_the_same_function_folded(norm: str, tmp_path: Path) -> None:
+    saved = generator(3, SIZE, norm_first=norm == "first")
+    saved.save(tmp_path / "generator.keras")
+    teacher = teacher_of(dataclasses.replace(SMALL, teacher=str(tmp_path / "generator.keras")))
+    assert teacher is not None and not teacher.trainable_weights
+    image = np.random.default_rng(0).uniform(-1, 1, (1, SIZE, SIZE, 3)).astype(np.float32)
+    np.testing.assert_allclose(teacher(image), saved(image), atol=2e-5)
