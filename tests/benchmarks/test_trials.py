@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks import measure
 from benchmarks.__main__ import COMMANDS
-from benchmarks.documents import load_trials
+from benchmarks.documents import SECTIONS
 from benchmarks.interleave import Plan
 from benchmarks.measure import Profile
 from benchmarks.trials import counts, sentence, work_for
@@ -61,6 +61,6 @@ def test_the_command_runs_real_trials(
     out = tmp_path / "trials.json"
     arguments = ["trials", "--engine", str(inverter), "--data", str(tmp_path), "--trials", "2", "--out", str(out)]
     assert run_subcommand("python -m benchmarks", "", COMMANDS, arguments) == 0
-    assert "trial 2 of 2: " in capsys.readouterr().out and load_trials(out)["unchanged"] == 2
+    assert "trial 2 of 2: " in capsys.readouterr().out and SECTIONS["trials"].load(out)["unchanged"] == 2
     for number in ("1", "3", "0"):
         assert run_subcommand("python -m benchmarks", "", COMMANDS, [*arguments, "--trials", number]) == 2
