@@ -77,8 +77,13 @@ def test_a_source_whose_close_stalls_too() -> None:
             forever.wait()
 
     forever = threading.Event()
+
+    def stall() -> None:
+        stream.stop()  # only now, so that the capture is surely in read()
+        forever.wait()
+
     with SlowEngine() as engine, ends_soon():
-        stream = translate(Stuck(live=True, trouble={3: forever.wait}), engine, [Recorder()], limit=1)
+        stream = translate(Stuck(live=True, trouble={3: stall}), engine, [Recorder()])
         stream.run()
     assert stream.left_behind == ["capture", "close source"]
     forever.set()
