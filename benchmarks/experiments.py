@@ -46,7 +46,6 @@ TABLES = {
         {
             "paper": "",
             "paper, seed 1": "--seed 1",
-            "paper, seed 2": "--seed 2",
             "adversarial loss alone": "--l1-weight 0",
             "label smoothing": "--adversarial smoothed",
             "least squares": "--adversarial least-squares",
@@ -61,10 +60,9 @@ TABLES = {
         judge="paper",
     ),
     "widths": Table(
-        f"--epochs 50 {RECIPE}",
+        f"--epochs 30 {RECIPE} --samples samples",
         {
-            "64": "--filters 64 --epochs 12",
-            "32": "--filters 32",
+            "32": "--filters 32 --epochs 50",
             "16": "--filters 16",
             "16, distilled": "--filters 16 --teacher {runs}/32/generator.keras",
             "8": "--filters 8",
