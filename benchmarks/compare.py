@@ -3,8 +3,8 @@
   python -m benchmarks compare old/report.json new/report.json
   python -m benchmarks compare old new --tolerance 5
 
-A change counts when it is larger than the noise of both reports, and than --tolerance percent. Where the machine itself
-became slower, as the reference work tells, so much slower is no change of what runs on the CPU; so too with faster.
+A change counts when it is larger than the noise of both reports, and than --tolerance percent. What runs on the CPU is
+compared as a multiple of the reference work of the same round, so that a machine that became slower or faster is none.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from typing import Any
 import numpy as np
 
 from benchmarks.schema import Report, Row, load_report, on_gpu
-from benchmarks.summary import CONFIDENCE, repeat_error
+from benchmarks.summary import CONFIDENCE, Floats, repeat_error
 from benchmarks.tables import Table, number
 from runtime.errors import GateFailedError, InputError
 
-FALSE_ALARMS = 0.05
+FALSE_ALARMS = 0.02
 """Nominal chance that a comparison in which nothing changed reports anything at all.
 
-The machine's drift and the tolerance are allowed on top of it, so that simulations find less than 2 %
-(tests/benchmarks/test_compare.py); with a smaller number here, fewer slow-downs of 10 % would be found.
+In simulations of `benchmarks trials` 1 % are (tests/benchmarks/test_compare.py); 0.05 here would make it 3 %, and 0.005
+would find 3 of 100 slow-downs of 10 % less.
 """
 
 METRICS = {
@@ -56,7 +56,7 @@ MACHINE_DRIFT = 0.02
 class Change:
     """One metric of one engine in both reports.
 
-    ratio, noise, machine: logarithms of new / old, of what chance explains, and of the machine's own new / old.
+    ratio, noise, machine: logarithms of new / old, of what chance explains, and of what the machine's own speed does.
     """
 
     engine: str
@@ -69,10 +69,10 @@ class Change:
 
     def verdict(self, tolerance: float) -> str:
         """Return "slower", "faster", or "" where noise, machine or tolerance (a share, as 0.03) explains the change."""
-        least = self.noise + max(0.0, self.machine if self.ratio > 0 else -self.machine)
-        if abs(self.ratio) <= max(least, math.log1p(tolerance)):
+        own = self.ratio - self.machine
+        if abs(own) <= max(self.noise, math.log1p(tolerance)):
             return ""
-        return "slower" if self.ratio > 0 else "faster"
+        return "slower" if own > 0 else "faster"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -108,13 +108,21 @@ def compare(old: Report, new: Report) -> list[Change]:
     if not both:
         raise InputError("the reports have no measured engine in common; compare reports of the same engine files")
     level = NormalDist().inv_cdf(1 - FALSE_ALARMS / len(both) / 2) / NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
+    works = yardsticks(old, new)
     changes = []
     for a, b, scope in both:
         one, other = (_evidence(row["scopes"][scope], scope) for row in (a, b))
-        # a GPU is not slower because the CPU is
-        machine = 0.0 if on_gpu(b) else machine_drift(old, new, cpu=scope == "cpu")
-        noise = noise_of(one[1], other[1]) * level
-        changes.append(Change(b["name"], METRICS[scope], one[0], other[0], math.log(other[0] / one[0]), noise, machine))
+        ratio, machine = math.log(other[0] / one[0]), 0.0
+        rounds = [np.log(one[1]), np.log(other[1])]
+        if works and not on_gpu(b):  # a GPU is not slower because the CPU is
+            same = [_evidence(work["cpu"], "cpu") if scope == "cpu" else _evidence(work, "") for work in works]
+            if all(len(work[1]) == len(own) for work, own in zip(same, rounds, strict=True)):
+                rounds = [own - np.log(work[1]) for own, work in zip(rounds, same, strict=True)]
+                machine = ratio - float(np.median(rounds[1]) - np.median(rounds[0]))
+            else:  # an engine that was measured only in part
+                machine = math.log(same[1][0] / same[0][0])
+        noise = noise_of(rounds[0], rounds[1]) * level
+        changes.append(Change(b["name"], METRICS[scope], one[0], other[0], ratio, noise, machine))
     return changes
 
 
@@ -125,25 +133,25 @@ def _evidence(scope: dict[str, Any], name: str) -> tuple[float, list[float]]:
     return scope["p50_ms"], scope["medians_ms"]
 
 
-def noise_of(old: Sequence[float], new: Sequence[float]) -> float:
-    """Return how far apart (logarithm) CONFIDENCE of two equal runs with these rounds lie; infinite with few rounds."""
-    errors = [repeat_error(np.log(rounds)) for rounds in (old, new)]
+def yardsticks(old: Report, new: Report) -> list[dict[str, Any]]:
+    """Return the reference work of both reports, or nothing where one has none, or another one."""
+    works = [work for report in (old, new) if (work := report.get("reference_work"))]
+    return works if len(works) == 2 and works[0]["what"] == works[1]["what"] else []
+
+
+def noise_of(old: Floats, new: Floats) -> float:
+    """Return how far apart CONFIDENCE of two equal runs with these logarithms lie; infinite with few rounds."""
+    errors = [repeat_error(rounds) for rounds in (old, new)]
     if errors[0] is None or errors[1] is None:
         return math.inf
     # each is the error of a run and of its repetition: together they count both runs twice
     return math.hypot(errors[0], errors[1]) / math.sqrt(2)
 
 
-def machine_drift(old: Report, new: Report, *, cpu: bool = False) -> float:
-    """Return the logarithm of how much longer the reference work took in the new report (cpu: of its least CPU time).
-
-    0 where a report has no reference work, or another one.
-    """
-    works = [report.get("reference_work") for report in (old, new)]
-    if not works[0] or not works[1] or works[0]["what"] != works[1]["what"]:
-        return 0.0
-    before, after = (_evidence(work["cpu"], "cpu") if cpu else _evidence(work, "reference") for work in works if work)
-    return math.log(after[0] / before[0])
+def machine_drift(old: Report, new: Report) -> float:
+    """Return the logarithm of how much longer the reference work took in the new report; 0 where it is not known."""
+    works = yardsticks(old, new)
+    return math.log(works[1]["p50_ms"] / works[0]["p50_ms"]) if works else 0.0
 
 
 def worse_fidelity(old: Report, new: Report) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
@@ -49,6 +50,10 @@ def row_json(measured: Measured, run: Run, fidelity: dict[str, Any] | None) -> R
         row["load_ms"] = [rounded(o["load_ns"] / 1e6, 4) for o in measured.opened]
         row["first_ms"] = [rounded(ns / 1e6, 4) for ns in measured.first_ns]
     row["scopes"] = {name: scope_json(rounds) for name in SCOPES if (rounds := measured.scope(name))}
+    if path.suffix != ".plan":
+        for name in ("engine", "compute", "overlap", "cpu"):
+            if name in row["scopes"]:
+                at_equal_speed(row["scopes"][name], run.reference_json)
     if not row["scopes"].get("engine"):
         return row
     row["frames_per_second"] = _rates(measured, row["batch"])
@@ -71,6 +76,20 @@ def row_json(measured: Measured, run: Run, fidelity: dict[str, Any] | None) -> R
     if base is not measured and ratio:
         row["ratio"] = {"to": base.label, **(interval_json(ratio) or {})}
     return row
+
+
+def at_equal_speed(scope: dict[str, Any], work: dict[str, Any] | None) -> None:
+    """Widen the interval of a scope on the CPU by the error of the reference work.
+
+    A machine that others use too may have become slower by a fifth when the run is repeated, and no run can know that
+    of itself. The interval is that of a repetition scaled to the same speed of the machine, which the reference work
+    of both runs tells with an error of its own.
+    """
+    own, other = scope["interval_ms"], work and work["interval_ms"]
+    if own and work and other:
+        value = scope["p50_ms"]
+        error = math.hypot(math.log(own[1] / value), math.log(other[1] / work["p50_ms"]))
+        scope["interval_ms"] = [rounded(value * math.exp(-error)), rounded(value * math.exp(error))]
 
 
 def _median_ms(rounds: Sequence[Nanoseconds]) -> float:

@@ -142,7 +142,8 @@ def main_table(report: Report) -> Table:
         "runs in": lambda row: row["engine"] or "–",
     }
     notes = [
-        "Latency: host to host, one image. In brackets: where another run of the same length lands, 95 times in 100.",
+        "Latency: host to host, one image. In brackets: where another run of the same length lands, 95 times in 100, at"
+        " the same speed of the machine.",
     ]
     if any(row.get("ratio") for row in rows):
         base = next(row["ratio"]["to"] for row in rows if row.get("ratio"))

@@ -55,9 +55,10 @@ def run(args: argparse.Namespace) -> None:
     with native_stderr():  # TensorFlow greets
         require("tensorflow", "train", "comparing training steps")
     from benchmarks.machine import describe_machine, machine_state
-    from train.data import ENLARGED, Pairs, find_pairs
+    from train.data import ENLARGED, Pairs, checked, find_pairs
 
     pairs = Pairs(find_pairs(args.data)[0], round(args.image_size * ENLARGED), Settings.direction)
+    checked(args.data, [pairs])  # into memory, as training does
     state = machine_state()
     widths = []
     for filters in args.filters:

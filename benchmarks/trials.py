@@ -117,7 +117,6 @@ def measured_alone(target: Target, images: Sequence[Images], profile: Profile) -
 def counts(plain: Sequence[Report], slowed: Sequence[Report], planted: float) -> dict[str, Any]:
     """Return how the trials so far went. planted: percent."""
     same = [pair for reports in (plain, slowed) for pair in zip(reports[::2], reports[1::2], strict=False)]
-    repeats = [(_engine(old), _engine(new)) for old, new in same]
     ratios = [_engine(b)["p50_ms"] / _engine(a)["p50_ms"] for a, b in zip(plain, slowed, strict=True)]
     return {
         "planted_percent": planted,
@@ -126,7 +125,7 @@ def counts(plain: Sequence[Report], slowed: Sequence[Report], planted: float) ->
         "planted_found": sum("slower" in _verdicts(a, b) for a, b in zip(plain, slowed, strict=True)),
         "unchanged": len(same),
         "unchanged_reported": sum(bool(_verdicts(a, b)) for a, b in same),
-        "repeats_inside": sum(a["interval_ms"][0] <= b["p50_ms"] <= a["interval_ms"][1] for a, b in repeats),
+        "repeats_inside": sum(_inside(a, b) for a, b in same),
         "interval_percent": round(statistics.median(_half_width(_engine(report)) for report in (*plain, *slowed)), 2),
     }
 
@@ -141,6 +140,15 @@ def _verdicts(old: Report, new: Report) -> set[str]:
     from benchmarks.compare import compare
 
     return {change.verdict(TOLERANCE) for change in compare(old, new)} - {""}
+
+
+def _inside(old: Report, new: Report) -> bool:
+    """Tell whether the new run, at the old one's speed of the machine, lands in the old one's interval."""
+    from benchmarks.compare import METRICS, compare
+
+    (change,) = (change for change in compare(old, new) if change.metric == METRICS["engine"])
+    low, high = _engine(old)["interval_ms"]
+    return bool(low <= change.old * math.exp(change.ratio - change.machine) <= high)
 
 
 def _half_width(scope: dict[str, Any]) -> float:

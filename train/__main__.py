@@ -158,9 +158,10 @@ def run(args: argparse.Namespace) -> None:
         )
     held_out = Pairs(test_pairs, settings.image_size, settings.direction)
     side = round(settings.image_size * ENLARGED) if settings.augment else settings.image_size
-    checked(data, (Pairs(train_pairs, side, settings.direction), held_out))
+    everything = Pairs(train_pairs, side, settings.direction)
+    checked(data, (everything, held_out))
     kept, set_aside = split(train_pairs, settings.validation)
-    training = Pairs(kept, side, settings.direction)
+    training = everything.only(kept)
     validation = Pairs(set_aside, settings.image_size, settings.direction)
     if settings.samples:
         samples: Any = [(picture, None) for picture in read_samples(Path(settings.samples), settings.image_size)]

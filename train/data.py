@@ -160,6 +160,13 @@ class Pairs:
     def __len__(self) -> int:
         return len(self.pairs)
 
+    def only(self, pairs: list[Pair]) -> Pairs:
+        """Return some of the pairs, with what of them is in memory."""
+        chosen = Pairs(pairs, self.side, "picture2label" if self.flip else "label2picture")
+        known = dict(zip(self.pairs, self.memory, strict=False))
+        chosen.memory = [known.get(pair) for pair in pairs[: len(chosen.memory)]]
+        return chosen
+
     def __getitem__(self, index: int) -> tuple[Image, Image]:
         pair = self.memory[index] if index < len(self.memory) else None
         if pair is None:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from benchmarks.__main__ import COMMANDS
-from benchmarks.compare import Change, compare, machine_drift, noise_of, remarks, worse_fidelity
+from benchmarks.compare import FALSE_ALARMS, Change, compare, machine_drift, noise_of, remarks, worse_fidelity
 from benchmarks.schema import scope_json
 from runtime.errors import InputError, run_subcommand
 from tests.benchmarks.samples import made_fidelity, made_report, made_row, made_work, noisy_rounds
@@ -40,26 +40,26 @@ def test_a_planted_slow_down_of_10_percent_is_found_and_only_there() -> None:
     assert [f["a.onnx"] for f in found] == [set()] * TRIALS
 
 
-def test_no_change_is_reported_where_there_is_none() -> None:
-    assert [_verdicts(_pair(seed, 1.0)) for seed in range(100, 100 + TRIALS)] == [
-        {"a.onnx": set(), "b.onnx": set()}
-    ] * TRIALS
+def test_a_change_is_hardly_ever_reported_where_there_is_none() -> None:
+    """As seldom as FALSE_ALARMS says: of 200 comparisons of two engines in five metrics, four at most."""
+    reported = [any(_verdicts(_pair(seed, 1.0)).values()) for seed in range(200)]
+    assert sum(reported) <= FALSE_ALARMS * len(reported)
 
 
 def _shared_host(random: np.random.Generator, machine: float, slower: float) -> dict[str, Any]:
-    """A report of twelve launches with one round each, as `benchmarks trials` makes them, on a machine like our users'.
+    """A report of twelve launches with two rounds each, as in `benchmarks trials`, on a machine like our users'.
 
     Launches differ by 2 %, one round in ten is disturbed, and the whole run is by `machine` (logarithm) slower. CPU
     time minds all of that less.
     """
 
     def scope(milliseconds: float, launches: Any, noise: float = 1.0) -> dict[str, Any]:
-        bursts = (random.random(12) < 0.1) * random.exponential(0.3, 12)
-        own = bursts * noise**4 + random.standard_normal(12) * 0.015
+        bursts = (random.random(24) < 0.1) * random.exponential(0.3, 24)
+        own = bursts * noise**4 + random.standard_normal(24) * 0.015
         rounds = (milliseconds * np.exp((launches + own + machine) * noise)).tolist()
         return {"p50_ms": float(np.median(rounds)), "medians_ms": rounds, "lows_ms": rounds}
 
-    launches = random.standard_normal(12) * 0.02
+    launches = np.repeat(random.standard_normal(12) * 0.02, 2)
     times = {"engine": 20 * slower, "compute": 20}
     scopes = {name: scope(milliseconds, launches) for name, milliseconds in times.items()}
     scopes["cpu"] = scope(38 * slower, launches, 0.7)
@@ -67,11 +67,13 @@ def _shared_host(random: np.random.Generator, machine: float, slower: float) -> 
     return {"engines": [{"name": "a", "file": "a.onnx", "scopes": scopes}], "reference_work": work}
 
 
-def test_on_a_shared_host_a_planted_slow_down_is_nearly_always_found_and_hardly_anything_else() -> None:
+@pytest.mark.parametrize("regimes", [0.01, 0.1])
+def test_on_a_shared_host_a_planted_slow_down_is_nearly_always_found_and_hardly_anything_else(regimes: float) -> None:
+    """Also where the neighbours make whole runs slower or faster by as much as is planted."""
     random = np.random.default_rng(11)
     found, reported = 0, 0
     for _ in range(TRIALS * 10):
-        machine = random.standard_normal(2) * 0.01
+        machine = random.standard_normal(2) * regimes
         old, new, slow = (_shared_host(random, m, s) for m, s in ((machine[0], 1), (machine[1], 1), (machine[1], 1.1)))
         found += "slower" in {c.verdict(0.03) for c in compare(old, slow)}
         reported += bool({c.verdict(0.03) for c in compare(old, new)} - {""})
@@ -93,7 +95,7 @@ def test_a_machine_that_became_slower_explains_slower_times() -> None:
     assert {c.verdict(0.03) for c in compare(old, new)} > {"slower"}
     new["reference_work"] = made_work(random, 2.3)
     assert machine_drift(old, new) == pytest.approx(math.log(1.15), abs=0.04)
-    assert machine_drift(old, old) == 0.0 and abs(machine_drift(old, new, cpu=True)) < 0.04
+    assert machine_drift(old, old) == 0.0
     assert {c.verdict(0.03) for c in compare(old, new)} == {""}
     assert {c.verdict(0.03) for c in compare(new, old)} == {""}
     new["reference_work"]["what"] = "another work"
@@ -137,7 +139,7 @@ def test_a_machine_that_became_slower_excuses_what_became_slower_only() -> None:
 
 
 def test_few_rounds_decide_nothing() -> None:
-    assert noise_of([1.0, 1.0], [1.0] * 20) == math.inf
+    assert noise_of(np.ones(2), np.ones(20)) == math.inf
 
 
 def test_a_loss_of_fidelity_always_counts() -> None:

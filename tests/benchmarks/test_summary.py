@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 
+from benchmarks.rows import at_equal_speed
 from benchmarks.summary import (
     FEWEST_BLOCKS,
     early_stopping_estimate,
@@ -160,3 +161,14 @@ def test_the_bound_is_above_the_percentile_as_often_as_it_says() -> None:
     true_p90 = -math.log(0.1)
     above = [early_stopping_estimate(random.exponential(1.0, 1024)) >= true_p90 for _ in range(300)]  # type: ignore[operator]
     assert np.mean(above) > 0.97
+
+
+def test_the_reference_work_s_error_widens_an_interval() -> None:
+    scope = {"p50_ms": 10.0, "interval_ms": [10 / 1.03, 10 * 1.03]}
+    at_equal_speed(scope, {"p50_ms": 5.0, "interval_ms": [5 / 1.04, 5 * 1.04]})
+    error = math.hypot(math.log(1.03), math.log(1.04))
+    assert scope["interval_ms"] == pytest.approx([10 * math.exp(-error), 10 * math.exp(error)], rel=1e-5)
+    for work in (None, {"p50_ms": 5.0, "interval_ms": None}):
+        before = dict(scope)
+        at_equal_speed(scope, work)
+        assert scope == before

@@ -274,3 +274,17 @@ def test_pairs_beyond_the_memory_are_read_again(folders: Path, monkeypatch: pyte
     assert len(pairs.memory) == 3
     assert all(pair is not None for pair in pairs.memory)
     np.testing.assert_array_equal(epoch(pairs), kept)
+
+
+@pytest.mark.parametrize("direction", ["label2picture", "picture2label"])
+def test_some_of_the_pairs_stay_in_memory(folders: Path, direction: str) -> None:
+    train = find_pairs(folders)[0]
+    pairs = Pairs(train, 16, direction)
+    expected = [pairs[index] for index in range(len(pairs))]
+    for pair in train:
+        pair.label.unlink()
+    some = pairs.only([train[7], train[2]])
+    for (source, target), (known, true) in zip((some[0], some[1]), (expected[7], expected[2]), strict=True):
+        np.testing.assert_array_equal(source, known)
+        np.testing.assert_array_equal(target, true)
+    assert len(some) == 2
