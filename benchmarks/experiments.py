@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import re
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -39,7 +40,7 @@ class Table:
     deployed: bool = False
 
 
-RECIPE = "--adversarial least-squares --average 0.999 --schedule linear"
+RECIPE = "--average 0.999 --schedule linear"
 TABLES = {
     "recipes": Table(
         "--filters 16 --epochs 5 --validation 40",
@@ -55,14 +56,16 @@ TABLES = {
             "norm frozen in the last epoch": "--frozen-epochs 1",
             "linear schedule": "--schedule linear",
             "average of the weights": "--average 0.999",
-            "chosen": RECIPE,
+            "average, linear, least squares": f"{RECIPE} --adversarial least-squares",
+            "average, linear: chosen": RECIPE,
         },
         judge="paper",
     ),
     "widths": Table(
-        f"--epochs 30 {RECIPE} --samples samples",
+        f"--epochs 50 {RECIPE} --samples samples",
         {
-            "32": "--filters 32 --epochs 50",
+            "64": "--filters 64",
+            "32": "--filters 32",
             "16": "--filters 16",
             "16, distilled": "--filters 16 --teacher {runs}/32/generator.keras",
             "8": "--filters 8",
@@ -83,7 +86,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def folder_of(runs: Path, name: str) -> Path:
     """Return the folder of a row's run."""
-    return runs / name.replace(",", "").replace("'", "").replace(" ", "-")
+    return runs / re.sub(r"[^\w.]+", "-", name.replace("'", ""))
 
 
 def command_of(table: Table, name: str, data: str, runs: Path) -> list[str]:
