@@ -1,0 +1,67 @@
+"""The model in the box: small, whole, described, and run by the demo with the runtime's own packages alone."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from runtime.engine import open_engine
+from runtime.files import sha256_of
+from runtime.sidecar import read_sidecar
+from runtime.sources import read_image
+from tests.conftest import REPOSITORY
+
+MODELS = REPOSITORY / "models"
+CPU, TENSORRT = MODELS / "facades.int8.cpu.onnx", MODELS / "facades.int8.onnx"
+SAMPLES = sorted((REPOSITORY / "samples").glob("*.png"))
+
+# What the demo installs, and nothing else: an import of anything heavier fails.
+LIGHT = """
+import importlib.machinery, runpy, sys
+find = importlib.machinery.PathFinder.find_spec
+HEAVY = {"tensorflow", "keras", "onnx", "tf2onnx", "openvino", "matplotlib"}
+importlib.machinery.PathFinder.find_spec = lambda name, *rest: None if name in HEAVY else find(name, *rest)
+sys.argv = sys.argv[1:]
+runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+"""
+
+
+def test_the_box_is_small_and_says_what_it_holds() -> None:
+    assert sum(path.stat().st_size for path in MODELS.iterdir()) < 6_000_000
+    for path in (CPU, TENSORRT):
+        sidecar = read_sidecar(path)
+        assert sidecar is not None and sidecar["sha256"] == sha256_of(path)
+        assert sidecar["fidelity"]["psnr_db"] >= 35 and sidecar["fidelity"]["ssim"] >= 0.97
+        assert "/" not in sidecar["source"]["file"]
+    text = (MODELS / "README.md").read_text()
+    assert "CC BY-SA" in text and "python -m train" in text
+
+
+def test_samples_become_different_buildings_whose_parts_stand_where_the_labels_say() -> None:
+    assert len(SAMPLES) >= 5
+    labels = [read_image(path) for path in SAMPLES]
+    with open_engine(CPU, backend="onnxruntime") as engine:
+        pictures = [engine(label[None])[0].astype(float) for label in labels]
+    for label, picture in zip(labels, pictures, strict=True):
+        assert picture.shape == (256, 256, 3) and picture.std() > 20
+        grey = picture.mean(axis=-1)
+        wall, door = ((label == colour).all(axis=-1) for colour in ((0, 48, 255), (0, 207, 255)))
+        assert grey[door].mean() < grey[wall].mean() - 10, "a door is darker than its wall"
+    differences = [np.abs(one - other).mean() for one in pictures for other in pictures if one is not other]
+    assert min(differences) > 10
+
+
+def test_the_demo_needs_the_runtime_s_packages_alone(tmp_path: Path) -> None:
+    for words in (
+        ["runtime.run", "--engine", CPU, "--source", REPOSITORY / "samples", "--sink", f"{tmp_path / 'out'}/"],
+        ["train.grid", "--columns", f"label={REPOSITORY / 'samples'}", f"translated={tmp_path / 'out'}", "--out",
+         tmp_path / "sheet.png"],
+    ):  # fmt: skip
+        command = [sys.executable, "-c", LIGHT, *map(str, words)]
+        done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=120, check=False)
+        assert done.returncode == 0, done.stderr
+    assert {path.stem for path in (tmp_path / "out").iterdir()} == {path.stem for path in SAMPLES}
+    assert read_image(tmp_path / "sheet.png").shape[0] > len(SAMPLES) * 256
