@@ -289,7 +289,7 @@ def test_ctrl_c_after_openvino_engines_in_other_threads_is_no_crash(inverter: Pa
     """Freeing OpenVINO's core in another thread once left the main thread a dangling signal stack."""
     pytest.importorskip("openvino")
     script = f"""
-import os, signal, threading
+import os, signal, threading, time
 from runtime.engine import open_engine
 first = open_engine({str(inverter)!r}, backend="openvino")
 def use():
@@ -300,6 +300,7 @@ closing = threading.Thread(target=first.close); closing.start(); closing.join()
 del first
 try:
     os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(30)  # the signal may reach another thread, and the main one hears of it later
 except KeyboardInterrupt:
     print("interrupted")
 """
