@@ -176,6 +176,8 @@ def train_row(command: list[str], folder: Path) -> None:
 
 def deploy(rows: list[dict[str, Any]], data: Path, runs: Path) -> None:
     """Export every row's network and measure them in one report; add weights, multiply-adds and latency to the rows."""
+    from benchmarks.schema import load_report
+
     engines = []
     for row in rows:
         folder = folder_of(runs, row["name"])
@@ -186,7 +188,7 @@ def deploy(rows: list[dict[str, Any]], data: Path, runs: Path) -> None:
     report = runs / "report"
     words: list[str | Path] = ["-m", "benchmarks", "run", "--data", data, "--out", report, "--force", "--engine"]
     step([*words, *engines])
-    measured = {row["file"]: row for row in json.loads((report / "report.json").read_text())["engines"]}
+    measured = {row["file"]: row for row in load_report(report)["engines"]}
     for row, engine in zip(rows, engines, strict=True):
         found = measured[engine.name]
         if found["error"]:
@@ -201,19 +203,6 @@ def step(words: list[str | Path]) -> None:
     done = subprocess.run([sys.executable, *map(str, words)], check=False)
     if done.returncode:
         raise ToolkitError(f"python {' '.join(map(str, words))} ended with {done.returncode}; its messages are above")
-
-
-def load_experiments(file: Path) -> dict[str, Any]:
-    """Read what run() wrote. Raises InputError."""
-    try:
-        content: dict[str, Any] = json.loads(file.read_text())
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"{file} cannot be read as JSON ({error}); make it with: python -m benchmarks experiments"
-        ) from error
-    if content.get("format") != FORMAT:
-        raise InputError(f"{file} was not written by this version's: python -m benchmarks experiments")
-    return content
 
 
 def markdown(content: dict[str, Any]) -> str:

@@ -194,8 +194,7 @@ def save(run: Path, trainer: Trainer, progress: Progress, place: Place = ALONE) 
     Raises ToolkitError, and writes nothing, when a loss is not finite.
     """
     check_finite(trainer.means(), run)
-    state = trainer.state()
-    values = [variable.numpy() for variable in state]  # every worker: some of them are summed up over all
+    values = [variable.numpy() for variable in trainer.state()]  # every worker: some of them are summed up over all
     if not place.chief:
         return
     for network in (trainer.discriminator, trainer.plain_generator()):
