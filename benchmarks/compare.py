@@ -4,7 +4,8 @@
   python -m benchmarks compare old new --tolerance 5
 
 A change counts when it is larger than the noise of both reports, and than --tolerance percent. What runs on the CPU is
-compared as a multiple of the reference work of the same round, so that a machine that became slower or faster is none.
+compared in the rounds in which the machine was as fast in both reports, as the reference work tells, and as a multiple
+of the reference work of the same round: a machine that became slower or faster is no change.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from statistics import NormalDist
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from benchmarks.schema import Report, Row, load_report, on_gpu
 from benchmarks.summary import CONFIDENCE, Floats, repeat_error
@@ -48,9 +50,19 @@ PSNR_DB = 0.05
 """Fidelity is repeatable; so much may differ by the order of float additions."""
 
 
-UNLIKE = 0.3
-"""What slows the machine may slow an engine more or less than the reference work. On a shared host a burst cost an INT8
-engine 12 % and the convolution 7 %; with more allowed here, too many slow-downs of 10 % were missed in simulations."""
+ALIKE = 0.06
+"""Rounds whose reference work took as long within this logarithm met the same state of the machine. On a shared host, a
+state in which waking a thread costs more made the reference work 10 % slower, and clocks moved it by 3 % either way."""
+
+FEWEST_ALIKE = 0.25
+"""Share of each report's rounds in the same state, with less of which all rounds are compared."""
+
+UNLIKE, UNLIKE_STATES = 0.3, 1.2
+"""What slows the machine may slow an engine more or less than the reference work: by so much of what it did to that,
+among rounds of one state, and between rounds of different states. In the state above, 64 filters took 10 % longer with
+OpenVINO, as the reference work did, and 22 % with ONNX Runtime."""
+
+Chosen = NDArray[np.bool_]
 
 MACHINE_DRIFT = 0.02
 """From here on the reader is told."""
@@ -61,6 +73,7 @@ class Change:
     """One metric of one engine in both reports.
 
     ratio, noise, machine: logarithms of new / old, of what chance explains, and of what the machine's own speed does.
+    Of what runs on the CPU, noise includes what the machine may have done to the engine and not to the reference work.
     """
 
     engine: str
@@ -74,7 +87,7 @@ class Change:
     def verdict(self, tolerance: float) -> str:
         """Return "slower", "faster", or "" where noise, machine or tolerance (a share, as 0.03) explains the change."""
         own = self.ratio - self.machine
-        if abs(own) <= max(self.noise + UNLIKE * abs(self.machine), math.log1p(tolerance)):
+        if abs(own) <= max(self.noise, math.log1p(tolerance)):
             return ""
         return "slower" if own > 0 else "faster"
 
@@ -116,18 +129,36 @@ def compare(old: Report, new: Report) -> list[Change]:
     changes = []
     for a, b, scope in both:
         one, other = (_evidence(row["scopes"][scope], scope) for row in (a, b))
-        ratio, machine = math.log(other[0] / one[0]), 0.0
-        rounds = [np.log(one[1]), np.log(other[1])]
+        ratio, machine, allowed = math.log(other[0] / one[0]), 0.0, 0.0
+        own = [np.log(one[1]), np.log(other[1])]
         if works and not on_gpu(b):  # a GPU is not slower because the CPU is
             same = [_evidence(work["cpu"], "cpu") if scope == "cpu" else _evidence(work, "") for work in works]
-            if all(len(work[1]) == len(own) for work, own in zip(same, rounds, strict=True)):
-                rounds = [own - np.log(work[1]) for own, work in zip(rounds, same, strict=True)]
-                machine = ratio - float(np.median(rounds[1]) - np.median(rounds[0]))
+            if all(len(work[1]) == len(rounds) for work, rounds in zip(same, own, strict=True)):
+                *kept, unlike = rounds_alike(*(np.log(work["medians_ms"]) for work in works))
+                own = [rounds[chosen] for rounds, chosen in zip(own, kept, strict=True)]
+                pace = [np.log(work[1])[chosen] for work, chosen in zip(same, kept, strict=True)]
+                allowed = unlike * abs(float(np.median(pace[1]) - np.median(pace[0])))
+                own = [rounds - paces for rounds, paces in zip(own, pace, strict=True)]
+                machine = ratio - float(np.median(own[1]) - np.median(own[0]))
             else:  # an engine that was measured only in part
                 machine = math.log(same[1][0] / same[0][0])
-        noise = noise_of(rounds[0], rounds[1]) * level
+                allowed = UNLIKE_STATES * abs(machine)
+        noise = noise_of(own[0], own[1]) * level + allowed
         changes.append(Change(b["name"], METRICS[scope], one[0], other[0], ratio, noise, machine))
     return changes
+
+
+def rounds_alike(old: Floats, new: Floats) -> tuple[Chosen, Chosen, float]:
+    """Return which rounds of each report met the fastest state that both did, and how unlike engines may be in them.
+
+    old, new: float [rounds], logarithms of what the reference work took. All rounds where too few are alike.
+    """
+    level = max(np.quantile(old, 0.1), np.quantile(new, 0.1))
+    kept = abs(old - level) <= ALIKE, abs(new - level) <= ALIKE
+    if min(kept[0].mean(), kept[1].mean()) >= FEWEST_ALIKE:
+        return *kept, UNLIKE
+    same = abs(np.median(old) - np.median(new)) <= ALIKE  # each as restless as the other
+    return np.ones_like(kept[0]), np.ones_like(kept[1]), UNLIKE if same else UNLIKE_STATES
 
 
 def _evidence(scope: dict[str, Any], name: str) -> tuple[float, list[float]]:

@@ -6,7 +6,7 @@
 Every trial is two runs: of the engine as it is, and of the engine with work after each call in its own process, that
 takes --planted percent of a call's time. Each run is used once to look for the planted slow-down, against the run
 beside it, and once to look for a change where there is none, against the next run of its own kind. No two such
-comparisons share a run, so that they count as independent. Twelve minutes for the default and an engine of 20 ms.
+comparisons share a run, so that they count as independent. Twenty minutes for the default and an engine of 10 ms.
 """
 
 from __future__ import annotations

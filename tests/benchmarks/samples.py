@@ -108,10 +108,12 @@ def made_report(random: np.random.Generator, *rows: dict[str, Any], **more: Any)
     }
 
 
-def made_work(random: np.random.Generator, milliseconds: float, cpu: float = 4.0) -> dict[str, Any]:
+def made_work(
+    random: np.random.Generator, milliseconds: float, cpu: float = 4.0, machine: NDArray[Any] | None = None
+) -> dict[str, Any]:
     """A report's reference work."""
     return {
         "what": "a convolution",
-        **scope_json(noisy_rounds(random, milliseconds)),
-        "cpu": scope_json(noisy_rounds(random, cpu)),
+        **scope_json(noisy_rounds(random, milliseconds, machine=machine)),
+        "cpu": scope_json(noisy_rounds(random, cpu, machine=machine)),
     }

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from benchmarks.__main__ import COMMANDS
-from benchmarks.compare import FALSE_ALARMS, Change, compare, machine_drift, noise_of, remarks, worse_fidelity
+from benchmarks.compare import FALSE_ALARMS, METRICS, Change, compare, machine_drift, noise_of, remarks, worse_fidelity
 from benchmarks.schema import scope_json
 from runtime.errors import InputError, run_subcommand
-from tests.benchmarks.samples import made_fidelity, made_report, made_row, made_work, noisy_rounds
+from tests.benchmarks.samples import drift_of, made_fidelity, made_report, made_row, made_work, noisy_rounds
 
 TRIALS = 20
 
@@ -47,19 +47,19 @@ def test_a_change_is_hardly_ever_reported_where_there_is_none() -> None:
 
 
 def _shared_host(random: np.random.Generator, machine: float, slower: float) -> dict[str, Any]:
-    """A report of twelve launches with two rounds each, as in `benchmarks trials`, on a machine like our users'.
+    """A report of 28 launches with two rounds each, as in `benchmarks trials`, on a machine like our users'.
 
     Launches differ by 2 %, one round in ten is disturbed, and the whole run is by `machine` (logarithm) slower. CPU
     time minds all of that less.
     """
 
     def scope(milliseconds: float, launches: Any, noise: float = 1.0) -> dict[str, Any]:
-        bursts = (random.random(24) < 0.1) * random.exponential(0.3, 24)
-        own = bursts * noise**4 + random.standard_normal(24) * 0.015
+        bursts = (random.random(56) < 0.1) * random.exponential(0.3, 56)
+        own = bursts * noise**4 + random.standard_normal(56) * 0.015
         rounds = (milliseconds * np.exp((launches + own + machine) * noise)).tolist()
         return {"p50_ms": float(np.median(rounds)), "medians_ms": rounds, "lows_ms": rounds}
 
-    launches = np.repeat(random.standard_normal(12) * 0.02, 2)
+    launches = np.repeat(random.standard_normal(28) * 0.02, 2)
     times = {"engine": 20 * slower, "compute": 20}
     scopes = {name: scope(milliseconds, launches) for name, milliseconds in times.items()}
     scopes["cpu"] = scope(38 * slower, launches, 0.7)
@@ -105,15 +105,23 @@ def test_a_machine_that_became_slower_explains_slower_times() -> None:
 
 
 def test_cpu_time_finds_what_latency_cannot() -> None:
+    """Where other programs make latencies useless; what the clocks do, they do to the reference work too."""
     random = np.random.default_rng(9)
-    old, new = made_report(random), made_report(random, made_row(random, milliseconds=44.0))
-    for report in (old, new):
-        scopes = report["engines"][0]["scopes"]
-        for scope in ("engine", "compute", "overlap", "stream"):
-            scopes[scope] = scope_json(noisy_rounds(random, scopes[scope]["p50_ms"], 0.5))
-    found = {c.metric: c.verdict(0.03) for c in compare(old, new)}
-    assert found["least CPU time, ms"] == "slower"
-    assert found["latency p50, ms"] == ""
+    found = {"least CPU time, ms": 0, "latency p50, ms": 0}
+    for _ in range(TRIALS):
+        old, new = made_report(random), made_report(random)
+        for report, cpu in ((old, 76.0), (new, 83.6)):
+            clocks = drift_of(random, 0.01)
+            report["reference_work"] = made_work(random, 2.0, machine=clocks)
+            scopes = report["engines"][0]["scopes"]
+            scopes["cpu"] = scope_json(noisy_rounds(random, cpu, machine=clocks))
+            for scope in ("engine", "compute", "overlap", "stream"):
+                scopes[scope] = scope_json(noisy_rounds(random, cpu / 1.9, 0.5))
+        for change in compare(old, new):
+            if change.metric in found:
+                found[change.metric] += change.verdict(0.03) == "slower"
+    assert found["least CPU time, ms"] >= 0.75 * TRIALS
+    assert found["latency p50, ms"] == 0
 
 
 def test_a_plan_is_not_excused_by_a_slow_cpu() -> None:
@@ -136,6 +144,28 @@ def test_a_machine_that_became_slower_excuses_what_became_slower_only() -> None:
     assert Change("a", "m", 1, 1.1, slower, 0.02, machine=-0.09).verdict(0.03) == "slower"
     assert Change("a", "m", 1, 0.9, faster, 0.02, machine=-0.09).verdict(0.03) == ""
     assert Change("a", "m", 1, 0.9, faster, 0.02, machine=0.09).verdict(0.03) == "faster"
+
+
+@pytest.mark.parametrize("spell", [0.4, 1.0])
+def test_a_spell_that_engines_mind_unlike_the_reference_work_is_no_change(spell: float) -> None:
+    """For that share of the run the reference work takes 10 % longer and the engine 22 %; a slow-down is found still.
+
+    Unless the spell was all that the run met: then 10 % are not told from it.
+    """
+    random = np.random.default_rng(3)
+    found, reported = 0, 0
+    for _ in range(TRIALS):
+        old, new, slow = (_shared_host(random, 0, s) for s in (1, 1, 1.1))
+        for report in (new, slow):
+            in_spell = np.arange(56) < 56 * spell
+            for scope, by in ((report["engines"][0]["scopes"]["engine"], 0.2), (report["reference_work"], 0.10)):
+                scope["medians_ms"] = (np.array(scope["medians_ms"]) * np.exp(by * in_spell)).tolist()
+                scope["p50_ms"] = float(np.median(scope["medians_ms"]))
+        verdicts = [{c.verdict(0.03) for c in compare(old, r) if c.metric == METRICS["engine"]} for r in (new, slow)]
+        reported += verdicts[0] != {""}
+        found += verdicts[1] == {"slower"}
+    assert reported <= 1
+    assert found >= 0.9 * TRIALS or spell == 1.0
 
 
 def test_few_rounds_decide_nothing() -> None:
