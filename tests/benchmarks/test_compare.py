@@ -148,7 +148,7 @@ def test_a_machine_that_became_slower_excuses_what_became_slower_only() -> None:
 
 @pytest.mark.parametrize("spell", [0.4, 1.0])
 def test_a_spell_that_engines_mind_unlike_the_reference_work_is_no_change(spell: float) -> None:
-    """For that share of the run the reference work takes 10 % longer and the engine 22 %; a slow-down is found still.
+    """For that share of the run the reference work takes 13 % longer and the engine 22 %; a slow-down is found still.
 
     Unless the spell was all that the run met: then 10 % are not told from it.
     """
@@ -158,7 +158,7 @@ def test_a_spell_that_engines_mind_unlike_the_reference_work_is_no_change(spell:
         old, new, slow = (_shared_host(random, 0, s) for s in (1, 1, 1.1))
         for report in (new, slow):
             in_spell = np.arange(56) < 56 * spell
-            for scope, by in ((report["engines"][0]["scopes"]["engine"], 0.2), (report["reference_work"], 0.10)):
+            for scope, by in ((report["engines"][0]["scopes"]["engine"], 0.2), (report["reference_work"], 0.12)):
                 scope["medians_ms"] = (np.array(scope["medians_ms"]) * np.exp(by * in_spell)).tolist()
                 scope["p50_ms"] = float(np.median(scope["medians_ms"]))
         verdicts = [{c.verdict(0.03) for c in compare(old, r) if c.metric == METRICS["engine"]} for r in (new, slow)]
