@@ -64,7 +64,7 @@ TABLES = {
     "widths": Table(
         f"--epochs 50 {RECIPE} --samples samples",
         {
-            "64": "--filters 64",
+            "64": "--filters 64 --epochs 10",
             "32": "--filters 32",
             "16": "--filters 16",
             "16, distilled": "--filters 16 --teacher {runs}/32/generator.keras",
@@ -160,10 +160,10 @@ def read_history(folder: Path) -> list[dict[str, str]]:
 
 
 def train_row(command: list[str], folder: Path) -> None:
-    """Train a run unless it is finished. Raises ToolkitError when training fails, KeyboardInterrupt when stopped."""
-    epochs = int(command[command.index("--epochs") + 1])
-    if len(read_history(folder)) >= epochs:
-        return
+    """Train a run, or go on with it, which does nothing when it is finished.
+
+    Raises ToolkitError when training fails, KeyboardInterrupt when it was stopped.
+    """
     if (folder / "settings.json").exists():
         command = ["-m", "train", "--out", str(folder), "--resume"]
     print(" ".join(["python", *command]), flush=True)

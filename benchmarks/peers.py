@@ -177,6 +177,8 @@ def peers_of(generator: Path, folder: Path) -> list[Peer]:
             path = folder / f"{'small' if small else 'plain'}.tflite"
             path.write_bytes(_tflite(model, small))
             peers.append(Peer(name, "litert", path))
+    else:
+        print("LiteRT is left out: it is not installed; for it, run: .venv/bin/pip install -e '.[peers]'")
     return peers
 
 

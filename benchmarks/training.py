@@ -21,9 +21,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from runtime.errors import InputError, require
+from runtime.errors import InputError
 from runtime.files import written_beside
-from train.native import native_stderr
+from train.native import load_tensorflow
 from train.settings import Settings, at_least
 
 if TYPE_CHECKING:
@@ -52,8 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     if not 0 < args.turn <= 600:
         raise InputError("--turn must be more than 0 and at most 600 seconds")
-    with native_stderr():  # TensorFlow greets
-        require("tensorflow", "train", "comparing training steps")
+    load_tensorflow("comparing training steps")
     from benchmarks.machine import describe_machine, machine_state
     from train.data import ENLARGED, Pairs, checked, find_pairs
 

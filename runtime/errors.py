@@ -88,6 +88,9 @@ def run_command(
             message, code = str(error), error.exit_code
         elif isinstance(error, OSError):
             message, code = f"{error.filename or 'the system'}: {error.strerror or error}", 2
+        elif isinstance(error, ModuleNotFoundError) and error.name in ("numpy", "cv2", "tqdm", "onnxruntime"):
+            message = f"{sys.executable} has no package {error.name}; run: make setup, and then use .venv/bin/python"
+            code = 2
         elif isinstance(error, MemoryError):
             message, code = "out of memory; use a smaller --batch-size, --image-size or --filters", 2
         else:

@@ -106,7 +106,7 @@ def write_image(path: Path, image: Image) -> None:
         with written_beside(path) as temporary:
             temporary.write_bytes(encoded.tobytes())
     except OSError as error:
-        raise InputError(f"cannot write {path}: {error.strerror}; make room, or choose another --sink") from error
+        raise InputError(f"cannot write {path}: {error.strerror}; make room, or write elsewhere") from error
 
 
 class WindowSink:

@@ -14,15 +14,15 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import math
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runtime.errors import CommandParser, InputError, require, run_command
+from runtime.errors import CommandParser, InputError, run_command
+from runtime.files import sha256_of
 from train.distribution import KINDS, place_of
-from train.native import native_stderr
+from train.native import load_tensorflow
 from train.settings import (
     ADVERSARIAL,
     DIRECTIONS,
@@ -43,6 +43,13 @@ def image_size(text: str) -> int:
     value = at_least(1)(text)
     if value not in (32, 64, 128, 256, 512, 1024):
         raise argparse.ArgumentTypeError(f"must be 32, 64, 128, 256, 512 or 1024, got {value}")
+    return value
+
+
+def seed(text: str) -> int:
+    value = at_least(0)(text)
+    if value >= 2**32:
+        raise argparse.ArgumentTypeError(f"must be below {2**32}, got {value}")
     return value
 
 
@@ -89,11 +96,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     option(
         "average", "export an average of the weights that keeps this share each step: 0.999", type=share, metavar="D"
     )
-    option("momentum", "share of batch norm's moving statistics that each step keeps", type=share, metavar="D")
-    option("norm", "batch norm after the activation, or before it", choices=NORMS)
+    option("momentum", "share of the generator's moving statistics that each step keeps", type=share, metavar="D")
+    option("norm", "the generator's batch norm after the activation, or before it", choices=NORMS)
     option("frozen-epochs", "at the end, train with batch norm's moving statistics", type=at_least(0), metavar="N")
     option("validation", "of the training pairs, set aside and judged each epoch", type=at_least(0), metavar="N")
-    option("seed", "of weights, dropout, order and augmentation", type=at_least(0), metavar="N")
+    option("seed", "of weights, dropout, order and augmentation", type=seed, metavar="N")
     option("samples", "inputs that every epoch's grid shows, in place of held-out pairs", metavar="DIR")
     option("limit", "use only the first N training pairs", type=at_least(1), metavar="N")
     parser.add_argument(
@@ -150,7 +157,13 @@ def run(args: argparse.Namespace) -> None:
             f"the run was started on {settings.pairs} pairs, but {data} now holds {len(train_pairs)}; give --data the"
             " same pairs, or start a new run with another --out"
         )
-    settings = dataclasses.replace(settings, pairs=len(train_pairs))
+    taught_by = sha256_of(settings.teacher) if Path(settings.teacher).is_file() else ""
+    if args.resume and taught_by and settings.teacher_sha256 not in ("", taught_by):
+        raise InputError(
+            f"{settings.teacher} is not the teacher that the run began with; give that one by --teacher, or start a new"
+            " run with another --out"
+        )
+    settings = dataclasses.replace(settings, pairs=len(train_pairs), teacher_sha256=taught_by)
     if len(train_pairs) - settings.validation < settings.batch_size:
         raise InputError(
             f"--validation {settings.validation} of {len(train_pairs)} training pairs leaves fewer than a batch of"
@@ -173,10 +186,7 @@ def run(args: argparse.Namespace) -> None:
         f" {settings.image_size}x{settings.image_size}, {settings.epochs} epochs -> {args.out}"
     )
 
-    os.environ["KERAS_BACKEND"] = "tensorflow"
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    with native_stderr():  # TensorFlow greets before it reads that level
-        require("tensorflow", "train", "training")
+    load_tensorflow("training")
     from train.loop import train
 
     train(args.out, settings, training, validation, samples, args.distribute)

@@ -69,12 +69,17 @@ def strategy_of(kind: str, batch_size: int) -> Any:
 
 @contextlib.contextmanager
 def together(place: Place) -> Iterator[None]:
-    """Turn the failure of a collective operation, when another worker has gone, into a ToolkitError."""
+    """Turn TensorFlow's errors into ours: no memory, a pair that cannot be read, another worker that has gone."""
     import tensorflow as tf
 
     try:
         yield
+    except tf.errors.ResourceExhaustedError as error:
+        raise MemoryError from error
     except tf.errors.OpError as error:
+        _, of_ours, message = error.message.partition("InputError: ")  # raised in tf.data's threads
+        if of_ours:
+            raise InputError(message.splitlines()[0]) from error
         if place.workers == 1:
             raise
         raise ToolkitError(

@@ -60,7 +60,8 @@ def draw_folders(out: Path, pairs: int, test_pairs: int, size: int, seed: int) -
 def run(args: argparse.Namespace) -> None:
     draw_folders(args.out, args.pairs, args.test_pairs, args.size, args.seed)
     print(f"{args.out}: {args.pairs} pairs to train on, {args.test_pairs} to test")
-    print(f"next: python -m train --data {args.out} --out RUN --filters 16 --image-size {args.size}")
+    side = 1 << (args.size.bit_length() - 1)  # train takes powers of two
+    print(f"next: python -m train --data {args.out} --out RUN --filters 16 --image-size {side}")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -60,6 +60,8 @@ def image_name(text: str) -> Path:
 def run(args: argparse.Namespace) -> None:
     from runtime.sinks import write_image
 
+    if len({title for title, _ in args.columns}) < len(args.columns):
+        raise InputError("two --columns have the same title; give each its own")
     write_image(args.out, sheet_of_folders(dict(args.columns), args.rows))
     print(args.out)
 

@@ -15,7 +15,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runtime.errors import CommandParser, InputError, require, run_command
+from runtime.errors import CommandParser, InputError, run_command
+from train.native import load_tensorflow
+from train.settings import DIRECTIONS, read_settings, settings_path
 
 if TYPE_CHECKING:
     from train.data import Pairs
@@ -108,11 +110,24 @@ def load(path: Path) -> Any:
         ) from error
 
 
+def shapes_of(network: Any) -> list[tuple[int | None, ...]]:
+    """Return the shapes of a network's inputs."""
+    return [tuple(tensor.shape) for tensor in network.inputs]
+
+
+def side_of(path: Path, direction: str) -> int:
+    """Return the side of a generator's images. Raises InputError for another network, or one of the other direction."""
+    (batch, height, width, channels), *more = shapes_of(load(path))
+    if more or height is None or (batch, width, channels) != (None, height, 3):
+        raise InputError(f"{path} is not a generator of this project; give a RUN/generator.keras")
+    if settings_path(path.parent).exists() and (own := read_settings(path.parent).direction) != direction:
+        raise InputError(f"{path} was trained with --direction {own}; give the same")
+    return height
+
+
 def score(path: Path, seen_by: Any, pairs: Pairs) -> Scores:
     """Return judge() of a saved generator, and as l1_batch its l1 with batch statistics. Raises InputError."""
     network = load(path)
-    if network.input_shape != (None, pairs.side, pairs.side, 3):
-        raise InputError(f"{path} takes {network.input_shape[1:]}, the others {pairs.side} pixels; judge it apart")
 
     def translate(source: Any) -> Any:
         return network(source, training=False)
@@ -122,11 +137,18 @@ def score(path: Path, seen_by: Any, pairs: Pairs) -> Scores:
 
 
 def run(args: argparse.Namespace) -> None:
-    require("tensorflow", "train", "judging pictures")
+    load_tensorflow("judging pictures")
     from train.data import Pairs, checked, find_pairs
 
-    seen_by = features(load(args.by)) if args.by else None
-    pairs = Pairs(find_pairs(args.data)[1], load(args.generators[0]).input_shape[1], args.direction)
+    sides = {path: side_of(path, args.direction) for path in args.generators}
+    side = sides[args.generators[0]]
+    if other := next((path for path in sides if sides[path] != side), None):
+        raise InputError(f"{other} takes {sides[other]} pixels, {args.generators[0]} takes {side}; judge it apart")
+    discriminator = load(args.by) if args.by else None
+    if discriminator and [shape[1:] for shape in shapes_of(discriminator)] != [(side, side, 3)] * 2:
+        raise InputError(f"--by {args.by} is no discriminator of {side} pixels; give the discriminator.keras of a run")
+    seen_by = features(discriminator) if discriminator else None
+    pairs = Pairs(find_pairs(args.data)[1], side, args.direction)
     if not len(pairs):
         raise InputError(f"{args.data} holds no test pairs; it needs test_label/ and test_picture/, or the like")
     checked(args.data, [pairs])
@@ -141,8 +163,6 @@ def run(args: argparse.Namespace) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    from train.settings import DIRECTIONS
-
     parser = CommandParser(prog="python -m train.judge", description=__doc__)
     parser.add_argument("generators", nargs="+", type=Path, metavar="GENERATOR.keras")
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder of pairs; the test pairs count")

@@ -61,6 +61,8 @@ def train(
     with strategy.scope():
         trainer = Trainer(settings, teacher_of(settings))
     progress = load_checkpoint(run, trainer.state())
+    if settings.epochs < progress.epoch:
+        raise InputError(f"{run} has {progress.epoch} epochs already; give --epochs more, or leave it out")
     if place.chief:
         write_settings(run, settings)
     if progress.epoch or progress.step:
@@ -81,7 +83,8 @@ def train(
             save(run, trainer, progress, place)
             if stop.is_set() and progress.epoch < settings.epochs:
                 done = f"{progress.epoch} epochs and {progress.step} steps"
-                print(f"saved after {done}; to go on: python -m train --out {run} --resume", file=sys.stderr)
+                again = "" if distribute == "none" else f" --distribute {distribute}"
+                print(f"saved after {done}; to go on: python -m train --out {run} --resume{again}", file=sys.stderr)
                 raise KeyboardInterrupt
 
 
@@ -191,10 +194,11 @@ def write_epoch(run: Path, trainer: Trainer, progress: Progress, means: Row, sam
 def save(run: Path, trainer: Trainer, progress: Progress, place: Place = ALONE) -> None:
     """Write generator.keras and then the checkpoint, so that a kill in between only repeats some steps.
 
-    Raises ToolkitError, and writes nothing, when a loss is not finite.
+    Raises ToolkitError, and writes nothing, when a loss or a weight is not finite.
     """
-    check_finite(trainer.means(), run)
     values = [variable.numpy() for variable in trainer.state()]  # every worker: some of them are summed up over all
+    weights = "a weight", sum(float(value.sum()) for value in values if value.dtype.kind == "f")
+    check_finite(dict([*trainer.means().items(), weights]), run)
     if not place.chief:
         return
     for network in (trainer.discriminator, trainer.plain_generator()):
@@ -207,8 +211,8 @@ def check_finite(means: dict[str, float], run: Path) -> None:
     wrong = [name for name, value in means.items() if not math.isfinite(value)]
     if wrong:
         raise ToolkitError(
-            f"training diverged: {', '.join(wrong)} is not finite; {run} keeps its last good checkpoint, try another"
-            " --seed or a larger --batch-size"
+            f"training diverged: {', '.join(wrong)} is not finite; {run} keeps its last good checkpoint; start again"
+            " with another --out, and another --seed or a larger --batch-size"
         )
 
 

@@ -1,4 +1,4 @@
-"""Catch what libraries write to the process's standard error behind Python's back."""
+"""Catch what libraries write to the process's standard error behind Python's back, and load TensorFlow quietly."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import contextlib
 import os
 import tempfile
 from collections.abc import Iterator
-from typing import IO
+from typing import IO, Any
+
+from runtime.errors import require
 
 
 @contextlib.contextmanager
@@ -20,3 +22,11 @@ def native_stderr() -> Iterator[IO[bytes]]:
         finally:
             os.dup2(saved, 2)
             os.close(saved)
+
+
+def load_tensorflow(purpose: str) -> Any:
+    """Import TensorFlow as Keras's backend, without its greeting. Raises MissingPackageError."""
+    os.environ["KERAS_BACKEND"] = "tensorflow"
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    with native_stderr():  # it greets before it reads that level
+        return require("tensorflow", "train", purpose)

@@ -36,7 +36,7 @@ class Settings:
     schedule: str = "constant"
     average: float = 0.0  # how much of the averaged weights each step keeps; 0: no average is kept
     momentum: float = 0.9  # the same, of batch norm's moving statistics
-    norm: str = "last"  # before or after the activation
+    norm: str = "last"  # after the activation or before it
     frozen_epochs: int = 0  # at the end
     validation: int = 0
     augment: bool = True
@@ -44,6 +44,7 @@ class Settings:
     limit: int | None = None
     samples: str = ""
     pairs: int | None = None  # found on disk: the order of the pairs follows from their number
+    teacher_sha256: str = ""  # found on disk: another file would teach other pictures
 
 
 # A resumed run may be told to train longer, and its files may have moved; anything else would be another run.

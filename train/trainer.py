@@ -26,9 +26,10 @@ class Trainer(keras.Model):
     pictures of the teacher, where there is one. discriminator_loss is the mean of its losses on real and on predicted
     pairs. (Isola et al. 2017; l1_weight 0 leaves the adversarial loss alone.)
 
-    Both networks move in one traced function, from one forward pass of each. Neither is ever frozen: each optimiser is
-    given its own network's variables and no others. Made in the scope of a tf.distribute strategy, its step takes one
-    part of the batch for each replica and moves the networks as the whole batch would.
+    Both networks move in one traced function, from one forward pass of the generator and two of the discriminator.
+    Neither is ever frozen: each optimiser is given its own network's variables and no others. Made in the scope of a
+    tf.distribute strategy, its step takes one part of the batch for each replica and moves the networks as the whole
+    batch would.
 
     teacher: a generator [N, S, S, 3] -> the same, in [-1, 1]; it does not learn.
     """

@@ -38,6 +38,7 @@ def raising(error: BaseException | None) -> Callable[[argparse.Namespace], int |
         (FileNotFoundError(2, "No such file or directory", "a.png"), 2, "error: a.png: No such file or directory\n"),
         (OSError("odd"), 2, "error: the system: odd\n"),
         (MemoryError(), 2, "error: out of memory"),
+        (ModuleNotFoundError("", name="numpy"), 2, f"error: {sys.executable} has no package numpy; run: make setup"),
         (ZeroDivisionError("x"), 2, "error: unexpected ZeroDivisionError: x (a defect"),
         (KeyboardInterrupt(), 130, "interrupted\n"),
     ],

@@ -17,11 +17,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from runtime.errors import InputError
+from runtime.errors import InputError, ToolkitError
 from tests.conftest import REPOSITORY
 from tests.train.test_resume import history, saved
 from train.data import Pairs, batches, find_pairs
-from train.distribution import place_of
+from train.distribution import Place, place_of, together
 from train.drawings import draw_folders
 
 SMALL = ["--filters", "2", "--image-size", "32", "--batch-size", "2", "--validation", "1"]
@@ -68,8 +68,31 @@ def workers(out: Path, *options: str | Path) -> Iterator[list[subprocess.Popen[s
             process.communicate()
 
 
+@pytest.mark.parametrize("workers_", [1, 2])
+def test_errors_of_tensorflow_are_told_apart(workers_: int) -> None:
+    import tensorflow as tf
+
+    def fails() -> Any:
+        raise InputError("a.png cannot be read")
+
+    def raised(error: Exception | None) -> None:
+        with together(Place(0, workers_)):
+            if error is None:
+                tf.numpy_function(fails, [], tf.uint8)
+            else:
+                raise error
+
+    with pytest.raises(MemoryError):
+        raised(tf.errors.ResourceExhaustedError(None, None, "no memory"))
+    with pytest.raises(InputError, match=r"^a.png cannot be read$"):
+        raised(None)
+    gone = tf.errors.UnavailableError(None, None, "connection reset")
+    with pytest.raises(ToolkitError if workers_ > 1 else tf.errors.UnavailableError):
+        raised(gone)
+
+
 def test_two_workers_train_as_one_with_the_whole_batch(data: Path, tmp_path: Path) -> None:
-    """Below 128 pixels there is no dropout, whose masks would differ."""
+    """At 32 pixels there is no dropout, whose masks would differ."""
     alone, shared = tmp_path / "alone", tmp_path / "shared"
     settings = ["--data", data, "--epochs", "2", "--average", "0.9", *SMALL]
     with workers(shared, *settings) as started:

@@ -74,6 +74,7 @@ def test_what_is_refused(folders: Path, capsys: pytest.CaptureFixture[str]) -> N
         (f"x={folders / 'nowhere'}", "holds no images"),
         (f"x={folders / 'other'}", "no file name is common"),
         (f"x={folders / 'text'}", "is not a whole image"),
+        (columns(folders)[1], "two --columns have the same title"),
     ):
         assert main([*columns(folders), extra, *target]) == 2
         message = capsys.readouterr().err

@@ -15,6 +15,7 @@ from train.data import Pairs, find_pairs, read_pair
 from train.drawings import draw_folders
 from train.judge import features, judge, load, main, score, with_batch_statistics
 from train.networks import discriminator, generator
+from train.settings import Settings, write_settings
 
 
 @pytest.fixture(scope="module")
@@ -95,13 +96,22 @@ def test_the_command(tmp_path: Path, data: Path, capsys: pytest.CaptureFixture[s
     assert all(len(row.split()) == 6 for row in rows)
 
     generator(1, 32).save(tmp_path / "small.keras")
+    discriminator(1, 32).save(tmp_path / "small-d.keras")
+    (tmp_path / "other-way").mkdir()
+    generator(1, 64).save(tmp_path / "other-way" / "generator.keras")
+    write_settings(tmp_path / "other-way", Settings(direction="picture2label"))
     (tmp_path / "text.keras").write_text("no network")
     for wrong, expected in (
         (["text.keras"], "is not a network saved by Keras"),
         (["missing.keras"], "is not a network saved by Keras"),
         (["0.keras", "small.keras"], "judge it apart"),
+        (["d.keras"], "is not a generator of this project"),
+        (["0.keras", "--by", "small.keras"], "is no discriminator of 64 pixels"),
+        (["0.keras", "--by", "small-d.keras"], "is no discriminator of 64 pixels"),
+        (["other-way/generator.keras"], "was trained with --direction picture2label"),
     ):
-        assert main([*(str(tmp_path / name) for name in wrong), "--data", str(data)]) == 2
+        words = [word if word.startswith("--") else str(tmp_path / word) for word in wrong]
+        assert main([*words, "--data", str(data)]) == 2
         message = capsys.readouterr().err
         assert expected in message and message.count("\n") == 1
     with pytest.raises(InputError):

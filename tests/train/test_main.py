@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from runtime.files import sha256_of
 from tests.conftest import REPOSITORY
 from tests.train.test_resume import assert_same
 from train.checkpoint import checkpoint_path
@@ -201,6 +202,12 @@ def test_what_does_not_fit_together(data: Path, tmp_path: Path, capsys: pytest.C
     write_settings(run, Settings(data=str(data), pairs=5))
     assert run_main("--out", run, "--resume") == 2
     assert "started on 5 pairs" in capsys.readouterr().err
+    for name in ("teacher", "another"):
+        (tmp_path / name).write_text(name)
+    taught_by = sha256_of(tmp_path / "teacher")
+    write_settings(run, Settings(data=str(data), pairs=6, teacher=str(tmp_path / "teacher"), teacher_sha256=taught_by))
+    assert run_main("--out", run, "--resume", "--teacher", tmp_path / "another") == 2
+    assert "another is not the teacher that the run began with" in capsys.readouterr().err
     (run / "settings.json").write_text("{")
     assert run_main("--out", run, "--resume") == 2
     assert "settings.json cannot be read" in capsys.readouterr().err

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 import signal
 import threading
@@ -22,14 +23,14 @@ from train.loop import sample_grid, save, train, train_epoch
 from train.settings import Settings
 from train.trainer import LOSSES, Trainer
 
-SETTINGS = Settings(epochs=2, filters=1, image_size=32, seed=3, average=0.9, schedule="linear", frozen_epochs=1)
+SETTINGS = Settings(epochs=2, filters=1, image_size=64, seed=3, average=0.9, schedule="linear", frozen_epochs=1)
 
 
 @pytest.fixture(scope="module")
 def pairs(tmp_path_factory: pytest.TempPathFactory) -> Pairs:
     data = tmp_path_factory.mktemp("data")
-    draw_folders(data, 5, 1, 36, 0)
-    return Pairs(find_pairs(data)[0], 36, "label2picture")
+    draw_folders(data, 5, 1, 72, 0)
+    return Pairs(find_pairs(data)[0], 72, "label2picture")
 
 
 def saved(run: Path) -> dict[str, NDArray[np.generic]]:
@@ -61,7 +62,7 @@ def stop_after_epoch(monkeypatch: pytest.MonkeyPatch, epoch: int) -> None:
 @pytest.fixture(scope="module")
 def uninterrupted(pairs: Pairs, tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = tmp_path_factory.mktemp("uninterrupted")
-    train(run, SETTINGS, pairs, pairs_of_size(pairs, 32), pairs_of_size(pairs, 32))
+    train(run, SETTINGS, pairs, pairs_of_size(pairs, 64), pairs_of_size(pairs, 64))
     return run
 
 
@@ -84,6 +85,7 @@ def test_a_run_resumed_within_and_after_an_epoch_ends_the_same(
 
     keras.utils.set_random_seed(SETTINGS.seed)
     trainer = Trainer(SETTINGS)
+    assert any(isinstance(layer, keras.layers.Dropout) for layer in trainer.generator.layers)  # as in a real run
     progress, stop = Progress(), threading.Event()
     stop.set()
     for step in (1, 2):
@@ -91,7 +93,7 @@ def test_a_run_resumed_within_and_after_an_epoch_ends_the_same(
         assert (progress.epoch, progress.step) == (0, step)
     save(tmp_path, trainer, progress)
     del trainer
-    samples = pairs_of_size(pairs, 32)
+    samples = pairs_of_size(pairs, 64)
     stop_after_epoch(monkeypatch, 1)
     with pytest.raises(KeyboardInterrupt):
         train(tmp_path, SETTINGS, pairs, samples, samples)
@@ -112,8 +114,8 @@ def test_what_a_run_leaves(uninterrupted: Path) -> None:
     assert cv2.imread(str(uninterrupted / "curves.png")).shape[1] > 1000
     assert len(keras.models.load_model(uninterrupted / "discriminator.keras", compile=False).inputs) == 2
     grid = cv2.imread(str(uninterrupted / "samples" / "epoch_002.png"))
-    assert grid.shape[0] > 3 * 32
-    assert grid.shape[1] > 3 * 32
+    assert grid.shape[0] > 3 * 64
+    assert grid.shape[1] > 3 * 64
     assert any(path.stat().st_size > 1000 for path in (uninterrupted / "tensorboard").iterdir())
     network = keras.models.load_model(uninterrupted / "generator.keras", compile=False)
     kinds = {type(layer).__module__.partition(".")[0] for layer in network.layers}
@@ -130,10 +132,10 @@ def test_the_grid_shows_input_prediction_and_truth(pairs: Pairs, uninterrupted: 
     import cv2
 
     grid = cv2.imread(str(uninterrupted / "samples" / "epoch_001.png"))[..., ::-1]
-    samples = pairs_of_size(pairs, 32)
+    samples = pairs_of_size(pairs, 64)
     for row in range(3):
-        top = TITLE + row * (32 + MARGIN)
-        cells = [grid[top : top + 32, MARGIN + k * (32 + MARGIN) :][:, :32] for k in range(3)]
+        top = TITLE + row * (64 + MARGIN)
+        cells = [grid[top : top + 64, MARGIN + k * (64 + MARGIN) :][:, :64] for k in range(3)]
         np.testing.assert_array_equal(cells[0], samples[row][0])
         np.testing.assert_array_equal(cells[2], samples[row][1])
         assert not np.array_equal(cells[1], cells[2])
@@ -141,15 +143,15 @@ def test_the_grid_shows_input_prediction_and_truth(pairs: Pairs, uninterrupted: 
 
 def test_samples_without_a_truth_show_two_columns(pairs: Pairs) -> None:
     trainer = Trainer(SETTINGS)
-    source = pairs_of_size(pairs, 32)[0][0]
-    three, two = sample_grid(trainer, pairs_of_size(pairs, 32)), sample_grid(trainer, [(source, None)] * 3)
+    source = pairs_of_size(pairs, 64)[0][0]
+    three, two = sample_grid(trainer, pairs_of_size(pairs, 64)), sample_grid(trainer, [(source, None)] * 3)
     assert two.shape[0] == three.shape[0]
-    assert two.shape[1] == three.shape[1] - 32 - MARGIN
+    assert two.shape[1] == three.shape[1] - 64 - MARGIN
 
 
 def test_what_a_killed_run_left_is_removed(pairs: Pairs, uninterrupted: Path) -> None:
     (uninterrupted / "samples" / ".writing-abcepoch_009.png").write_bytes(b"half")
-    train(uninterrupted, SETTINGS, pairs, pairs_of_size(pairs, 32), pairs_of_size(pairs, 32))
+    train(uninterrupted, SETTINGS, pairs, pairs_of_size(pairs, 64), pairs_of_size(pairs, 64))
     assert not list(uninterrupted.rglob(".writing-*"))
 
 
@@ -164,6 +166,24 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_checkpoint(pairs: Pairs, 
         save(tmp_path, trainer, Progress(epoch=2))
     for name, value in saved(tmp_path).items():
         np.testing.assert_array_equal(value, good[name])
+
+
+def test_a_weight_that_is_not_finite_is_not_saved(tmp_path: Path) -> None:
+    """The last step of an epoch may do it, after its loss was taken."""
+    trainer = Trainer(SETTINGS)
+    bias = trainer.discriminator.trainable_variables[-1]
+    bias.assign(np.full(bias.shape, np.nan))
+    with pytest.raises(ToolkitError, match="diverged: a weight"):
+        save(tmp_path, trainer, Progress(epoch=1))
+    assert not list(tmp_path.iterdir())
+
+
+def test_fewer_epochs_than_are_done_are_refused(pairs: Pairs, uninterrupted: Path) -> None:
+    before = (uninterrupted / "settings.json").read_text()
+    samples = pairs_of_size(pairs, 64)
+    with pytest.raises(InputError, match="has 2 epochs already"):
+        train(uninterrupted, dataclasses.replace(SETTINGS, epochs=1), pairs, samples, samples)
+    assert (uninterrupted / "settings.json").read_text() == before
 
 
 class Variable:
