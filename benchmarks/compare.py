@@ -126,6 +126,8 @@ def compare(old: Report, new: Report) -> list[Change]:
         raise InputError("the reports have no measured engine in common; compare reports of the same engine files")
     level = NormalDist().inv_cdf(1 - FALSE_ALARMS / len(both) / 2) / NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
     works = yardsticks(old, new)
+    if works:
+        *kept, unlike = rounds_alike(*(np.log(work["medians_ms"]) for work in works))
     changes = []
     for a, b, scope in both:
         one, other = (_evidence(row["scopes"][scope], scope) for row in (a, b))
@@ -134,7 +136,6 @@ def compare(old: Report, new: Report) -> list[Change]:
         if works and not on_gpu(b):  # a GPU is not slower because the CPU is
             same = [_evidence(work["cpu"], "cpu") if scope == "cpu" else _evidence(work, "") for work in works]
             if all(len(work[1]) == len(rounds) for work, rounds in zip(same, own, strict=True)):
-                *kept, unlike = rounds_alike(*(np.log(work["medians_ms"]) for work in works))
                 own = [rounds[chosen] for rounds, chosen in zip(own, kept, strict=True)]
                 pace = [np.log(work[1])[chosen] for work, chosen in zip(same, kept, strict=True)]
                 allowed = unlike * abs(float(np.median(pace[1]) - np.median(pace[0])))
