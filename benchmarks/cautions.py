@@ -65,7 +65,7 @@ def row_cautions(row: Row) -> list[str]:
     found = []
     compute, engine, submit = scopes.get("compute"), scopes.get("engine"), scopes.get("submit")
     if plan and compute:
-        if compute["variation"] > UNSTABLE:
+        if compute.get("variation", 0) > UNSTABLE:
             found.append(f"unstable GPU time: it varies by {compute['variation']:.1%}; lock the clocks")
         if submit and submit["p50_ms"] > ENQUEUE_BOUND * compute["p50_ms"]:
             found.append(

@@ -87,13 +87,17 @@ class Collection:
         board = board_of(self.machine.get("board", ""), after.get("gpu_mhz_max"))
         table = []
         for measured in self.run.engines:
-            row = rows.row_json(measured, self.run, self.fidelity.get(measured.label))
+            row = rows.row_json(
+                measured, self.run, self.fidelity.get(measured.label), shared=self.machine.get("virtual", False)
+            )
             work = rows.work_json(row, measured.target.path, self.peak, board)
             power = rows.power_json(measured, self.meter, self.idle_watts, row["batch"])
             table.append(row | ({"work": work} if work else {}) | ({"power": power} if power else {}))
         cautions = machine_cautions(self.machine, self.before, after, during, self.meter.readings) + noise_caution(
             table
         )
+        if self.run.reference.error:
+            cautions.append(f"the reference work failed ({self.run.reference.error}): compare cannot know the machine")
         report: Report = {
             "format": FORMAT,
             "complete": complete,

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.schema import Report, Row, load_report, on_gpu
-from benchmarks.summary import CONFIDENCE, Floats, repeat_error
+from benchmarks.summary import CONFIDENCE, FEWEST_BLOCKS, Floats, repeat_error
 from benchmarks.tables import Table, number
 from runtime.errors import GateFailedError, InputError
 
@@ -55,14 +55,14 @@ ALIKE = 0.06
 state in which waking a thread costs more made the reference work 10 % slower, and clocks moved it by 3 % either way."""
 
 FEWEST_ALIKE = 0.25
-"""Share of each report's rounds in the same state, with less of which all rounds are compared."""
+"""Share of each report's rounds in the same state, with less of which in either all rounds are compared."""
 
 UNLIKE, UNLIKE_STATES = 0.3, 1.2
 """What slows the machine may slow an engine more or less than the reference work: by so much of what it did to that,
 among rounds of one state, and between rounds of different states. In the state above, 64 filters took 10 % longer with
 OpenVINO, as the reference work did, and 22 % with ONNX Runtime."""
 
-Chosen = NDArray[np.bool_]
+Alike = tuple[NDArray[np.bool_], NDArray[np.bool_], float]
 
 MACHINE_DRIFT = 0.02
 """From here on the reader is told."""
@@ -72,8 +72,9 @@ MACHINE_DRIFT = 0.02
 class Change:
     """One metric of one engine in both reports.
 
-    ratio, noise, machine: logarithms of new / old, of what chance explains, and of what the machine's own speed does.
-    Of what runs on the CPU, noise includes what the machine may have done to the engine and not to the reference work.
+    ratio, noise, machine: logarithms of new / old, of what chance explains, and of what the machine's own speed does
+    (None: not known). Of what runs on the CPU, noise includes what the machine may have done to the engine and not to
+    the reference work.
     """
 
     engine: str
@@ -82,11 +83,11 @@ class Change:
     new: float
     ratio: float
     noise: float
-    machine: float = 0.0
+    machine: float | None = None
 
     def verdict(self, tolerance: float) -> str:
         """Return "slower", "faster", or "" where noise, machine or tolerance (a share, as 0.03) explains the change."""
-        own = self.ratio - self.machine
+        own = self.ratio - (self.machine or 0.0)
         if abs(own) <= max(self.noise, math.log1p(tolerance)):
             return ""
         return "slower" if own > 0 else "faster"
@@ -126,37 +127,42 @@ def compare(old: Report, new: Report) -> list[Change]:
         raise InputError("the reports have no measured engine in common; compare reports of the same engine files")
     level = NormalDist().inv_cdf(1 - FALSE_ALARMS / len(both) / 2) / NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
     works = yardsticks(old, new)
-    if works:
-        *kept, unlike = rounds_alike(*(np.log(work["medians_ms"]) for work in works))
-    changes = []
-    for a, b, scope in both:
-        one, other = (_evidence(row["scopes"][scope], scope) for row in (a, b))
-        ratio, machine, allowed = math.log(other[0] / one[0]), 0.0, 0.0
-        own = [np.log(one[1]), np.log(other[1])]
-        if works and not on_gpu(b):  # a GPU is not slower because the CPU is
-            same = [_evidence(work["cpu"], "cpu") if scope == "cpu" else _evidence(work, "") for work in works]
-            if all(len(work[1]) == len(rounds) for work, rounds in zip(same, own, strict=True)):
-                own = [rounds[chosen] for rounds, chosen in zip(own, kept, strict=True)]
-                pace = [np.log(work[1])[chosen] for work, chosen in zip(same, kept, strict=True)]
-                allowed = unlike * abs(float(np.median(pace[1]) - np.median(pace[0])))
-                own = [rounds - paces for rounds, paces in zip(own, pace, strict=True)]
-                machine = ratio - float(np.median(own[1]) - np.median(own[0]))
-            else:  # an engine that was measured only in part
-                machine = math.log(same[1][0] / same[0][0])
-                allowed = UNLIKE_STATES * abs(machine)
-        noise = noise_of(own[0], own[1]) * level + allowed
-        changes.append(Change(b["name"], METRICS[scope], one[0], other[0], ratio, noise, machine))
-    return changes
+    alike = rounds_alike(*(np.log(work["medians_ms"]) for work in works)) if works else None
+    # a GPU is not slower because the CPU is
+    return [_change(a, b, scope, level, works, None if on_gpu(b) else alike) for a, b, scope in both]
 
 
-def rounds_alike(old: Floats, new: Floats) -> tuple[Chosen, Chosen, float]:
+def _change(
+    old: Row, new: Row, scope: str, level: float, works: Sequence[dict[str, Any]], alike: Alike | None
+) -> Change:
+    """Compare one scope of an engine. level: noise that counts, as a multiple of noise_of(). alike: of the works."""
+    (before, rounds), (after, other_rounds) = (_evidence(row["scopes"][scope], scope) for row in (old, new))
+    own = [np.log(rounds), np.log(other_rounds)]
+    ratio, machine, allowed = math.log(after / before), None, 0.0
+    if alike:
+        *kept, unlike = alike
+        same = [_evidence(work["cpu"], "cpu") if scope == "cpu" else _evidence(work, "") for work in works]
+        if all(len(work[1]) == len(logs) for work, logs in zip(same, own, strict=True)):
+            own = [logs[chosen] for logs, chosen in zip(own, kept, strict=True)]
+            pace = [np.log(work[1])[chosen] for work, chosen in zip(same, kept, strict=True)]
+            allowed = unlike * abs(float(np.median(pace[1]) - np.median(pace[0])))
+            own = [logs - paces for logs, paces in zip(own, pace, strict=True)]
+            machine = ratio - float(np.median(own[1]) - np.median(own[0]))
+        else:  # an engine that was measured only in part
+            machine = math.log(same[1][0] / same[0][0])
+            allowed = UNLIKE_STATES * abs(machine)
+    noise = noise_of(own[0], own[1]) * level + allowed
+    return Change(new["name"], METRICS[scope], before, after, ratio, noise, machine)
+
+
+def rounds_alike(old: Floats, new: Floats) -> Alike:
     """Return which rounds of each report met the fastest state that both did, and how unlike engines may be in them.
 
     old, new: float [rounds], logarithms of what the reference work took. All rounds where too few are alike.
     """
     level = max(np.quantile(old, 0.1), np.quantile(new, 0.1))
     kept = abs(old - level) <= ALIKE, abs(new - level) <= ALIKE
-    if min(kept[0].mean(), kept[1].mean()) >= FEWEST_ALIKE:
+    if all(k.mean() >= FEWEST_ALIKE and k.sum() >= FEWEST_BLOCKS for k in kept):
         return *kept, UNLIKE
     same = abs(np.median(old) - np.median(new)) <= ALIKE  # each as restless as the other
     return np.ones_like(kept[0]), np.ones_like(kept[1]), UNLIKE if same else UNLIKE_STATES
@@ -184,23 +190,30 @@ def noise_of(old: Floats, new: Floats) -> float:
     return math.hypot(errors[0], errors[1]) / math.sqrt(2)
 
 
-def machine_drift(old: Report, new: Report) -> float:
-    """Return the logarithm of how much longer the reference work took in the new report; 0 where it is not known."""
+def machine_drift(old: Report, new: Report) -> float | None:
+    """Return the logarithm of how much longer the reference work took in the new report; None where it is not known."""
     works = yardsticks(old, new)
-    return math.log(works[1]["p50_ms"] / works[0]["p50_ms"]) if works else 0.0
+    return math.log(works[1]["p50_ms"] / works[0]["p50_ms"]) if works else None
 
 
 def worse_fidelity(old: Report, new: Report) -> list[str]:
-    """Return a line for each engine whose pictures are further from the reference than they were."""
-    found = []
+    """Return a line for each engine whose pictures are further from the same reference, on the same images."""
+    return [
+        f"{name}: PSNR {before['psnr_db']:.1f} to {after['psnr_db']:.1f} dB"
+        for name, before, after in _judged(old, new)
+        if _judged_alike(old, new, before, after) and before["psnr_db"] - after["psnr_db"] > PSNR_DB
+    ]
+
+
+def _judged(old: Report, new: Report) -> list[tuple[str, dict[str, Any], dict[str, Any]]]:
+    """Return name and fidelity of every engine that both reports judged."""
     olds = {row["name"]: row.get("fidelity") for row in old["engines"]}
-    for row in new["engines"]:
-        before, after = olds.get(row["name"]), row.get("fidelity")
-        if not before or not after or before["images"] != after["images"]:
-            continue
-        if before["psnr_db"] - after["psnr_db"] > PSNR_DB:
-            found.append(f"{row['name']}: PSNR {before['psnr_db']:.1f} to {after['psnr_db']:.1f} dB")
-    return found
+    pairs = ((row["name"], olds.get(row["name"]), row.get("fidelity")) for row in new["engines"])
+    return [(name, before, after) for name, before, after in pairs if before and after]
+
+
+def _judged_alike(old: Report, new: Report, before: dict[str, Any], after: dict[str, Any]) -> bool:
+    return old.get("images") == new.get("images") and before["reference"] == after["reference"]
 
 
 def remarks(old: Report, new: Report) -> list[str]:
@@ -213,9 +226,17 @@ def remarks(old: Report, new: Report) -> list[str]:
                 f"the reports are of different machines: {key.replace('_', ' ')} {a or 'none'} and {b or 'none'}"
             )
     drift = machine_drift(old, new)
-    if abs(drift) > MACHINE_DRIFT:
+    if drift is None and not all(map(on_gpu, new["engines"])):
+        found.append(
+            "the reports have no reference work in common: a slower machine cannot be told from slower engines; measure"
+            " both with this version, and with the package onnx installed"
+        )
+    elif drift is not None and abs(drift) > MACHINE_DRIFT:
         word = "longer" if drift > 0 else "less"
         found.append(f"the machine itself took {abs(math.expm1(drift)):.1%} {word} for the same work in the new report")
+    unlike = [name for name, before, after in _judged(old, new) if not _judged_alike(old, new, before, after)]
+    if unlike:
+        found.append(f"fidelity is not compared, because images or reference are others: {', '.join(unlike)}")
     for one, other, which in ((old, new, "new"), (new, old, "old")):
         missing = _names(one["engines"]) - _names(other["engines"])
         found += [f"{name} has not been measured in the {which} report" for name in sorted(missing)]
@@ -236,7 +257,7 @@ def comparison_table(changes: Sequence[Change], tolerance: float) -> Table:
             number(change.new),
             f"{math.expm1(change.ratio):+.1%}",
             f"±{math.expm1(change.noise):.1%}" if math.isfinite(change.noise) else "not known",
-            f"{math.expm1(change.machine):+.1%}",
+            "–" if change.machine is None else f"{math.expm1(change.machine):+.1%}",
             change.verdict(tolerance) or "–",
         ]
         for change in changes

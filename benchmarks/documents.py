@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks.schema import EXPERIMENTS, STREAM, TRAINING, TRIALS
 from runtime.errors import InputError
 from runtime.files import written_beside
 
@@ -46,9 +47,9 @@ def run(args: argparse.Namespace) -> None:
     for page in pages:
         if not page.is_file():
             raise InputError(f"there is no {page} here; run this in the root of a checkout of pix2pix-edge")
-    for name, section in SECTIONS.items():
-        if file := getattr(args, name):
-            _publish(name, publishable(section.load(file)))
+    given = {name: section.load(file) for name, section in SECTIONS.items() if (file := getattr(args, name))}
+    for name, content in given.items():  # now that all of them could be read
+        _publish(name, publishable(content))
     for page in sorted(pages):
         text = render(page, FOLDER)
         with written_beside(page) as temporary:
@@ -94,17 +95,18 @@ def _publish(name: str, content: dict[str, Any]) -> None:
         temporary.write_text(text + "\n", encoding="utf-8")
 
 
-def loader(form: str, command: str) -> Callable[[Path], dict[str, Any]]:
-    """Return a function that reads a JSON file of the format `form`; it raises InputError for any other."""
+def loader(form: str, command: str, table: str | None) -> Callable[[Path], dict[str, Any]]:
+    """Return a function that reads a JSON file of this format and table; it raises InputError for any other."""
 
     def load(file: Path) -> dict[str, Any]:
         try:
-            content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+            content: Any = json.loads(file.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise InputError(f"{file} cannot be read as JSON ({error}); make it with: {command}") from error
-        if content.get("format") != form:
+        if not isinstance(content, dict) or (content.get("format"), content.get("table")) != (form, table):
             raise InputError(f"{file} was not written by this version's: {command}")
-        return content
+        found: dict[str, Any] = content
+        return found
 
     return load
 
@@ -159,16 +161,18 @@ def _stream(content: dict[str, Any]) -> str:
     return "\n".join([*lines, f"\nMeasured with:\n\n    {content['command']}"])
 
 
-def _section(page: str, form: str, command: str, show: Callable[[dict[str, Any]], str]) -> Section:
+def _section(
+    page: str, form: str, command: str, show: Callable[[dict[str, Any]], str], table: str | None = None
+) -> Section:
     command = f"python -m benchmarks {command}"
-    return Section(Path("docs") / page, command, loader(form, command), show)
+    return Section(Path("docs") / page, command, loader(form, command, table), show)
 
 
 SECTIONS = {
     "results": Section(Path("docs/benchmarks.md"), "python -m benchmarks run", _load_report, _results),
-    "trials": _section("benchmarks.md", "pix2pix-edge-trials/1", "trials --out FILE.json", _trials),
-    "stream": _section("streaming.md", "pix2pix-edge-stream/1", "stream", _stream),
-    "recipes": _section("training.md", "pix2pix-edge-experiments/1", "experiments recipes", _experiments),
-    "widths": _section("training.md", "pix2pix-edge-experiments/1", "experiments widths", _experiments),
-    "training": _section("training.md", "pix2pix-edge-training/1", "train --out FILE.json", _training),
+    "trials": _section("benchmarks.md", TRIALS, "trials --out FILE.json", _trials),
+    "stream": _section("streaming.md", STREAM, "stream", _stream),
+    "recipes": _section("training.md", EXPERIMENTS, "experiments recipes", _experiments, "recipes"),
+    "widths": _section("training.md", EXPERIMENTS, "experiments widths", _experiments, "widths"),
+    "training": _section("training.md", TRAINING, "train --out FILE.json", _training),
 }

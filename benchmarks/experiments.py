@@ -27,8 +27,6 @@ from runtime.files import written_beside
 if TYPE_CHECKING:
     from train.data import Pairs
 
-FORMAT = "pix2pix-edge-experiments/1"
-
 
 @dataclass(frozen=True)
 class Table:
@@ -64,7 +62,7 @@ TABLES = {
     "widths": Table(
         f"--epochs 50 {RECIPE} --samples samples",
         {
-            "64": "--filters 64 --epochs 10",
+            "64": "--filters 64 --epochs 30",
             "32": "--filters 32",
             "16": "--filters 16",
             "16, distilled": "--filters 16 --teacher {runs}/32/generator.keras",
@@ -105,6 +103,7 @@ def command_of(table: Table, name: str, data: str, runs: Path) -> list[str]:
 def run(args: argparse.Namespace) -> None:
     require("tensorflow", "train", "training the runs of a table")
     from benchmarks.machine import describe_machine
+    from benchmarks.schema import EXPERIMENTS
     from train.data import Pairs, find_pairs
     from train.judge import features, load, score
     from train.settings import read_settings
@@ -137,7 +136,7 @@ def run(args: argparse.Namespace) -> None:
     if table.deployed:
         deploy(rows, args.data, args.runs)
     content = {
-        "format": FORMAT,
+        "format": EXPERIMENTS,
         "table": args.table,
         "pairs": len(held_out),
         "judge": table.judge,

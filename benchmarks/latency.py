@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import shlex
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -57,14 +55,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from benchmarks.collect import Collection
+    from benchmarks.machine import command_line
     from benchmarks.measure import Run, image_size
     from benchmarks.report import summary_text, write_report
     from benchmarks.schema import new_folder
-    from export.images import evenly, image_files, read_images
+    from export.images import evenly, judging_files, read_images
 
     profile = _profile(args)
     engines = _engines(args)
-    files = evenly(image_files(args.data), JUDGED_IMAGES)
+    files = evenly(judging_files(args.data), JUDGED_IMAGES)
     if args.out.exists() and not args.force:
         raise InputError(f"{args.out} exists and is kept; choose another --out, or replace it with --force")
     images = read_images(files, image_size(engines))
@@ -82,7 +81,7 @@ def run(args: argparse.Namespace) -> int:
             with contextlib.suppress(OSError):
                 args.out.rmdir()  # empty unless it was there before
             raise
-        report = collection.report(_command(), complete)
+        report = collection.report(command_line(), complete)
     write_report(report, args.out)
     print(summary_text(report))
     print(f"the whole report: {args.out / 'report.html'}")
@@ -127,11 +126,6 @@ def _engines(args: argparse.Namespace) -> list[Measured]:
     if repeated:
         raise InputError(f"two engines would both be called {repeated[0]}; rename one of the files or folders")
     return found
-
-
-def _command() -> str:
-    """Return the command line that is running, to be repeated."""
-    return shlex.join(["python", "-m", "benchmarks", *sys.argv[1:]])
 
 
 @contextlib.contextmanager

@@ -6,7 +6,9 @@ import importlib.metadata
 import os
 import platform
 import re
+import shlex
 import subprocess
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -53,6 +55,11 @@ def describe_machine(root: Path = Path("/")) -> dict[str, Any]:
         "git": _git(),
     }
     return {key: value for key, value in found.items() if value not in ("", None, {}, 0)}
+
+
+def command_line() -> str:
+    """Return the command line that is running, to be repeated."""
+    return shlex.join(["python", "-m", "benchmarks", *sys.argv[1:]])
 
 
 def machine_state(root: Path = Path("/")) -> dict[str, Any]:

@@ -115,7 +115,7 @@ class PeerSession(Session):
 
     def open(self) -> dict[str, Any]:
         engine = self._engine = OPENERS[self._peer.kind](self._peer)
-        return {"describe": engine.describe(), "size": engine.input.shape[1]}
+        return {"describe": engine.describe()}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -132,8 +132,8 @@ def run(args: argparse.Namespace) -> None:
     from export.images import evenly, judging_files, read_images
     from runtime.files import written_beside
 
-    if args.rounds < 1 or args.turn <= 0:
-        raise InputError("--rounds and --turn must be above 0")
+    if args.rounds < 1 or not 0 < args.turn <= 600:
+        raise InputError("--rounds must be 1 or more, --turn more than 0 and at most 600 seconds")
     for path in args.engine:
         if path.suffix != ".onnx" or not path.is_file():
             raise InputError(f"--engine {path} is not an .onnx file; make one with: python -m export convert")
@@ -251,10 +251,10 @@ def measure(
             else:
                 row["median_ms"] = summarise(samples["engine"]).median
                 row["samples"] = samples["engine"]
-    base = rows[BASE]["samples"]
+    base = rows[BASE].get("samples")  # without it, the other rows have no ratio
     for row in rows.values():
         samples = row.pop("samples", None)
-        ratio = paired_ratio(base, samples) if samples is not None else None
+        ratio = paired_ratio(base, samples) if base and samples else None
         if ratio:
             row["speed"] = {"value": ratio.value, "low": ratio.low, "high": ratio.high}
     return list(rows.values())

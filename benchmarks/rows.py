@@ -6,7 +6,9 @@ import importlib.util
 import math
 import statistics
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -16,7 +18,7 @@ from benchmarks.interleave import Nanoseconds
 from benchmarks.measure import Measured, Run
 from benchmarks.power import Meter, mean_watts
 from benchmarks.schema import Row, interval_json, rounded, scope_json
-from benchmarks.summary import early_stopping_estimate, paired_ratio, rate
+from benchmarks.summary import CONFIDENCE, early_stopping_estimate, paired_ratio, rate
 from runtime.errors import ToolkitError
 from runtime.files import sha256_of
 from runtime.frame import STAGES
@@ -27,8 +29,19 @@ AGES = 300
 """Frames that the frame-age plot shows: the last ones."""
 
 
-def row_json(measured: Measured, run: Run, fidelity: dict[str, Any] | None) -> Row:
-    """Return the row (docs/report-schema.md), without work and power; whatever was not measured is left out."""
+SHARED_DRIFT = 0.04
+"""Standard deviation between the medians of runs on a host that others use too, as a logarithm: 0.036 for the reference
+work in the 40 runs of `benchmarks trials`, of 46 s each, that half an hour on our host took. `trials` prints it."""
+
+SPELL_S = 60.0
+"""So long one state of such a host lasts, at most: longer runs meet several, and their medians differ less."""
+
+
+def row_json(measured: Measured, run: Run, fidelity: dict[str, Any] | None, *, shared: bool) -> Row:
+    """Return the row (docs/report-schema.md), without work and power; whatever was not measured is left out.
+
+    shared: whether the CPU is a virtual machine's.
+    """
     path = measured.target.path
     opened = measured.opened[-1] if measured.opened else {}
     describe = dict(measured.describe)
@@ -50,10 +63,10 @@ def row_json(measured: Measured, run: Run, fidelity: dict[str, Any] | None) -> R
         row["load_ms"] = [rounded(o["load_ns"] / 1e6, 4) for o in measured.opened]
         row["first_ms"] = [rounded(ns / 1e6, 4) for ns in measured.first_ns]
     row["scopes"] = {name: scope_json(rounds) for name in SCOPES if (rounds := measured.scope(name))}
-    if path.suffix != ".plan":
-        for name in ("engine", "compute", "overlap", "cpu"):
-            if name in row["scopes"]:
-                at_equal_speed(row["scopes"][name], run.reference_json)
+    if shared and path.suffix != ".plan" and measured.windows:
+        seconds = (measured.windows[-1][1] - measured.windows[0][0]) / 1e9
+        for scope in row["scopes"].values():
+            widen_for_neighbours(scope, seconds)
     if not row["scopes"].get("engine"):
         return row
     row["frames_per_second"] = _rates(measured, row["batch"])
@@ -62,7 +75,7 @@ def row_json(measured: Measured, run: Run, fidelity: dict[str, Any] | None) -> R
         row["p90_bound_ms"] = rounded(estimate)
     if stream := measured.scope("stream"):
         row["stream"] = {
-            "stages_ms": {stage: rounded(_median_ms(measured.scope(stage))) for stage in STAGES},
+            "stages_ms": {stage: rounded(_median_ms(measured.scope(f"{stage} stage"))) for stage in STAGES},
             "ages_ms": [rounded(age / 1e6, 4) for age in np.concatenate(stream)[-AGES:].tolist()],
         }
     if measured.memory:
@@ -78,17 +91,16 @@ def row_json(measured: Measured, run: Run, fidelity: dict[str, Any] | None) -> R
     return row
 
 
-def at_equal_speed(scope: dict[str, Any], work: dict[str, Any] | None) -> None:
-    """Widen the interval of a scope on the CPU by the error of the reference work.
+def widen_for_neighbours(scope: dict[str, Any], seconds: float) -> None:
+    """Widen the interval of a scope by what a host's other users may do until the run, of so many seconds, is repeated.
 
-    A machine that others use too may have become slower by a fifth when the run is repeated, and no run can know that
-    of itself. The interval is that of a repetition scaled to the same speed of the machine, which the reference work
-    of both runs tells with an error of its own.
+    A run that falls into one state of its host knows nothing of the others, so this must come from elsewhere.
     """
-    own, other = scope["interval_ms"], work and work["interval_ms"]
-    if own and work and other:
+    if scope["interval_ms"]:
         value = scope["p50_ms"]
-        error = math.hypot(math.log(own[1] / value), math.log(other[1] / work["p50_ms"]))
+        between_runs = SHARED_DRIFT * math.sqrt(SPELL_S / max(SPELL_S, seconds))
+        neighbours = NormalDist().inv_cdf((1 + CONFIDENCE) / 2) * math.sqrt(2) * between_runs
+        error = math.hypot(math.log(scope["interval_ms"][1] / value), neighbours)
         scope["interval_ms"] = [rounded(value * math.exp(-error)), rounded(value * math.exp(error))]
 
 
@@ -110,7 +122,9 @@ def _rates(measured: Measured, batch: int) -> dict[str, float]:
 
 
 def work_json(row: Row, path: Path, peak: dict[str, float], board: Board | None) -> dict[str, Any] | None:
-    """Return multiply-adds, weights, and which share of the peak the compute scope reaches; None without a graph.
+    """Return a call's multiply-adds, the weights, and the share of the peak that the compute scope reaches.
+
+    None without a graph.
 
     The peak is the measured one for a CPU engine, and the board's published one for a plan. Layers count at the peak
     of their own precision: the share is the time that the arithmetic would take there, in the time that it took.
@@ -122,9 +136,13 @@ def work_json(row: Row, path: Path, peak: dict[str, float], board: Board | None)
     from export.graph import Graph
 
     try:
-        layers = count(Graph.load(graph_file))
+        graph = Graph.load(graph_file)
+        layers = count(graph)
     except ToolkitError:
         return None
+    # a plan for several images at once may come from a graph for one
+    images = row["batch"] / graph.shapes()[graph.input.name][0]
+    layers = [replace(layer, multiply_adds=round(layer.multiply_adds * images)) for layer in layers]
     found: dict[str, Any] = {
         "multiply_adds": sum(layer.multiply_adds for layer in layers),
         "weight_bytes": sum(layer.weight_bytes for layer in layers),

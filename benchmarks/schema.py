@@ -11,11 +11,13 @@ from typing import Any
 import numpy as np
 
 from benchmarks.interleave import Nanoseconds
-from benchmarks.summary import PERCENTILES, Interval, Summary, summarise
+from benchmarks.summary import Interval, summarise
 from runtime.errors import InputError
 from runtime.files import written_beside
 
 FORMAT = "pix2pix-edge-report/1"
+TRIALS, STREAM = "pix2pix-edge-trials/1", "pix2pix-edge-stream/1"
+EXPERIMENTS, TRAINING = "pix2pix-edge-experiments/1", "pix2pix-edge-training/1"
 FILE = "report.json"
 QUANTILES = 100
 """The distribution of a scope is kept as its 0th, 1st … 100th percentile; the calls themselves would fill megabytes."""
@@ -44,21 +46,6 @@ def scope_json(rounds: Sequence[Nanoseconds]) -> dict[str, Any]:
         "lows_ms": [rounded(float(np.percentile(r, LOW)) / 1e6) for r in rounds],
         "quantiles_ms": [rounded(q) for q in np.percentile(values, np.linspace(0, 100, QUANTILES + 1))],
     }
-
-
-def summary_of(scope: dict[str, Any]) -> Summary:
-    """Return the Summary that scope_json wrote."""
-    return Summary(
-        n=scope["n"],
-        minimum=scope["min_ms"],
-        mean=scope["mean_ms"],
-        maximum=scope["max_ms"],
-        variation=scope["variation"],
-        percentiles={p: scope[f"p{p}_ms"] for p in PERCENTILES if f"p{p}_ms" in scope},
-        left_out={int(name[1:]): needed for name, needed in scope["left_out"].items()},
-        interval=tuple(scope["interval_ms"]) if scope["interval_ms"] else None,
-        medians=scope["medians_ms"],
-    )
 
 
 def on_gpu(row: Row) -> bool:

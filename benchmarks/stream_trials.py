@@ -17,6 +17,7 @@ import numpy as np
 from benchmarks.interleave import Nanoseconds, Plan, Samples, Slice, interleave
 from runtime.cameras import TestSource
 from runtime.engine import Engine, Images
+from runtime.errors import InputError
 from runtime.frame import STAGES, Frame
 from runtime.sinks import NullSink, open_sink
 from runtime.sources import open_source
@@ -26,6 +27,9 @@ from runtime.timings import AGE
 CLIP_FRAMES = 300
 WIDTH, HEIGHT = 640, 480
 """What a camera gives, for the live trials."""
+
+LEAST_FRAMES = 3
+"""Of a live run: its last third is compared with its first."""
 
 EARLY_FRAMES = 500
 """Memory is compared with that after so many frames: by then every buffer has been used."""
@@ -116,7 +120,10 @@ def engine_ns(engine: Engine, image: Images, seconds: float) -> float:
 
 
 def live(engine: Engine, fps: float, seconds: float) -> Ages:
-    """Stream the test pattern at `fps` to null, under the freshest policy."""
+    """Stream the test pattern at `fps` to null, under the freshest policy.
+
+    Raises InputError when fewer than LEAST_FRAMES were delivered.
+    """
     stream = translate(TestSource(WIDTH, HEIGHT, fps), engine, [NullSink()])
     timer = threading.Timer(seconds, stream.stop)
     timer.start()
@@ -125,7 +132,12 @@ def live(engine: Engine, fps: float, seconds: float) -> Ages:
     finally:
         timer.cancel()
     delivered, age, taken = (stream.timings.column(name)[2:] for name in ("delivered_at", AGE, STAGES[2]))
-    return Ages(fps, delivered - delivered[0] if len(delivered) else delivered, age, taken, dict(stream.dropped))
+    if len(delivered) < LEAST_FRAMES:
+        raise InputError(
+            f"the engine delivered too few frames ({len(delivered)}) in {seconds:.3g} s; give more --seconds, or a"
+            " faster engine"
+        )
+    return Ages(fps, delivered - delivered[0], age, taken, dict(stream.dropped))
 
 
 def long_run(engine: Engine, clip: Path, frames: int) -> dict[str, Any]:

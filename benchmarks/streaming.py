@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 
 from benchmarks.interleave import Plan, Samples
-from benchmarks.machine import describe_machine, machine_state
+from benchmarks.machine import command_line, describe_machine, machine_state
+from benchmarks.schema import STREAM
 from benchmarks.stream_trials import Ages, engine_ns, live, long_run, throughput, write_clip
 from benchmarks.summary import paired_ratio, samples_needed
 from runtime.engine import open_engine
@@ -26,7 +27,6 @@ from runtime.errors import InputError, require
 from runtime.files import written_beside
 from runtime.options import BACKENDS
 
-FORMAT = "pix2pix-edge-stream/1"
 TURN_S = 1.0
 OVERLOAD = 3.0
 """How much faster than the engine the source of the freshness trial is."""
@@ -93,9 +93,9 @@ def run(args: argparse.Namespace) -> int:
             raise InputError(f"the trial {name} failed: {sample.error}")
     rows = [*throughput_rows(samples), *latency_rows(calm), *freshness_rows(overload), *stored_rows(stored)]
     report = {
-        "format": FORMAT,
+        "format": STREAM,
         "engine": about,
-        "command": " ".join(["python -m benchmarks", *sys.argv[1:]]),
+        "command": command_line(),
         "machine": describe_machine(),
         "state": state,
         "rows": [vars(row) for row in rows],

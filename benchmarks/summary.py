@@ -46,11 +46,6 @@ class Interval:
     low: float
     high: float
 
-    @property
-    def percent(self) -> float:
-        """Half the width, in percent of the value."""
-        return 50 * (self.high - self.low) / self.value
-
 
 @dataclass(frozen=True)
 class Summary:

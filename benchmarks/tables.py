@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +18,7 @@ SCOPES = {
     "stream": "capture to sink, of a live picture of 640×480 at 30 a second",
     "overlap": "from one result to the next, with every slot of the engine busy",
     "submit": "until submit() returns",
-    "cpu": "time of all CPU cores that the engine's process used for an image",
+    "cpu": "time of all CPU cores that the engine's process used meanwhile",
 }
 """What each scope measures."""
 
@@ -95,7 +96,7 @@ def _plain(*keys: str, digits: int = 3) -> Cell:
 
 
 def _median(*keys: str) -> Cell:
-    return lambda row: number(sorted(_get(row, *keys))[len(_get(row, *keys)) // 2]) if _get(row, *keys) else "–"
+    return lambda row: number(statistics.median(_get(row, *keys))) if _get(row, *keys) else "–"
 
 
 def _share(row: Row) -> str:
@@ -142,8 +143,7 @@ def main_table(report: Report) -> Table:
         "runs in": lambda row: row["engine"] or "–",
     }
     notes = [
-        "Latency: host to host, one image. In brackets: where another run of the same length lands, 95 times in 100, at"
-        " the same speed of the machine.",
+        "Latency: host to host. In brackets: where another run of the same length lands, 95 times in 100.",
     ]
     if any(row.get("ratio") for row in rows):
         base = next(row["ratio"]["to"] for row in rows if row.get("ratio"))
@@ -156,6 +156,11 @@ def main_table(report: Report) -> Table:
         f"{row['name']}: computation alone, transfers were left out."
         for row in rows
         if "compute" in row["scopes"] and "engine" not in row["scopes"]
+    ]
+    notes += [
+        f"{row['name']}: {row['batch']} images in a call; latency, multiply-adds and CPU time are of a call."
+        for row in rows
+        if row["batch"] > 1
     ]
     notes += _left_out(rows)
     failed = [f"{row['name']}: {row['error']}" for row in rows if row["error"]]
@@ -201,7 +206,7 @@ def detail_tables(report: Report) -> list[Table]:
         [
             "Share of peak: the time that the multiply-adds would take at the machine's peak, each layer at that of its"
             " precision, over the time that the scope compute took.",
-            "CPU time: of all cores together, for one image. Energy: for one image. Memory: of the engine's process.",
+            "CPU time: of all cores together. Energy: for one image. Memory: of the engine's process.",
         ],
     )
     judged = [row for row in rows if row.get("fidelity")]
@@ -237,11 +242,16 @@ def detail_tables(report: Report) -> list[Table]:
             "repeats within": _interval,
             **{f"p{p}": of(f"p{p}_ms") for p in PERCENTILES[1:]},
             "max": of("max_ms"),
-            "variation": lambda line: f"{line['scopes'][line['scope']]['variation']:.1%}",
+            "variation": _variation,
         },
         [f"{name}: {meaning}." for name, meaning in SCOPES.items() if any(line["scope"] == name for line in lines)],
     )
     return [table for table in (costs, fidelity, scopes) if table]
+
+
+def _variation(line: Row) -> str:
+    variation = line["scopes"][line["scope"]].get("variation")
+    return "–" if variation is None else f"{variation:.1%}"
 
 
 def _interval(line: Row) -> str:

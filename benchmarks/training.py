@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from runtime.errors import InputError
+from runtime.errors import InputError, require
 from runtime.files import written_beside
 from train.native import load_tensorflow
 from train.settings import Settings, at_least
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from train.data import Pairs
 
 OURS, ARTICLE = "train_step", "article"
-FORMAT = "pix2pix-edge-training/1"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -52,38 +51,56 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     if not 0 < args.turn <= 600:
         raise InputError("--turn must be more than 0 and at most 600 seconds")
-    load_tensorflow("comparing training steps")
-    from benchmarks.machine import describe_machine, machine_state
-    from train.data import ENLARGED, Pairs, checked, find_pairs
+    require("tensorflow", "train", "comparing training steps")
+    from benchmarks.machine import command_line, describe_machine, machine_state
+    from benchmarks.schema import TRAINING
+    from benchmarks.worker import Worker
 
-    pairs = Pairs(find_pairs(args.data)[0], round(args.image_size * ENLARGED), Settings.direction)
-    checked(args.data, [pairs])  # into memory, as training does
     state = machine_state()
     widths = []
     for filters in args.filters:
-        widths.append(compare_at(Settings(filters=filters, image_size=args.image_size), pairs, args.rounds, args.turn))
+        settings = Settings(filters=filters, image_size=args.image_size)
+        with Worker(Width, settings, args.data) as worker:  # no width meets what another has left behind
+            widths.append(worker.ask("compare", args.rounds, args.turn))
         print(sentence(widths[-1]), flush=True)
     if args.out:
-        command = " ".join(["python", "-m", "benchmarks", "train", "--data DIR", f"--rounds {args.rounds}", "--filters",
-                            *map(str, args.filters)])  # fmt: skip
-        content = {"format": FORMAT, "command": command, "widths": widths}
+        content = {"format": TRAINING, "command": command_line(), "widths": widths}
         with written_beside(args.out) as temporary:
             temporary.write_text(json.dumps(content | {"machine": describe_machine(), "state": state}, indent=1) + "\n")
         print(f"wrote {args.out}")
+
+
+class Width:
+    """The comparison at one width, in a worker process (benchmarks.worker.Worker)."""
+
+    def __init__(self, settings: Settings, data: Path) -> None:
+        load_tensorflow("comparing training steps")
+        from train.data import ENLARGED, Pairs, checked, find_pairs
+
+        self.settings = settings
+        self.pairs = Pairs(find_pairs(data)[0], round(settings.image_size * ENLARGED), settings.direction)
+        checked(data, [self.pairs])  # into memory, as training does
+
+    def compare(self, rounds: int, turn_s: float) -> dict[str, Any]:
+        """Return compare_at's numbers."""
+        return compare_at(self.settings, self.pairs, rounds, turn_s)
+
+    def close(self) -> None:
+        return
 
 
 def compare_at(settings: Settings, pairs: Pairs, rounds: int, turn_s: float) -> dict[str, Any]:
     """Return how many times as long the article's loop takes as our step, and how long our step waits for data."""
     from benchmarks.interleave import Plan, interleave
     from benchmarks.summary import paired_ratio
-    from train.data import batches
+    from train.data import ahead, batches
     from train.trainer import Trainer
 
     trainer, article = Trainer(settings), ArticleLoop(settings)
 
     def feed() -> Iterator[Any]:
         for epoch in itertools.count():
-            yield from batches(pairs, settings.image_size, 1, 0, epoch)
+            yield from ahead(batches(pairs, settings.image_size, 1, 0, epoch))
 
     def ours(source: Any, target: Any) -> None:
         float(trainer.step((source, target))["l1"])

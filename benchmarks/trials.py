@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from benchmarks.worker import Target
     from runtime.engine import Images
 
-FORMAT = "pix2pix-edge-trials/1"
 TIMED_IMAGES = 16
 CALIBRATIONS = 20
 UNITS = 1000
@@ -47,26 +46,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     from benchmarks.machine import Usage, describe_machine, machine_state
     from benchmarks.measure import PROFILES, Measured, image_size
+    from benchmarks.schema import TRIALS
     from benchmarks.worker import Target
-    from export.images import evenly, image_files, read_images
+    from export.images import evenly, judging_files, read_images
     from runtime.files import written_beside
 
     if args.trials < 2 or args.trials % 2 or not 0 < args.planted <= 1000:
         raise InputError("--trials must be an even number, and --planted more than 0 and at most 1000 percent")
-    files = evenly(image_files(args.data), TIMED_IMAGES)
+    files = evenly(judging_files(args.data), TIMED_IMAGES)
     target = Target(args.engine)
     images = read_images(files, image_size([Measured(args.engine.name, target)]))
-    state, usage = machine_state(), Usage()
+    machine, state, usage = describe_machine(), machine_state(), Usage()
     slowed = replace(target, extra_work=work_for(target, args.planted / 100, images))
     plain_runs: list[Report] = []
     slowed_runs: list[Report] = []
-    for pair in runs(target, slowed, args.trials, images, PROFILES["trial"]):
+    for pair in runs(target, slowed, args.trials, images, PROFILES["trial"], machine):
         for reports, report in zip((plain_runs, slowed_runs), pair, strict=True):
             reports.append(report)
         found = counts(plain_runs, slowed_runs, args.planted)
         print(f"trial {len(plain_runs)} of {args.trials}: {sentence(found)}", flush=True)
     if args.out:
-        result = {"format": FORMAT, "engine": args.engine.name, **found, "machine": describe_machine()}
+        result = {"format": TRIALS, "engine": args.engine.name, **found, "machine": machine}
         result |= {"busy_before": state.get("busy"), "others": usage.so_far().get("others")}
         with written_beside(args.out) as temporary:
             temporary.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n")
@@ -87,7 +87,12 @@ def work_for(target: Target, share: float, images: Sequence[Images]) -> int:
 
 
 def runs(
-    plain: Target, slowed: Target, trials: int, images: Sequence[Images], profile: Profile
+    plain: Target,
+    slowed: Target,
+    trials: int,
+    images: Sequence[Images],
+    profile: Profile,
+    machine: dict[str, Any],
 ) -> Iterator[tuple[Report, Report]]:
     """Yield the reports of a plain and of a slowed run, for each trial.
 
@@ -95,11 +100,11 @@ def runs(
     """
     for trial in range(trials):
         order = (plain, slowed) if trial % 2 == 0 else (slowed, plain)
-        reports = {target: measured_alone(target, images, profile) for target in order}
+        reports = {target: measured_alone(target, images, profile, machine) for target in order}
         yield reports[plain], reports[slowed]
 
 
-def measured_alone(target: Target, images: Sequence[Images], profile: Profile) -> Report:
+def measured_alone(target: Target, images: Sequence[Images], profile: Profile, machine: dict[str, Any]) -> Report:
     """Measure the latency of one engine, and return what `compare` needs of a report. Raises EngineError."""
     from benchmarks.measure import Measured, Run, measure
     from benchmarks.rows import row_json
@@ -108,16 +113,21 @@ def measured_alone(target: Target, images: Sequence[Images], profile: Profile) -
     measure(run, profile, images)
     if run.engines[0].error:
         raise EngineError(run.engines[0].error)
-    report: Report = {"engines": [row_json(run.engines[0], run, None)], "machine": {}}
+    row = row_json(run.engines[0], run, None, shared=machine.get("virtual", False))
+    report: Report = {"engines": [row], "machine": machine}
     if run.reference_json:
         report["reference_work"] = run.reference_json
     return report
 
 
 def counts(plain: Sequence[Report], slowed: Sequence[Report], planted: float) -> dict[str, Any]:
-    """Return how the trials so far went. planted: percent."""
+    """Return how the trials so far went. planted: percent.
+
+    machine_percent: standard deviation of the runs' medians of the reference work; None where they are not known.
+    """
     same = [pair for reports in (plain, slowed) for pair in zip(reports[::2], reports[1::2], strict=False)]
     ratios = [_engine(b)["p50_ms"] / _engine(a)["p50_ms"] for a, b in zip(plain, slowed, strict=True)]
+    works = [math.log(report["reference_work"]["p50_ms"]) for report in (*plain, *slowed) if "reference_work" in report]
     return {
         "planted_percent": planted,
         "planted_measured_percent": round(100 * math.expm1(statistics.median(map(math.log, ratios))), 1),
@@ -126,6 +136,7 @@ def counts(plain: Sequence[Report], slowed: Sequence[Report], planted: float) ->
         "unchanged": len(same),
         "unchanged_reported": sum(bool(_verdicts(a, b)) for a, b in same),
         "repeats_inside": sum(_inside(a, b) for a, b in same),
+        "machine_percent": round(100 * statistics.stdev(works), 1) if len(works) > 1 else None,
         "interval_percent": round(statistics.median(_half_width(_engine(report)) for report in (*plain, *slowed)), 2),
     }
 
@@ -143,12 +154,9 @@ def _verdicts(old: Report, new: Report) -> set[str]:
 
 
 def _inside(old: Report, new: Report) -> bool:
-    """Tell whether the new run, at the old one's speed of the machine, lands in the old one's interval."""
-    from benchmarks.compare import METRICS, compare
-
-    (change,) = (change for change in compare(old, new) if change.metric == METRICS["engine"])
+    """Tell whether the new run lands in the interval that the old one printed."""
     low, high = _engine(old)["interval_ms"]
-    return bool(low <= change.old * math.exp(change.ratio - change.machine) <= high)
+    return bool(low <= _engine(new)["p50_ms"] <= high)
 
 
 def _half_width(scope: dict[str, Any]) -> float:
@@ -158,10 +166,12 @@ def _half_width(scope: dict[str, Any]) -> float:
 
 def sentence(found: dict[str, Any]) -> str:
     """Return the counts as text."""
+    machine = found.get("machine_percent")
     return (
         f"a planted slow-down of {found['planted_percent']:g} % (measured: {found['planted_measured_percent']:g} %)"
         f" found in {found['planted_found']} of {found['planted']};"
         f" a change reported in {found['unchanged_reported']} of {found['unchanged']} where there was none;"
         f" {found['repeats_inside']} of {found['unchanged']} repeated runs inside the interval"
         f" (half of the intervals within ±{found['interval_percent']:.1f} %)"
+        + (f"; the machine itself varied by {machine:g} % (standard deviation)" if machine is not None else "")
     )

@@ -64,6 +64,11 @@ def run(args: argparse.Namespace) -> None:
     # the same plan gives the same pictures, whoever times it
     twin: Row = next((r for r in report["engines"] if r["from"] == "run" and r["file"] == row["file"]), {})
     row |= {key: twin[key] for key in ("fidelity", "bytes", "sha256") if key in twin}
+    if row["batch"] > 1 and twin and twin["batch"] != row["batch"]:
+        raise InputError(
+            f"trtexec gave {row['file']} {row['batch']} images at once, the report {twin['batch']}; run trtexec with"
+            f" --shapes for a batch of {twin['batch']}"
+        )
     report["engines"] = [r for r in report["engines"] if r["name"] != row["name"]] + [row]
     earlier = [warning for warning in report["warnings"] if not warning.startswith(f"{row['name']}: ")]
     report["warnings"] = earlier + row_cautions(row)
@@ -79,6 +84,7 @@ def read_trtexec(file: Path, name: str | None = None) -> Row:
         raise InputError(f"cannot read {file}: {error.strerror}") from error
     plan = re.search(r"--(?:load|save)Engine=(\S+)", text)
     name = name or (Path(plan[1]).name if plan else file.name)
+    shape = re.search(r"Input binding for \S+ with dimensions (\d+)x", text)  # not in the JSON
     row: Row = {
         "name": f"{name} (trtexec)",
         "from": "trtexec",
@@ -87,7 +93,7 @@ def read_trtexec(file: Path, name: str | None = None) -> Row:
         "engine": "TensorRT",
         "precision": "",
         "describe": {"measured by": "trtexec"},
-        "batch": 1,
+        "batch": int(shape[1]) if shape else 1,
     }
     if version := re.search(r"TensorRT version: ([\d.]+)", text):
         row["describe"]["version"] = version[1]
@@ -97,7 +103,7 @@ def read_trtexec(file: Path, name: str | None = None) -> Row:
     kept = ("compute", "engine", "submit") if transfers else ("compute", "submit")
     row["scopes"] = {scope: scopes[scope] for scope in kept if scope in scopes}
     if throughput := re.search(r"Throughput: ([\d.]+) qps", text):
-        row["frames_per_second"] = {"overlap": rounded(float(throughput[1]), 4)}
+        row["frames_per_second"] = {"overlap": rounded(row["batch"] * float(throughput[1]), 4)}
     return row
 
 
@@ -123,7 +129,10 @@ def _rounds(milliseconds: Sequence[float]) -> list[Nanoseconds]:
 
 
 def _from_log(text: str, file: Path) -> dict[str, Any]:
-    """Read the summary. Its averages of ten calls each are taken for rounds; the single calls are not in a log."""
+    """Read the summary. Its averages of ten calls each are taken for rounds; the single calls are not in a log.
+
+    So it has no variation either: that of averages would be a third of it.
+    """
     queries = re.search(r"Timing trace has (\d+) queries", text)
     averages = re.findall(
         r"Average on \d+ runs - GPU latency: ([\d.]+) ms - Host latency: ([\d.]+) ms.*?enqueue ([\d.]+) ms", text
@@ -142,7 +151,6 @@ def _from_log(text: str, file: Path) -> dict[str, Any]:
                 "min_ms": numbers["min"],
                 "mean_ms": numbers["mean"],
                 "max_ms": numbers["max"],
-                "variation": rounded(float(np.std(medians) / np.mean(medians))) if len(medians) > 1 else 0.0,
                 "p50_ms": numbers["median"],
                 **{f"p{p}_ms": numbers[f"percentile({p}%)"] for p in PERCENTILES if f"percentile({p}%)" in numbers},
                 "left_out": {},

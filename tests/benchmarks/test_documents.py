@@ -27,9 +27,10 @@ def test_the_documentation_agrees_with_the_committed_numbers(page: Path) -> None
 
 
 def test_every_command_is_in_the_documentation() -> None:
-    page = (REPOSITORY / PAGE).read_text(encoding="utf-8")
-    for command in ("run", "compare", "trtexec", "predict", "trials", "docs"):
-        assert f"python -m benchmarks {command}" in page and command in COMMANDS
+    pages = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    pages += "".join(page.read_text(encoding="utf-8") for page in (REPOSITORY / "docs").glob("*.md"))
+    for command in COMMANDS:
+        assert f"python -m benchmarks {command}" in pages, command
 
 
 def _checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -64,6 +65,15 @@ def test_publishing_replaces_the_sections_and_nothing_else(tmp_path: Path, monke
     assert page.read_text() == text == render(page, tmp_path / FOLDER)
 
 
+def test_nothing_is_published_when_one_of_the_files_is_bad(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _checkout(tmp_path, monkeypatch)
+    (tmp_path / "report.json").write_text(json.dumps(made_report(np.random.default_rng(0))))
+    (tmp_path / "x.json").write_text("{}")
+    arguments = ["docs", "--results", "report.json", "--training", "x.json"]
+    assert run_subcommand("python -m benchmarks", "", COMMANDS, arguments) == 2
+    assert not (tmp_path / FOLDER).exists()
+
+
 def test_a_typed_number_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     page = _checkout(tmp_path, monkeypatch)
     written = render(page, tmp_path / FOLDER)
@@ -89,13 +99,22 @@ def test_committed_reports_are_small_and_name_no_folder_of_a_machine() -> None:
         assert len(text) < 300_000 and not re.search(r"[ \"]/[a-z]", text), file
 
 
-def test_bad_input_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bad_input_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.chdir(tmp_path)
     assert run_subcommand("python -m benchmarks", "", COMMANDS, ["docs"]) == 2
+    assert "run this in the root of a checkout" in capsys.readouterr().err
     _checkout(tmp_path, monkeypatch)
-    (tmp_path / "x.json").write_text('{"format": "something else"}')
+    recipes = json.dumps({"format": "pix2pix-edge-experiments/1", "table": "recipes"})
     for name in SECTIONS:
-        assert run_subcommand("python -m benchmarks", "", COMMANDS, ["docs", f"--{name}", "x.json"]) == 2
+        for content in ('{"format": "something else"}', "[1]", "{", recipes):
+            if (name, content) == ("recipes", recipes):
+                continue
+            (tmp_path / "x.json").write_text(content)
+            assert run_subcommand("python -m benchmarks", "", COMMANDS, ["docs", f"--{name}", "x.json"]) == 2
+            error = capsys.readouterr().err
+            assert "x.json" in error and error.count("\n") == 1 and "unexpected" not in error, error
     (tmp_path / PAGE).write_text("nothing")
     with pytest.raises(InputError, match="has lost the marks"):
         render(tmp_path / PAGE, tmp_path)

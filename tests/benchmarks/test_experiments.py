@@ -10,7 +10,8 @@ import pytest
 
 from benchmarks import experiments
 from benchmarks.__main__ import COMMANDS
-from benchmarks.experiments import FORMAT, TABLES, Table, command_of, folder_of, markdown
+from benchmarks.experiments import TABLES, Table, command_of, folder_of, markdown
+from benchmarks.schema import EXPERIMENTS
 from runtime.errors import run_subcommand
 from train.drawings import draw_folders
 from train.settings import Settings, write_settings
@@ -55,7 +56,7 @@ def test_recipes_are_trained_once_and_judged_by_one(
     words = ["recipes", "--data", data, "--runs", runs, "--out", out]
     assert run(*words) == 0
     content = json.loads(out.read_text())
-    assert content["format"] == FORMAT and content["pairs"] == 2
+    assert content["format"] == EXPERIMENTS and content["pairs"] == 2
     assert [row["seed"] for row in content["rows"]] == [0, 1]
     assert str(tmp_path) not in json.dumps([row["command"] for row in content["rows"]])
     assert set(content["rows"][0]["scores"]) == {"l1", "psnr", "ssim", "perceptual", "l1_batch"}

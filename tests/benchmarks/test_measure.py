@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 import signal
@@ -11,11 +12,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks.interleave import Plan
+from benchmarks import worker
+from benchmarks.interleave import Plan, Samples
 from benchmarks.measure import KINDS, Measured, Profile, Run, image_size, measure, translate_all
-from benchmarks.reference_work import reference_work
+from benchmarks.reference_work import CHANNELS, SIZE, reference_work
+from benchmarks.rows import row_json
+from benchmarks.schema import rounded
 from benchmarks.worker import Session, Target, Worker
 from runtime.errors import EngineError, InputError
+from runtime.frame import STAGES
 from tests.conftest import picture, write_inverter
 
 TINY = Profile("tiny", launches=2, plan=Plan(rounds=2, turn_s=0.01, warm_up_s=0.0))
@@ -53,7 +58,7 @@ def measured(inverter: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
 def test_every_scope_is_measured_in_every_round_of_every_launch(measured: Run) -> None:
     good = measured.engines[0]
     assert good.error == ""
-    for scope in ("engine", "compute", "submit", "cpu", "overlap", "stream", "captured_at", "prepare"):
+    for scope in ("engine", "compute", "submit", "cpu", "overlap", "stream", "captured_at", "prepare stage"):
         rounds = good.scope(scope)
         assert len(rounds) == 4 and all(len(r) == len(rounds[0]) >= 3 and (r >= 0).all() for r in rounds), scope
     assert len(good.first_ns) == len(good.opened) == len(good.memory) == 2
@@ -65,14 +70,22 @@ def test_engine_time_holds_compute_and_stream_time_holds_more(measured: Run) -> 
     good = measured.engines[0]
     for engine, compute in zip(good.scope("engine"), good.scope("compute"), strict=True):
         assert (engine >= compute).all() and (compute > 0).all()
-    for age, prepare, engine in zip(*(good.scope(s) for s in ("stream", "prepare", "stream")), strict=True):
-        assert (age >= prepare).all() and (engine > 0).all()
+    stages = ("stream", "prepare stage", "engine stage")
+    for age, prepare, engine in zip(*(good.scope(s) for s in stages), strict=True):
+        assert (age >= prepare + engine).all() and (engine > 0).all()
+    row = row_json(good, measured, None, shared=False)
+    for stage in STAGES:
+        assert row["stream"]["stages_ms"][stage] == rounded(
+            float(np.median(np.concatenate(good.kinds["stream"][f"{stage} stage"]))) / 1e6
+        )
 
 
 def test_memory_and_windows_are_the_engines_own(measured: Run) -> None:
     good = measured.engines[0]
     assert 20e6 < good.opened[0]["host_base"] < good.memory[0]["host_peak"] < 2e9
-    assert len(good.windows) == sum(map(len, [good.windows])) and all(a < b for a, b in good.windows)
+    rounds = sum(samples.rounds for kind, samples in good.kinds.items() if kind == "latency")
+    assert len(good.windows) > rounds and all(a < b for a, b in good.windows)  # they hold the warm-up too
+    assert all(end <= start for (_, end), (start, _) in itertools.pairwise(good.windows))
     assert good.windowed_calls >= sum(map(len, good.scope("engine")))
 
 
@@ -93,11 +106,11 @@ def test_different_contracts_are_refused_before_anything_is_measured(inverter: P
 
 
 def test_planted_work_is_real_and_within_the_call(inverter: Path) -> None:
-    with Worker(Session, Target(inverter, "onnxruntime", 1, extra_work=3000)) as worker:
-        worker.ask("open")
-        worker.ask("first", IMAGES)
-        assert worker.ask("work", 3000) > 1_000_000  # an inversion of 32×32 pixels takes some 20 µs
-        times = worker.ask("latency", 20)
+    with Worker(Session, Target(inverter, "onnxruntime", 1, extra_work=3000)) as asked:
+        asked.ask("open")
+        asked.ask("first", IMAGES)
+        assert asked.ask("work", 3000) > 1_000_000  # an inversion of 32×32 pixels takes some 20 µs
+        times = asked.ask("latency", 20)
     extra = times["engine"] - times["compute"]
     assert (extra > 1_000_000).all()
     assert (times["cpu"] > 1_000_000).all()  # work, not waiting
@@ -119,6 +132,39 @@ def test_a_batch_is_filled_with_the_next_images(tmp_path: Path) -> None:
 def test_a_process_that_dies_is_one_engines_error() -> None:
     with Worker(Mortal) as worker, pytest.raises(EngineError, match=r"process ended \(exit code 3\)"):
         worker.ask("die")
+
+
+class Unborn:
+    """A session that cannot be made."""
+
+    def __init__(self) -> None:
+        raise InputError("no such thing here")
+
+
+def test_a_session_that_cannot_be_made_says_why() -> None:
+    with Worker(Unborn) as worker:
+        for _ in range(2):
+            with pytest.raises(InputError, match="no such thing here"):
+                worker.ask("anything")
+
+
+def test_device_memory_is_taken_before_other_engines_open(inverter: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    free = iter([900, 700, 100])  # at the start, after the first inference, and beside another engine
+    monkeypatch.setattr(worker, "_free_device_memory", lambda: next(free))
+    session = Session(Target(inverter, "onnxruntime", 1))
+    session.open()
+    session.first(IMAGES)
+    assert session.memory()["device"] == 200
+    session.close()
+
+
+def test_a_round_that_measured_a_stream_only_is_no_latency(inverter: Path) -> None:
+    measured = Measured("a", Target(inverter))
+    measured.kinds["stream"] = Samples()
+    ones = np.ones(3, np.int64)
+    measured.kinds["stream"].add({"stream": ones, "engine stage": ones, "captured_at": ones})
+    assert measured.scope("engine") == []
+    assert "stream" in row_json(measured, Run([measured]), None, shared=False)["scopes"]
 
 
 @pytest.mark.parametrize("last", [1, 2])
@@ -177,6 +223,12 @@ def test_a_profile_with_a_least_goes_on_until_it_is_reached(inverter: Path) -> N
     assert set(run.engines[0].kinds) == {"latency"}
 
 
-def test_the_reference_work_computes_the_same_every_time() -> None:
-    work = reference_work()
-    assert np.array_equal(work()[0], work()[0])  # type: ignore[index]
+def test_the_reference_work_is_convolutions() -> None:
+    """Its output is that of the last one, of weights and a picture that are drawn anew here from the same seed."""
+    (output,) = reference_work()()  # type: ignore[misc]
+    random = np.random.default_rng(0)
+    weights = random.standard_normal((CHANNELS, CHANNELS, 3, 3)).astype(np.float32)
+    x = np.pad(random.standard_normal((1, CHANNELS, SIZE, SIZE)).astype(np.float32)[0], ((0, 0), (1, 1), (1, 1)))
+    for row, column in ((0, 0), (40, 95)):
+        expected = np.einsum("oihw,ihw->o", weights, x[:, row : row + 3, column : column + 3])
+        np.testing.assert_allclose(output[0, :, row, column], expected, rtol=1e-3, atol=1e-3)

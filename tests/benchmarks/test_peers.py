@@ -11,8 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from benchmarks import peers
 from benchmarks.peers import BASE, Peer, measure, table
-from tests.conftest import write_inverter
+from benchmarks.worker import Worker
+from runtime.errors import EngineError
+from tests.conftest import picture, write_inverter, write_rgb
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -38,17 +41,45 @@ def test_peers_run_in_rounds_against_the_base_and_a_broken_one_is_named(inverter
 
 
 @pytest.mark.parametrize(
-    "words",
+    ("words", "says"),
     [
-        ["missing.keras", "--data", "."],
-        ["a.keras", "--data", ".", "--engine", "b.txt"],
-        ["a.keras", "--data", ".", "--rounds", "0"],
+        (["missing.keras", "--data", "."], "missing.keras"),
+        (["a.keras", "--data", "nowhere"], "--data nowhere does not exist"),
+        (["a.keras", "--data", ".", "--engine", "b.txt"], "b.txt is not an .onnx file"),
+        (["a.keras", "--data", ".", "--rounds", "0"], "--rounds must be"),
+        (["a.keras", "--data", ".", "--turn", "nan"], "--turn more than 0"),
     ],
 )
-def test_bad_input_is_one_line(words: list[Any], tmp_path: Path) -> None:
+def test_bad_input_is_one_line(words: list[Any], says: str, tmp_path: Path) -> None:
+    write_rgb(tmp_path / "1.png", picture(1))
     command = [sys.executable, "-m", "benchmarks", "peers", *words]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=tmp_path, env=_environment())
     assert done.returncode == 2 and done.stderr.startswith("error: ") and done.stderr.count("\n") == 1, done.stderr
+    assert says in done.stderr
+
+
+def test_a_base_that_fails_in_a_round_leaves_the_others_their_times(
+    inverter: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = Worker.ask
+
+    def ask(self: Worker, method: str, *arguments: Any) -> Any:
+        if method == "latency" and self.name == BASE:
+            raise EngineError("lost")
+        return real(self, method, *arguments)
+
+    def named(session: Any, peer: Peer) -> Worker:
+        worker = Worker(session, peer)
+        worker.name = peer.name  # type: ignore[attr-defined]
+        return worker
+
+    monkeypatch.setattr(Worker, "ask", ask)
+    monkeypatch.setattr(peers, "Worker", named)
+    images = [np.full((32, 32, 3), 9, np.uint8)]
+    contenders = [Peer(BASE, "onnxruntime", inverter), Peer("other", "onnxruntime", inverter)]
+    rows = {row["name"]: row for row in measure(contenders, images, [255 - images[0]], 5, 0.02)}
+    assert rows[BASE]["error"].endswith("lost") and rows["other"]["median_ms"] > 0 and "speed" not in rows["other"]
+    assert "| other | – | – |" in table(list(rows.values()))
 
 
 def _environment() -> dict[str, str]:

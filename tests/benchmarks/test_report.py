@@ -16,10 +16,12 @@ from benchmarks import plots
 from benchmarks.cautions import machine_cautions, noise_caution, row_cautions
 from benchmarks.page import render_page
 from benchmarks.power import Reading
+from benchmarks.reference_work import small_model
 from benchmarks.report import render_markdown, write_report
-from benchmarks.schema import load_report, rounded, scope_json, summary_of
+from benchmarks.rows import work_json
+from benchmarks.schema import load_report, rounded, scope_json
 from benchmarks.summary import summarise
-from benchmarks.tables import main_table, number
+from benchmarks.tables import detail_tables, main_table, number
 from tests.benchmarks.samples import made_fidelity, made_report, made_row, noisy_rounds
 from tests.conftest import picture, write_rgb
 from tests.runtime.chromium import Chromium
@@ -85,10 +87,38 @@ def test_a_report_is_read_as_it_was_written(tmp_path: Path) -> None:
 
 def test_a_scope_keeps_its_summary() -> None:
     rounds = noisy_rounds(np.random.default_rng(0), 12.345)
-    kept, whole = summary_of(scope_json(rounds)), summarise(rounds)
-    assert kept.n == whole.n and kept.left_out == whole.left_out
-    assert kept.median == pytest.approx(whole.median, rel=1e-5)
-    assert kept.interval == pytest.approx(whole.interval, rel=1e-5)
+    kept, whole = scope_json(rounds), summarise(rounds)
+    assert kept["n"] == whole.n and kept["left_out"] == {f"p{p}": calls for p, calls in whole.left_out.items()} != {}
+    assert kept["p50_ms"] == pytest.approx(whole.median, rel=1e-5)
+    assert kept["interval_ms"] == pytest.approx(whole.interval, rel=1e-5)
+
+
+def test_several_images_in_a_call_are_said() -> None:
+    report = made_report(np.random.default_rng(0), made_row(np.random.default_rng(0), batch=4))
+    assert any("a.onnx: 4 images in a call; latency" in note for note in main_table(report).notes)
+    report["engines"][0]["batch"] = 1
+    assert not any("images in a call" in note for note in main_table(report).notes)
+
+
+def test_load_and_first_image_are_medians() -> None:
+    (cost, *_) = detail_tables(
+        made_report(np.random.default_rng(0), made_row(np.random.default_rng(0), load_ms=[1, 3]))
+    )
+    assert cost.rows[0][cost.columns.index("load, ms")] == "2.00"
+
+
+@pytest.mark.parametrize(("batch", "images"), [(1, 1), (1, 4), (2, 4)])
+def test_a_call_of_several_images_counts_all_of_them(tmp_path: Path, batch: int, images: int) -> None:
+    """A plan for several may come from a graph for one."""
+    from onnx import helper, save
+
+    nodes = [helper.make_node("Conv", ["x", "w"], ["y"])]
+    model = small_model(nodes, [batch, 1, 8, 8], "y", {"w": np.ones((1, 1, 1, 1), np.float32)})
+    save(model, tmp_path / "a.onnx")
+    scopes = {"compute": {"p50_ms": 1.0}}
+    row = {"batch": images, "precision": "fp32", "scopes": scopes}
+    work = work_json(row, tmp_path / "a.onnx", {"fp32": 64e3 * images}, None)
+    assert work is not None and work["multiply_adds"] == 64 * images and work["share_of_peak"] == 1.0
 
 
 def test_markdown_says_it_all(tmp_path: Path) -> None:

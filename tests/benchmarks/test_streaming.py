@@ -12,8 +12,10 @@ import pytest
 
 from benchmarks import streaming
 from benchmarks.interleave import Plan, Samples
+from benchmarks.schema import STREAM
 from benchmarks.stream_trials import Ages, live, long_run, throughput, write_clip
-from benchmarks.streaming import FORMAT, freshness_rows, latency_rows, stored_rows, throughput_rows
+from benchmarks.streaming import freshness_rows, latency_rows, stored_rows, throughput_rows
+from runtime.errors import InputError
 from tests.conftest import REPOSITORY, write_inverter
 from tests.runtime.doubles import SlowEngine
 
@@ -73,6 +75,11 @@ def test_the_trials_measure_a_real_stream(tmp_path: Path) -> None:
     assert stored["growth_bytes"] is not None
 
 
+def test_an_engine_too_slow_to_judge_is_said() -> None:
+    with SlowEngine(0.4) as engine, pytest.raises(InputError, match=r"too few frames \(\d\) in 0.6 s; give more --sec"):
+        live(engine, 600.0, 0.6)
+
+
 def test_the_command_writes_numbers_and_a_plot(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -85,7 +92,7 @@ def test_the_command_writes_numbers_and_a_plot(
     stdout = capsys.readouterr().out
     assert "of the bare engine" in stdout and "lost or out of order, of 40 stored frames" in stdout
     report = json.loads((tmp_path / "out/stream.json").read_text())
-    assert report["format"] == FORMAT and report["stored"]["lost"] == 0 and report["machine"]["cores"]
+    assert report["format"] == STREAM and report["stored"]["lost"] == 0 and report["machine"]["cores"]
     assert cv2.imread(str(tmp_path / "out/frame_age.png")).shape[1] > 500
 
 

@@ -16,7 +16,7 @@ from benchmarks.measure import Profile
 from benchmarks.trials import counts, sentence, work_for
 from benchmarks.worker import Target
 from runtime.errors import run_subcommand
-from tests.benchmarks.samples import made_report, made_row
+from tests.benchmarks.samples import made_report, made_row, made_work
 from tests.conftest import picture, write_rgb
 
 
@@ -30,6 +30,20 @@ def test_counts_of_a_machine_with_known_noise() -> None:
     assert found["planted_found"] == 20 and found["unchanged_reported"] == 0
     assert 0.5 < found["interval_percent"] < 8 and 8 < found["planted_measured_percent"] < 12
     assert re.match(r"a planted slow-down of 10 % \(measured: .* %\) found in 20 of 20; .* in 0 of 20", sentence(found))
+
+
+def test_a_repeated_run_counts_as_it_was_printed() -> None:
+    """Not scaled by anything: what a user sees who runs twice."""
+    random = np.random.default_rng(3)
+    fast, slow = (made_report(random, made_row(random, milliseconds=ms)) for ms in (40.0, 48.0))
+    slow["reference_work"] = made_work(random, 2.4)  # the machine became slower, not the engine
+    found = counts([fast, slow], [slow, slow], 10.0)
+    assert (found["repeats_inside"], found["unchanged"]) == (1, 2)
+    assert found["machine_percent"] == pytest.approx(100 * np.log(1.2) / 2, abs=2)
+    assert f"the machine itself varied by {found['machine_percent']:g} %" in sentence(found)
+    bare = made_report(random)
+    del bare["reference_work"]
+    assert "the machine" not in sentence(counts([bare], [bare], 10.0))
 
 
 def test_a_first_trial_has_no_repetition_yet() -> None:

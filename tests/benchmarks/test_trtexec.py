@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from benchmarks.__main__ import COMMANDS
+from benchmarks.cautions import row_cautions
 from benchmarks.report import write_report
 from benchmarks.schema import load_report
 from benchmarks.tables import main_table
@@ -94,6 +95,18 @@ def test_a_log_gives_its_summary_and_an_interval_from_its_averages(tmp_path: Pat
     assert (compute["n"], compute["p50_ms"], compute["p99_ms"], compute["max_ms"]) == (2077, 1.4, 1.85, 2.9)
     assert (engine["p50_ms"], engine["p90_ms"]) == (1.44, 1.6)
     assert compute["interval_ms"][0] < 1.4 < compute["interval_ms"][1] < 1.45
+    assert "variation" not in compute and row_cautions(row) == []  # that of averages would be too small
+
+
+def test_a_query_of_several_images(tmp_path: Path) -> None:
+    binding = "[I] Input binding for image with dimensions 4x256x256x3 is created.\n"
+    row = read_trtexec(_write(tmp_path / "log.txt", binding + _log(transfers=True)))
+    assert row["batch"] == 4 and row["frames_per_second"] == {"overlap": 2766}
+    random = np.random.default_rng(0)
+    write_report(made_report(random, made_row(random, row["file"], 1.6)), tmp_path)
+    arguments = ["trtexec", str(tmp_path / "log.txt"), "--report", str(tmp_path)]
+    assert run_subcommand("python -m benchmarks", "", COMMANDS, arguments) == 2
+    assert len(load_report(tmp_path)["engines"]) == 1
 
 
 def test_a_very_short_run_is_kept(tmp_path: Path) -> None:

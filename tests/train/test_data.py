@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -11,7 +13,7 @@ from numpy.typing import NDArray
 
 from runtime.errors import InputError
 from tests.conftest import write_rgb
-from train.data import Pairs, batches, checked, find_pairs, images_in, read_pair
+from train.data import Pairs, ahead, batches, checked, find_pairs, images_in, read_pair
 
 SIDE = 24
 
@@ -45,6 +47,25 @@ def reds(data: Path) -> list[tuple[int, int]]:
 def check(data: Path) -> None:
     train, test = find_pairs(data)
     checked(data, (Pairs(train, 16, "label2picture"), Pairs(test, 16, "label2picture")))
+
+
+def test_batches_are_fetched_ahead_in_their_order_and_errors_come_through() -> None:
+    asked = []
+
+    def source() -> Iterator[int]:
+        for number in range(5):
+            asked.append(number)
+            yield number
+        raise OSError("the disk is gone")
+
+    feed = ahead(source())
+    assert next(feed) == 0
+    while len(asked) < 2:  # the next one is fetched by itself
+        time.sleep(0.001)
+    assert [next(feed) for _ in range(4)] == [1, 2, 3, 4]
+    with pytest.raises(OSError, match="the disk is gone"):
+        next(feed)
+    assert list(ahead([])) == []
 
 
 # --- layouts ---------------------------------------------------------------------------------------------------------
