@@ -130,7 +130,7 @@ def run(args: argparse.Namespace) -> None:
                 "filters": settings.filters,
                 "epochs": settings.epochs,
                 "cpu_minutes": sum(float(row["cpu_seconds"]) for row in history) / 60,
-                "scores": score(folder / "generator.keras", seen_by, pairs),
+                "scores": score(load(folder / "generator.keras"), seen_by, pairs),
             }
         )
     if table.deployed:

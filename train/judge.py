@@ -115,33 +115,41 @@ def shapes_of(network: Any) -> list[tuple[int | None, ...]]:
     return [tuple(tensor.shape) for tensor in network.inputs]
 
 
-def side_of(path: Path, direction: str) -> int:
-    """Return the side of a generator's images. Raises InputError for another network, or one of the other direction."""
-    (batch, height, width, channels), *more = shapes_of(load(path))
+def side_of(path: Path, generator: Any) -> int:
+    """Return the side of the images of the generator in `path`. Raises InputError for another network."""
+    (batch, height, width, channels), *more = shapes_of(generator)
     if more or height is None or (batch, width, channels) != (None, height, 3):
         raise InputError(f"{path} is not a generator of this project; give a RUN/generator.keras")
+    return int(height)
+
+
+def check_direction(path: Path, direction: str) -> None:
+    """Raise InputError when the network in `path` was trained the other way, as far as its run's settings tell."""
     if settings_path(path.parent).exists() and (own := read_settings(path.parent).direction) != direction:
-        raise InputError(f"{path} was trained with --direction {own}; give the same")
-    return height
+        raise InputError(
+            f"{path} was trained with --direction {own}, not {direction}; give the same, or another network"
+        )
 
 
-def score(path: Path, seen_by: Any, pairs: Pairs) -> Scores:
-    """Return judge() of a saved generator, and as l1_batch its l1 with batch statistics. Raises InputError."""
-    network = load(path)
+def score(generator: Any, seen_by: Any, pairs: Pairs) -> Scores:
+    """Return judge() of a generator, and as l1_batch its l1 with batch statistics."""
 
     def translate(source: Any) -> Any:
-        return network(source, training=False)
+        return generator(source, training=False)
 
     found = judge(translate, seen_by, pairs)
-    return found | {"l1_batch": judge(with_batch_statistics(network), None, pairs)["l1"]}
+    return found | {"l1_batch": judge(with_batch_statistics(generator), None, pairs)["l1"]}
 
 
 def run(args: argparse.Namespace) -> None:
     load_tensorflow("judging pictures")
     from train.data import Pairs, checked, find_pairs
 
-    sides = {path: side_of(path, args.direction) for path in args.generators}
+    generators = {path: load(path) for path in args.generators}
+    sides = {path: side_of(path, generator) for path, generator in generators.items()}
     side = sides[args.generators[0]]
+    for path in generators:
+        check_direction(path, args.direction)
     if other := next((path for path in sides if sides[path] != side), None):
         raise InputError(f"{other} takes {sides[other]} pixels, {args.generators[0]} takes {side}; judge it apart")
     discriminator = load(args.by) if args.by else None
@@ -155,8 +163,8 @@ def run(args: argparse.Namespace) -> None:
     width = max(len(str(path)) for path in args.generators)
     titles = [*COLUMNS.values(), "L1, batch statistics"]
     print(" " * width, *(f"{title:>{max(10, len(title))}}" for title in titles))
-    for path in args.generators:
-        found = score(path, seen_by, pairs)
+    for path, generator in generators.items():
+        found = score(generator, seen_by, pairs)
         cells = [f"{found[key]:.4f}" if key in found else "" for key in (*COLUMNS, "l1_batch")]
         row = (f"{cell:>{max(10, len(title))}}" for cell, title in zip(cells, titles, strict=True))
         print(f"{path!s:<{width}}", *row)

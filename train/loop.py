@@ -31,9 +31,9 @@ from train.checkpoint import Progress, Row, load_checkpoint, save_checkpoint
 from train.curves import draw_curves
 from train.data import Pairs, ahead, batches
 from train.distribution import Place, place_of, strategy_of, together
-from train.judge import features, judge, load
+from train.judge import check_direction, features, judge, load
 from train.networks import generator
-from train.settings import Settings, read_settings, settings_path, write_settings
+from train.settings import Settings, write_settings
 from train.trainer import Trainer
 
 SAVE_EVERY_SECONDS = 300.0
@@ -151,13 +151,7 @@ def teacher_of(settings: Settings) -> keras.Model | None:
             f"--teacher {path} takes images of {side} pixels, this run has {settings.image_size}; give --image-size"
             f" {side}, or another teacher"
         )
-    if settings_path(path.parent).exists():
-        direction = read_settings(path.parent).direction
-        if direction != settings.direction:
-            raise InputError(
-                f"--teacher {path} was trained with --direction {direction}, this run has {settings.direction}; give"
-                " the same, or another teacher"
-            )
+    check_direction(path, settings.direction)
     norm_first = layers["up1"].activation is not keras.activations.relu  # there it is fused into the convolution
     folded = generator(layers["down1"].filters, side, folded=True, norm_first=norm_first)
     folded.set_weights(teacher.get_weights())

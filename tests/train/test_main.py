@@ -224,7 +224,7 @@ def test_a_teacher_that_does_not_fit(data: Path, tmp_path: Path, capfd: pytest.C
     run = tmp_path / "run"
     for name, expected in (
         ("large", "takes images of 64 pixels, this run has 32"),
-        ("small", "was trained with --direction picture2label, this run has label2picture"),
+        ("small", "was trained with --direction picture2label, not label2picture"),
         ("other", "is not a generator of this project"),
         ("missing", "is not a network saved by Keras"),
     ):
