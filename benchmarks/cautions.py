@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,13 +10,14 @@ import numpy as np
 
 from benchmarks.power import Reading
 from benchmarks.schema import Row, on_gpu
+from benchmarks.summary import repeat_error
 
 BUSY = 0.15
 OTHERS = 0.05
 STOLEN = 0.01
 UNSTABLE = 0.025  # coefficient of variation of GPU time (trtexec)
 ENQUEUE_BOUND = 0.8  # enqueue time / GPU time (trtexec)
-WIDE = 0.05  # half the width of the median's interval / the median
+WIDE = 0.05  # half the width of the interval that the rounds give / the median
 CLOCK_DRIFT = 0.05
 
 
@@ -84,10 +86,10 @@ def noise_caution(rows: Sequence[Row]) -> list[str]:
     wide = []
     for row in rows:
         engine = row["scopes"].get("engine")
-        if engine and engine["interval_ms"]:
-            low, high = engine["interval_ms"]
-            if high - low > 2 * WIDE * engine["p50_ms"]:
-                wide.append(row["name"])
+        # of the run's own rounds: what the neighbours of a virtual machine may do is in every interval
+        error = repeat_error(np.log(engine["medians_ms"])) if engine else None
+        if error is not None and error > math.log1p(WIDE):
+            wide.append(row["name"])
     if not wide:
         return []
     return [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import importlib.util
 import shutil
 import time
@@ -113,6 +114,7 @@ class Collection:
             "state": {"before": self.before, "during": during, "after": after},
             "warnings": cautions + [caution for row in table for caution in row_cautions(row)],
             "images": list(self.names),
+            "images_sha256": hashlib.sha256(b"".join(image.tobytes() for image in self.images)).hexdigest(),
             "engines": table,
             "gallery": self.gallery,
         }

@@ -37,7 +37,7 @@ METRICS = {
     "engine": "latency p50, ms",
     "compute": "compute p50, ms",
     "cpu": "least CPU time, ms",
-    "overlap": "time per image, overlapped, ms",
+    "overlap": "time per call, overlapped, ms",
     "stream": "frame age p50, ms",
 }
 """Scope -> what is compared of it: the median, but for CPU time the median of each round's 10th percentile.
@@ -85,12 +85,16 @@ class Change:
     noise: float
     machine: float | None = None
 
+    @property
+    def own(self) -> float:
+        """The engine's part of the ratio: what the machine does not explain."""
+        return self.ratio - (self.machine or 0.0)
+
     def verdict(self, tolerance: float) -> str:
         """Return "slower", "faster", or "" where noise, machine or tolerance (a share, as 0.03) explains the change."""
-        own = self.ratio - (self.machine or 0.0)
-        if abs(own) <= max(self.noise, math.log1p(tolerance)):
+        if abs(self.own) <= max(self.noise, math.log1p(tolerance)):
             return ""
-        return "slower" if own > 0 else "faster"
+        return "slower" if self.own > 0 else "faster"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -112,7 +116,9 @@ def run(args: argparse.Namespace) -> None:
     for line in remarks(old, new):
         print(f"- {line}")
     slower = [c for c in changes if c.verdict(args.tolerance / 100) == "slower"]
-    regressions = [f"{c.engine}: {c.metric} {math.expm1(c.ratio):+.1%}" for c in slower] + gone
+    regressions = [
+        f"{c.engine}: {c.metric} {math.expm1(c.own):+.1%}{' beside the machine' if c.machine else ''}" for c in slower
+    ] + gone
     if regressions:
         raise GateFailedError(f"regression: {'; '.join(regressions)}")
     print("no regression")
@@ -122,7 +128,7 @@ def compare(old: Report, new: Report) -> list[Change]:
     """Return every metric that both reports have of engines with the same name. Raises InputError without any."""
     olds = {row["name"]: row for row in old["engines"]}
     pairs = [(olds[row["name"]], row) for row in new["engines"] if row["name"] in olds]
-    both = [(a, b, s) for a, b in pairs for s in METRICS if s in a["scopes"] and s in b["scopes"]]
+    both = [(a, b, s) for a, b in pairs if _batch(a) == _batch(b) for s in METRICS if _known(a, s) and _known(b, s)]
     if not both:
         raise InputError("the reports have no measured engine in common; compare reports of the same engine files")
     level = NormalDist().inv_cdf(1 - FALSE_ALARMS / len(both) / 2) / NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
@@ -166,6 +172,15 @@ def rounds_alike(old: Floats, new: Floats) -> Alike:
         return *kept, UNLIKE
     same = abs(np.median(old) - np.median(new)) <= ALIKE  # each as restless as the other
     return np.ones_like(kept[0]), np.ones_like(kept[1]), UNLIKE if same else UNLIKE_STATES
+
+
+def _batch(row: Row) -> int:
+    return int(row.get("batch", 1))
+
+
+def _known(row: Row, scope: str) -> bool:
+    """Tell whether a scope was measured, and not as nothing: a coarse clock gives no CPU time to small work."""
+    return scope in row["scopes"] and min(_evidence(row["scopes"][scope], scope)[1], default=0) > 0
 
 
 def _evidence(scope: dict[str, Any], name: str) -> tuple[float, list[float]]:
@@ -213,12 +228,18 @@ def _judged(old: Report, new: Report) -> list[tuple[str, dict[str, Any], dict[st
 
 
 def _judged_alike(old: Report, new: Report, before: dict[str, Any], after: dict[str, Any]) -> bool:
-    return old.get("images") == new.get("images") and before["reference"] == after["reference"]
+    same = all(old.get(key) == new.get(key) for key in ("images", "images_sha256"))
+    return same and before["reference"] == after["reference"]
 
 
 def remarks(old: Report, new: Report) -> list[str]:
     """Return what a reader of the comparison must know: other machines, other states, engines without a partner."""
     found = []
+    olds = {row["name"]: row for row in old["engines"]}
+    for row in new["engines"]:
+        if row["name"] in olds and _batch(olds[row["name"]]) != _batch(row):
+            batches = f"{_batch(olds[row['name']])} and {_batch(row)} images"
+            found.append(f"{row['name']} is not compared, because a call has {batches}")
     for key in ("cpu", "gpu", "board", "power_mode", "tensorrt"):
         a, b = old["machine"].get(key), new["machine"].get(key)
         if a != b:

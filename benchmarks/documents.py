@@ -12,9 +12,10 @@ from __future__ import annotations
 import argparse
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from benchmarks.schema import EXPERIMENTS, STREAM, TRAINING, TRIALS
@@ -48,19 +49,21 @@ def run(args: argparse.Namespace) -> None:
         if not page.is_file():
             raise InputError(f"there is no {page} here; run this in the root of a checkout of pix2pix-edge")
     given = {name: section.load(file) for name, section in SECTIONS.items() if (file := getattr(args, name))}
-    for name, content in given.items():  # now that all of them could be read
-        _publish(name, publishable(content))
-    for page in sorted(pages):
-        text = render(page, FOLDER)
+    contents = {name: publishable(content) for name, content in given.items()}
+    texts = {page: render(page, FOLDER, contents) for page in sorted(pages)}  # all or nothing
+    for name, content in contents.items():
+        _publish(name, content)
+    for page, text in texts.items():
         with written_beside(page) as temporary:
             temporary.write_text(text, encoding="utf-8")
         print(f"wrote {page}")
 
 
-def render(page: Path, folder: Path) -> str:
-    """Return the page's text with every generated section written anew from the JSON files in `folder`.
+def render(page: Path, folder: Path, given: Mapping[str, dict[str, Any]] = MappingProxyType({})) -> str:
+    """Return the page's text with every generated section written anew, from `given` or the JSON files in `folder`.
 
-    A section lies between <!-- NAME: generated --> and <!-- end of NAME -->. Raises InputError when one is missing.
+    A section lies between <!-- NAME: generated --> and <!-- end of NAME -->. Raises InputError when one is missing, or
+    a file lacks what its section shows.
     """
     text = page.read_text(encoding="utf-8")
     for name, section in SECTIONS.items():
@@ -70,7 +73,14 @@ def render(page: Path, folder: Path) -> str:
         if not pattern.search(text):
             raise InputError(f"{page} has lost the marks of its section {name}; restore them from git")
         file = folder / f"{name}.json"
-        content = section.show(section.load(file)) if file.is_file() else ABSENT
+        content = ABSENT
+        if name in given or file.is_file():
+            try:
+                content = section.show(given[name] if name in given else section.load(file))
+            except (KeyError, TypeError, AttributeError) as error:
+                raise InputError(
+                    f"the numbers of {name} are not whole ({error!r}); make them: {section.command}"
+                ) from error
         text = pattern.sub(lambda found, content=content: f"{found[1]}{content}\n{found[2]}", text)  # type: ignore[misc]
     return text
 

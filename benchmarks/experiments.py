@@ -6,7 +6,8 @@
 
 A run that is in --runs already is not trained again, and one that was interrupted goes on. `recipes` judges on the
 validation pairs, `widths` on the test pairs; it exports each network too, counts its multiply-adds and measures its
-latency with `benchmarks run`. The perceptual distance of every row is seen by the same discriminator, that of --by.
+latency with `benchmarks run`. The perceptual distance of every row is seen by one discriminator, that of the table's
+judge.
 """
 
 from __future__ import annotations
@@ -21,8 +22,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runtime.errors import InputError, ToolkitError, require
+from runtime.errors import InputError, ToolkitError
 from runtime.files import written_beside
+from train.native import load_tensorflow
 
 if TYPE_CHECKING:
     from train.data import Pairs
@@ -101,7 +103,7 @@ def command_of(table: Table, name: str, data: str, runs: Path) -> list[str]:
 
 
 def run(args: argparse.Namespace) -> None:
-    require("tensorflow", "train", "training the runs of a table")
+    load_tensorflow("training the runs of a table")
     from benchmarks.machine import describe_machine
     from benchmarks.schema import EXPERIMENTS
     from train.data import Pairs, find_pairs
@@ -120,7 +122,7 @@ def run(args: argparse.Namespace) -> None:
     rows = []
     for name in table.rows:
         folder = folder_of(args.runs, name)
-        settings, history = read_settings(folder), read_history(folder)
+        settings, history, generator = read_settings(folder), read_history(folder), load(folder / "generator.keras")
         pairs: Pairs = Pairs(held_out, settings.image_size, settings.direction)
         rows.append(
             {
@@ -129,8 +131,9 @@ def run(args: argparse.Namespace) -> None:
                 "seed": settings.seed,
                 "filters": settings.filters,
                 "epochs": settings.epochs,
+                "weights": generator.count_params(),
                 "cpu_minutes": sum(float(row["cpu_seconds"]) for row in history) / 60,
-                "scores": score(load(folder / "generator.keras"), seen_by, pairs),
+                "scores": score(generator, seen_by, pairs),
             }
         )
     if table.deployed:
@@ -161,10 +164,10 @@ def read_history(folder: Path) -> list[dict[str, str]]:
 def train_row(command: list[str], folder: Path) -> None:
     """Train a run, or go on with it, which does nothing when it is finished.
 
-    Raises ToolkitError when training fails, KeyboardInterrupt when it was stopped.
+    Raises ToolkitError when training fails, or the folder's run has other settings; KeyboardInterrupt when stopped.
     """
     if (folder / "settings.json").exists():
-        command = ["-m", "train", "--out", str(folder), "--resume"]
+        command = [*command, "--resume"]
     print(" ".join(["python", *command]), flush=True)
     done = subprocess.run([sys.executable, *command], check=False)
     if done.returncode == 130:
@@ -174,25 +177,29 @@ def train_row(command: list[str], folder: Path) -> None:
 
 
 def deploy(rows: list[dict[str, Any]], data: Path, runs: Path) -> None:
-    """Export every row's network and measure them in one report; add weights, multiply-adds and latency to the rows."""
+    """Export every row's network and measure them in one report; add multiply-adds and latency to the rows."""
     from benchmarks.schema import load_report
+    from runtime.files import sha256_of
+    from runtime.sidecar import read_sidecar
 
-    engines = []
+    engines: list[Path] = []
+    words: list[str | Path]
     for row in rows:
         folder = folder_of(runs, row["name"])
         name = f"facades{folder.name}"
         engines.append(runs / "engines" / f"{name}.fp32.onnx")
-        if not engines[-1].exists():
-            step(["-m", "export", "convert", folder / "generator.keras", "--out", runs / "engines", "--name", name])
+        generator, sidecar = folder / "generator.keras", read_sidecar(engines[-1]) or {}
+        if sidecar.get("source", {}).get("sha256") != sha256_of(generator):
+            words = ["-m", "export", "convert", generator, "--out", runs / "engines", "--name", name]
+            step(words)
     report = runs / "report"
-    words: list[str | Path] = ["-m", "benchmarks", "run", "--data", data, "--out", report, "--force", "--engine"]
+    words = ["-m", "benchmarks", "run", "--data", data, "--out", report, "--force", "--engine"]
     step([*words, *engines])
     measured = {row["file"]: row for row in load_report(report)["engines"]}
     for row, engine in zip(rows, engines, strict=True):
         found = measured[engine.name]
         if found["error"]:
             raise InputError(f"{engine} could not be measured: {found['error']}")
-        row["weights"] = found["work"]["weight_bytes"] // 4
         row["multiply_adds"] = found["work"]["multiply_adds"]
         row["latency"] = found.get("ratio", {"value": 1.0, "low": 1.0, "high": 1.0})
 

@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.summary import FEWEST_BLOCKS
 from benchmarks.worker import Session, Target, Worker
 from runtime.engine import Engine, HostEngine, Images, TensorSpec, open_engine
 from runtime.errors import InputError, ToolkitError, require
@@ -132,8 +133,8 @@ def run(args: argparse.Namespace) -> None:
     from export.images import evenly, judging_files, read_images
     from runtime.files import written_beside
 
-    if args.rounds < 1 or not 0 < args.turn <= 600:
-        raise InputError("--rounds must be 1 or more, --turn more than 0 and at most 600 seconds")
+    if args.rounds < FEWEST_BLOCKS or not 0 < args.turn <= 600:
+        raise InputError(f"--rounds must be {FEWEST_BLOCKS} or more, --turn more than 0 and at most 600 seconds")
     for path in args.engine:
         if path.suffix != ".onnx" or not path.is_file():
             raise InputError(f"--engine {path} is not an .onnx file; make one with: python -m export convert")
@@ -231,8 +232,9 @@ def measure(
     with contextlib.ExitStack() as stack:
         workers: dict[str, Worker] = {}
         for peer in peers:
-            rows[peer.name] = {"name": peer.name, "ours": peer.ours, **_static(peer)}
+            rows[peer.name] = {"name": peer.name, "ours": peer.ours}
             try:
+                rows[peer.name] |= _static(peer)
                 worker = stack.enter_context(Worker(PeerSession, peer))
                 rows[peer.name]["describe"] = worker.ask("open")["describe"]
                 worker.ask("first", images)

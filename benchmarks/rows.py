@@ -31,7 +31,7 @@ AGES = 300
 
 SHARED_DRIFT = 0.04
 """Standard deviation between the medians of runs on a host that others use too, as a logarithm: 0.036 for the reference
-work in the 40 runs of `benchmarks trials`, of 46 s each, that half an hour on our host took. `trials` prints it."""
+work in 40 runs of 46 s within half an hour on our host. `benchmarks trials` prints it of an engine."""
 
 SPELL_S = 60.0
 """So long one state of such a host lasts, at most: longer runs meet several, and their medians differ less."""
@@ -129,13 +129,15 @@ def work_json(row: Row, path: Path, peak: dict[str, float], board: Board | None)
     The peak is the measured one for a CPU engine, and the board's published one for a plan. Layers count at the peak
     of their own precision: the share is the time that the arithmetic would take there, in the time that it took.
     """
-    graph_file = path if path.suffix == ".onnx" else _graph_of(path)
-    if graph_file is None or importlib.util.find_spec("onnx") is None:  # a Jetson needs no onnx to run plans
+    if importlib.util.find_spec("onnx") is None:  # a Jetson needs no onnx to run plans
         return None
     from export.count import count
     from export.graph import Graph
 
     try:
+        graph_file = path if path.suffix == ".onnx" else _graph_of(path)
+        if graph_file is None:
+            return None
         graph = Graph.load(graph_file)
         layers = count(graph)
     except ToolkitError:

@@ -145,6 +145,8 @@ def main_table(report: Report) -> Table:
     notes = [
         "Latency: host to host. In brackets: where another run of the same length lands, 95 times in 100.",
     ]
+    if report.get("machine", {}).get("virtual"):
+        notes[0] += " This machine is virtual: on its CPU that includes what its neighbours may do meanwhile."
     if any(row.get("ratio") for row in rows):
         base = next(row["ratio"]["to"] for row in rows if row.get("ratio"))
         notes.append(

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from runtime.errors import InputError, require
+from runtime.errors import InputError
 from runtime.files import written_beside
 from train.native import load_tensorflow
 from train.settings import Settings, at_least
@@ -51,23 +51,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     if not 0 < args.turn <= 600:
         raise InputError("--turn must be more than 0 and at most 600 seconds")
-    require("tensorflow", "train", "comparing training steps")
     from benchmarks.machine import command_line, describe_machine, machine_state
     from benchmarks.schema import TRAINING
     from benchmarks.worker import Worker
 
-    state = machine_state()
+    machine, state = describe_machine(), machine_state()
     widths = []
     for filters in args.filters:
         settings = Settings(filters=filters, image_size=args.image_size)
         with Worker(Width, settings, args.data) as worker:  # no width meets what another has left behind
             widths.append(worker.ask("compare", args.rounds, args.turn))
         print(sentence(widths[-1]), flush=True)
-    if args.out:
-        content = {"format": TRAINING, "command": command_line(), "widths": widths}
-        with written_beside(args.out) as temporary:
-            temporary.write_text(json.dumps(content | {"machine": describe_machine(), "state": state}, indent=1) + "\n")
-        print(f"wrote {args.out}")
+        if args.out:
+            content = {"format": TRAINING, "command": command_line(), "widths": widths, "machine": machine}
+            with written_beside(args.out) as temporary:
+                temporary.write_text(json.dumps(content | {"state": state}, indent=1) + "\n")
 
 
 class Width:

@@ -6,7 +6,7 @@
 Every trial is two runs: of the engine as it is, and of the engine with work after each call in its own process, that
 takes --planted percent of a call's time. Each run is used once to look for the planted slow-down, against the run
 beside it, and once to look for a change where there is none, against the next run of its own kind. No two such
-comparisons share a run, so that they count as independent. Twenty minutes for the default and an engine of 10 ms.
+comparisons share a run, so that they count as independent. Half an hour for the default and an engine of 10 ms.
 """
 
 from __future__ import annotations
@@ -65,11 +65,11 @@ def run(args: argparse.Namespace) -> None:
             reports.append(report)
         found = counts(plain_runs, slowed_runs, args.planted)
         print(f"trial {len(plain_runs)} of {args.trials}: {sentence(found)}", flush=True)
-    if args.out:
-        result = {"format": TRIALS, "engine": args.engine.name, **found, "machine": machine}
-        result |= {"busy_before": state.get("busy"), "others": usage.so_far().get("others")}
-        with written_beside(args.out) as temporary:
-            temporary.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n")
+        if args.out:
+            result = {"format": TRIALS, "engine": args.engine.name, **found, "machine": machine}
+            result |= {"busy_before": state.get("busy"), "others": usage.so_far().get("others")}
+            with written_beside(args.out) as temporary:
+                temporary.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n")
 
 
 def work_for(target: Target, share: float, images: Sequence[Images]) -> int:
@@ -123,11 +123,12 @@ def measured_alone(target: Target, images: Sequence[Images], profile: Profile, m
 def counts(plain: Sequence[Report], slowed: Sequence[Report], planted: float) -> dict[str, Any]:
     """Return how the trials so far went. planted: percent.
 
-    machine_percent: standard deviation of the runs' medians of the reference work; None where they are not known.
+    varied_percent: standard deviation of the medians of equal runs; None with one of each kind.
     """
     same = [pair for reports in (plain, slowed) for pair in zip(reports[::2], reports[1::2], strict=False)]
     ratios = [_engine(b)["p50_ms"] / _engine(a)["p50_ms"] for a, b in zip(plain, slowed, strict=True)]
-    works = [math.log(report["reference_work"]["p50_ms"]) for report in (*plain, *slowed) if "reference_work" in report]
+    logs = [[math.log(_engine(report)["p50_ms"]) for report in reports] for reports in (plain, slowed)]
+    varied = math.sqrt(statistics.fmean(map(statistics.variance, logs))) if len(plain) > 1 else None
     return {
         "planted_percent": planted,
         "planted_measured_percent": round(100 * math.expm1(statistics.median(map(math.log, ratios))), 1),
@@ -136,7 +137,7 @@ def counts(plain: Sequence[Report], slowed: Sequence[Report], planted: float) ->
         "unchanged": len(same),
         "unchanged_reported": sum(bool(_verdicts(a, b)) for a, b in same),
         "repeats_inside": sum(_inside(a, b) for a, b in same),
-        "machine_percent": round(100 * statistics.stdev(works), 1) if len(works) > 1 else None,
+        "varied_percent": None if varied is None else round(100 * varied, 1),
         "interval_percent": round(statistics.median(_half_width(_engine(report)) for report in (*plain, *slowed)), 2),
     }
 
@@ -166,12 +167,12 @@ def _half_width(scope: dict[str, Any]) -> float:
 
 def sentence(found: dict[str, Any]) -> str:
     """Return the counts as text."""
-    machine = found.get("machine_percent")
+    varied = found.get("varied_percent")
     return (
         f"a planted slow-down of {found['planted_percent']:g} % (measured: {found['planted_measured_percent']:g} %)"
         f" found in {found['planted_found']} of {found['planted']};"
         f" a change reported in {found['unchanged_reported']} of {found['unchanged']} where there was none;"
         f" {found['repeats_inside']} of {found['unchanged']} repeated runs inside the interval"
         f" (half of the intervals within ±{found['interval_percent']:.1f} %)"
-        + (f"; the machine itself varied by {machine:g} % (standard deviation)" if machine is not None else "")
+        + ("" if varied is None else f"; equal runs varied by {varied:g} % (standard deviation)")
     )

@@ -64,10 +64,10 @@ def run(args: argparse.Namespace) -> None:
     # the same plan gives the same pictures, whoever times it
     twin: Row = next((r for r in report["engines"] if r["from"] == "run" and r["file"] == row["file"]), {})
     row |= {key: twin[key] for key in ("fidelity", "bytes", "sha256") if key in twin}
-    if row["batch"] > 1 and twin and twin["batch"] != row["batch"]:
+    if twin and twin["batch"] != row["batch"]:
         raise InputError(
-            f"trtexec gave {row['file']} {row['batch']} images at once, the report {twin['batch']}; run trtexec with"
-            f" --shapes for a batch of {twin['batch']}"
+            f"trtexec gave {row['file']} {row['batch']} images at once, as far as {args.file} tells, the report"
+            f" {twin['batch']}; give the log of a trtexec run with --shapes for a batch of {twin['batch']}"
         )
     report["engines"] = [r for r in report["engines"] if r["name"] != row["name"]] + [row]
     earlier = [warning for warning in report["warnings"] if not warning.startswith(f"{row['name']}: ")]

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -187,7 +187,7 @@ def checked(data: Path, sets: Iterable[Pairs]) -> None:
         results = pool.map(lambda item: _problems(*item), work)
         bar = tqdm(results, "checking pairs", len(work), unit="pair", leave=False, disable=None, file=terminal)
         problems = [problem for found in bar for problem in found]
-        if not problems and complaints.seek(0, os.SEEK_END):
+        if not problems and _of_damage(complaints):
             problems = [
                 f"{path} is damaged"
                 for pairs, index in work
@@ -215,7 +215,13 @@ def _complained_about(path: Path) -> bool:
     """Tell whether decoding makes libjpeg complain: a JPEG that is damaged in its middle raises no error."""
     with native_stderr() as complaints:
         read_image(path)
-        return complaints.seek(0, os.SEEK_END) > 0
+        return _of_damage(complaints)
+
+
+def _of_damage(complaints: IO[bytes]) -> bool:
+    """Tell whether any of them is of pixels; libpng warns of colour profiles and dates, and refuses what is damaged."""
+    complaints.seek(0)
+    return any(not line.startswith(b"libpng warning") for line in complaints.read().splitlines())
 
 
 def ahead(dataset: Iterable[Any]) -> Iterator[Any]:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import socket
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +18,9 @@ from typing import Any
 from runtime.errors import InputError, ToolkitError
 
 KINDS = ("none", "mirrored", "multiworker")
+PATIENCE_S = 600.0
+"""So long a worker waits for the others to be started."""
+
 EXAMPLE = 'TF_CONFIG=\'{"cluster": {"worker": ["host0:9000", "host1:9000"]}, "task": {"type": "worker", "index": 0}}\''
 
 
@@ -46,6 +51,55 @@ def place_of(kind: str) -> Place:
             f" first: {EXAMPLE}"
         ) from error
     return Place(number, workers)
+
+
+def meet(place: Place) -> None:
+    """Wait until this worker has reached every other one of TF_CONFIG on its port, and every other one this.
+
+    TensorFlow itself would wait for ever, and be deaf to signals. Raises InputError when the port cannot be used, and
+    ToolkitError after PATIENCE_S.
+    """
+    if place.workers == 1:
+        return
+    addresses = json.loads(os.environ["TF_CONFIG"])["cluster"]["worker"]
+    try:
+        listening = socket.create_server(("", _host_and_port(addresses[place.number])[1]), backlog=place.workers)
+    except (OSError, ValueError, OverflowError) as error:
+        raise InputError(
+            f"worker {place.number} cannot listen on {addresses[place.number]} ({error}); give it a free port in every"
+            " worker's TF_CONFIG"
+        ) from error
+    deadline = time.monotonic() + PATIENCE_S
+    with listening:
+        for number, address in enumerate(addresses):
+            while number != place.number and not _reachable(address):
+                if time.monotonic() > deadline:
+                    raise ToolkitError(
+                        f"worker {number} at {address} did not come within {PATIENCE_S:g} s; start the same command on"
+                        " every machine of TF_CONFIG, and look there for an error"
+                    )
+                time.sleep(0.1)
+        for _ in range(place.workers - 1):  # they listen, so they are here, and come any moment
+            listening.settimeout(max(1.0, deadline - time.monotonic()))
+            try:
+                listening.accept()[0].close()
+            except TimeoutError as error:
+                raise ToolkitError(
+                    f"another worker does not reach {addresses[place.number]}; open this port to the others"
+                ) from error
+
+
+def _reachable(address: str) -> bool:
+    try:
+        socket.create_connection(_host_and_port(address), timeout=5).close()
+    except (OSError, ValueError, OverflowError):
+        return False
+    return True
+
+
+def _host_and_port(address: str) -> tuple[str, int]:
+    host, _, port = address.rpartition(":")
+    return host, int(port)
 
 
 def strategy_of(kind: str, batch_size: int) -> Any:

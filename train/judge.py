@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import argparse
 import sys
+import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runtime.errors import CommandParser, InputError, run_command
 from train.native import load_tensorflow
-from train.settings import DIRECTIONS, read_settings, settings_path
+from train.settings import DIRECTIONS, read_settings
 
 if TYPE_CHECKING:
     from train.data import Pairs
@@ -27,10 +28,15 @@ COLUMNS = {"l1": "L1 [levels]", "psnr": "PSNR [dB]", "ssim": "SSIM", "perceptual
 
 
 def features(discriminator: Any) -> Any:
-    """Return the model of what the discriminator sees: its two images -> the map after each LeakyReLU."""
+    """Return the model of what the discriminator sees: its two images -> the map after each LeakyReLU.
+
+    Raises InputError when it has none.
+    """
     import keras
 
     maps = [layer.output for layer in discriminator.layers if isinstance(layer, keras.layers.LeakyReLU)]
+    if not maps:
+        raise InputError("the network to judge by is no discriminator; give the discriminator.keras of a run")
     return keras.Model(discriminator.inputs, maps)
 
 
@@ -104,7 +110,7 @@ def load(path: Path) -> Any:
 
     try:
         return keras.models.load_model(path, compile=False)
-    except (ValueError, OSError, TypeError, KeyError) as error:
+    except (ValueError, OSError, TypeError, KeyError, zipfile.BadZipFile) as error:
         raise InputError(
             f"{path} is not a network saved by Keras ({str(error).splitlines()[0]}); make one with: python -m train"
         ) from error
@@ -117,15 +123,20 @@ def shapes_of(network: Any) -> list[tuple[int | None, ...]]:
 
 def side_of(path: Path, generator: Any) -> int:
     """Return the side of the images of the generator in `path`. Raises InputError for another network."""
-    (batch, height, width, channels), *more = shapes_of(generator)
-    if more or height is None or (batch, width, channels) != (None, height, 3):
+    shapes = shapes_of(generator)
+    side = shapes[0][1] if len(shapes[0]) == 4 else None
+    if side is None or [*shapes, *(tuple(tensor.shape) for tensor in generator.outputs)] != [(None, side, side, 3)] * 2:
         raise InputError(f"{path} is not a generator of this project; give a RUN/generator.keras")
-    return int(height)
+    return side
 
 
 def check_direction(path: Path, direction: str) -> None:
     """Raise InputError when the network in `path` was trained the other way, as far as its run's settings tell."""
-    if settings_path(path.parent).exists() and (own := read_settings(path.parent).direction) != direction:
+    try:
+        own = read_settings(path.parent).direction
+    except InputError:  # no settings, or of another program
+        return
+    if own != direction:
         raise InputError(
             f"{path} was trained with --direction {own}, not {direction}; give the same, or another network"
         )

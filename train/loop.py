@@ -30,7 +30,7 @@ from runtime.sinks import write_image
 from train.checkpoint import Progress, Row, load_checkpoint, save_checkpoint
 from train.curves import draw_curves
 from train.data import Pairs, ahead, batches
-from train.distribution import Place, place_of, strategy_of, together
+from train.distribution import Place, meet, place_of, strategy_of, together
 from train.judge import check_direction, features, judge, load
 from train.networks import generator
 from train.settings import Settings, write_settings
@@ -53,34 +53,38 @@ def train(
     Raises KeyboardInterrupt, after saving, when Ctrl-C was pressed, and ToolkitError when a loss is not finite or
     another worker has gone; then the last checkpoint stays.
     """
-    place, strategy = place_of(distribute), strategy_of(distribute, settings.batch_size)
-    if place.chief:
-        for abandoned in run.rglob(".writing-*"):  # by a run that was killed
-            abandoned.unlink()
-    keras.utils.set_random_seed(settings.seed)
-    with strategy.scope():
-        trainer = Trainer(settings, teacher_of(settings))
-    progress = load_checkpoint(run, trainer.state())
-    if settings.epochs < progress.epoch:
-        raise InputError(f"{run} has {progress.epoch} epochs already; give --epochs more, or leave it out")
-    if place.chief:
-        write_settings(run, settings)
-    if progress.epoch or progress.step:
-        print(f"resuming after {progress.epoch} epochs and {progress.step} steps")
-    events = tf.summary.create_file_writer(str(run / "tensorboard")) if place.chief else None
-    with stop_requests(place) as stop, together(place):
+    place = place_of(distribute)
+    meet(place)
+    with together(place), stop_requests(place) as stop:
+        strategy = strategy_of(distribute, settings.batch_size)
+        if place.chief:
+            for abandoned in run.rglob(".writing-*"):  # by a run that was killed
+                abandoned.unlink()
+        keras.utils.set_random_seed(settings.seed)
+        with strategy.scope():
+            trainer = Trainer(settings, teacher_of(settings))
+        progress = load_checkpoint(run, trainer.state())
+        if settings.epochs < progress.epoch + (progress.step > 0):
+            begun = f" and {progress.step} steps" if progress.step else ""
+            raise InputError(f"{run} has {progress.epoch} epochs{begun} already; give --epochs more, or leave it out")
+        if place.chief:
+            write_settings(run, settings)
+        if progress.epoch or progress.step:
+            print(f"resuming after {progress.epoch} epochs and {progress.step} steps")
+        events = tf.summary.create_file_writer(str(run / "tensorboard")) if place.chief else None
         while progress.epoch < settings.epochs:
             trainer.begin_epoch(progress.epoch)
             whole = train_epoch(run, settings, training, trainer, progress, stop, place)
             means = trainer.means()
-            check_finite(means, run)
+            if whole:
+                trainer.forget_means()
+            state = finite_state(trainer, means, run)  # before anything is written
             if whole:
                 if events is not None:
                     means |= judged(trainer, validation)
                     write_epoch(run, trainer, progress, means, samples, events)
                 progress.epoch, progress.step, progress.cpu_seconds = progress.epoch + 1, 0, 0.0
-                trainer.forget_means()
-            save(run, trainer, progress, place)
+            save(run, trainer, progress, state, place)
             if stop.is_set() and progress.epoch < settings.epochs:
                 done = f"{progress.epoch} epochs and {progress.step} steps"
                 again = "" if distribute == "none" else f" --distribute {distribute}"
@@ -124,7 +128,7 @@ def train_epoch(
             if bar.update():  # drawn only now and then, so that the losses are fetched no more often
                 bar.set_postfix(shown(means), refresh=False)
             if place.workers == 1 and time.monotonic() - saved_at > SAVE_EVERY_SECONDS:
-                save(run, trainer, progress, place)
+                save(run, trainer, progress, finite_state(trainer, trainer.means(), run), place)
                 saved_at = time.monotonic()
             if stop.is_set():
                 break
@@ -154,7 +158,10 @@ def teacher_of(settings: Settings) -> keras.Model | None:
     check_direction(path, settings.direction)
     norm_first = layers["up1"].activation is not keras.activations.relu  # there it is fused into the convolution
     folded = generator(layers["down1"].filters, side, folded=True, norm_first=norm_first)
-    folded.set_weights(teacher.get_weights())
+    try:
+        folded.set_weights(teacher.get_weights())
+    except ValueError as error:
+        raise InputError(f"--teacher {path} is not a generator of this project; give a RUN/generator.keras") from error
     folded.trainable = False
     return folded
 
@@ -185,29 +192,30 @@ def write_epoch(run: Path, trainer: Trainer, progress: Progress, means: Row, sam
         events.flush()
 
 
-def save(run: Path, trainer: Trainer, progress: Progress, place: Place = ALONE) -> None:
-    """Write generator.keras and then the checkpoint, so that a kill in between only repeats some steps.
+def finite_state(trainer: Trainer, means: dict[str, float], run: Path) -> list[Any]:
+    """Return the values of the trainer's state. Raises ToolkitError when one of them, or a loss, is not finite.
 
-    Raises ToolkitError, and writes nothing, when a loss or a weight is not finite.
+    Every worker must ask, because some of them are summed up over all.
     """
-    values = [variable.numpy() for variable in trainer.state()]  # every worker: some of them are summed up over all
-    weights = "a weight", sum(float(value.sum()) for value in values if value.dtype.kind == "f")
-    check_finite(dict([*trainer.means().items(), weights]), run)
-    if not place.chief:
-        return
-    for network in (trainer.discriminator, trainer.plain_generator()):
-        with written_beside(run / f"{network.name}.keras") as temporary:
-            network.save(temporary)
-    save_checkpoint(run, progress, values)
-
-
-def check_finite(means: dict[str, float], run: Path) -> None:
-    wrong = [name for name, value in means.items() if not math.isfinite(value)]
+    state = [variable.numpy() for variable in trainer.state()]
+    weights = "a weight", sum(float(value.sum()) for value in state if value.dtype.kind == "f")
+    wrong = [name for name, value in (*means.items(), weights) if not math.isfinite(value)]
     if wrong:
         raise ToolkitError(
             f"training diverged: {', '.join(wrong)} is not finite; {run} keeps its last good checkpoint; start again"
             " with another --out, and another --seed or a larger --batch-size"
         )
+    return state
+
+
+def save(run: Path, trainer: Trainer, progress: Progress, state: list[Any], place: Place = ALONE) -> None:
+    """Write the networks and then the checkpoint, so that a kill in between only repeats some steps."""
+    if not place.chief:
+        return
+    for network in (trainer.discriminator, trainer.plain_generator()):
+        with written_beside(run / f"{network.name}.keras") as temporary:
+            network.save(temporary)
+    save_checkpoint(run, progress, state)
 
 
 def sample_grid(trainer: Trainer, samples: Samples) -> Image:

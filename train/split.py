@@ -20,6 +20,9 @@ ALIKE = 0.8
 """Correlation of two thumbnails from which they are taken for alike. Of the 400 facades it joins 48 to groups, the
 largest of 11; by eye these are one street, one photographer's frame, or one building."""
 
+BLOCK = 1000
+"""Rows of correlations held at once: those of 50 000 pairs would fill 20 GB."""
+
 
 def split(pairs: list[Pair], validation: int) -> tuple[list[Pair], list[Pair]]:
     """Return the pairs to train on, and `validation` others that look like none of them.
@@ -56,15 +59,20 @@ def alike(thumbnails: list[NDArray[np.float64]]) -> list[list[int]]:
     """Return groups of positions: those linked by a correlation above ALIKE, mirrored or not, directly or by others."""
     straight = np.stack([picture.ravel() for picture in thumbnails])
     mirrored = np.stack([picture[:, ::-1].ravel() for picture in thumbnails])
-    linked = np.maximum(straight @ straight.T, straight @ mirrored.T) > ALIKE
-    label = np.arange(len(thumbnails))
-    while True:
-        lowest = np.where(linked, label[None], len(label)).min(axis=1, initial=len(label))
-        lowest = np.minimum(lowest, label)
-        if (lowest == label).all():
-            break
-        label = lowest
+    parent = list(range(len(thumbnails)))
+
+    def first_of(index: int) -> int:
+        while parent[index] != index:
+            parent[index] = parent[parent[index]]
+            index = parent[index]
+        return index
+
+    for start in range(0, len(thumbnails), BLOCK):
+        rows = straight[start : start + BLOCK]
+        for row, other in np.argwhere(np.maximum(rows @ straight.T, rows @ mirrored.T) > ALIKE).tolist():
+            one, two = sorted((first_of(start + row), first_of(other)))
+            parent[two] = one
     groups = defaultdict(list)
-    for index, name in enumerate(label):
-        groups[int(name)].append(index)
+    for index in range(len(thumbnails)):
+        groups[first_of(index)].append(index)
     return list(groups.values())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -149,6 +150,33 @@ def test_a_plan_is_not_excused_by_a_slow_cpu() -> None:
     assert remarks(old, new) == []
 
 
+def test_calls_of_other_batches_are_not_compared() -> None:
+    random = np.random.default_rng(2)
+    rows = [
+        [made_row(random, "a.plan", ms, batch=n), made_row(random, "b.plan", 3.0)] for ms, n in ((2.0, 1), (7.0, 4))
+    ]
+    old, new = (made_report(random, *pair) for pair in rows)
+    assert {change.engine for change in compare(old, new)} == {"b.plan"}
+    assert "a.plan is not compared, because a call has 1 and 4 images" in remarks(old, new)
+
+
+def test_cpu_time_that_a_coarse_clock_did_not_see_is_left_out() -> None:
+    random = np.random.default_rng(2)
+    old, new = made_report(random), made_report(random)
+    new["engines"][0]["scopes"]["cpu"]["lows_ms"][3] = 0.0
+    assert {change.metric for change in compare(old, new)} == set(METRICS.values()) - {METRICS["cpu"]}
+
+
+def test_a_regression_is_said_without_what_the_machine_did(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    random = np.random.default_rng(5)
+    old, new = made_report(random), made_report(random, made_row(random, milliseconds=44.0))
+    new["reference_work"] = made_work(random, 1.9)  # a machine that became faster hides a part of it
+    assert _run(tmp_path, old, new) == 1
+    said = capsys.readouterr().err
+    (percent,) = re.findall(r"latency p50, ms \+([\d.]+)% beside the machine", said)
+    assert float(percent) == pytest.approx(15.8, abs=3)
+
+
 def test_tolerance_and_noise_both_excuse() -> None:
     assert Change("a", "m", 1, 1.05, math.log(1.05), 0.01).verdict(0.03) == "slower"
     assert Change("a", "m", 1, 1.05, math.log(1.05), 0.01).verdict(0.10) == ""
@@ -203,6 +231,10 @@ def test_a_loss_of_fidelity_always_counts() -> None:
     said = "fidelity is not compared, because images or reference are others: a.onnx"
     assert worse_fidelity(old, new) == [] and said in remarks(old, new)
     new["images"] = old["images"]
+    assert said not in remarks(old, new)
+    old["images_sha256"], new["images_sha256"] = "a", "b"  # other pictures of the same names
+    assert worse_fidelity(old, new) == [] and said in remarks(old, new)
+    new["images_sha256"] = "a"
     assert said not in remarks(old, new)
     new["engines"][0]["fidelity"]["reference"] = "b.fp32.onnx"
     assert worse_fidelity(old, new) == [] and said in remarks(old, new)

@@ -65,13 +65,22 @@ def test_publishing_replaces_the_sections_and_nothing_else(tmp_path: Path, monke
     assert page.read_text() == text == render(page, tmp_path / FOLDER)
 
 
-def test_nothing_is_published_when_one_of_the_files_is_bad(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_published_when_anything_is_wrong(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     _checkout(tmp_path, monkeypatch)
     (tmp_path / "report.json").write_text(json.dumps(made_report(np.random.default_rng(0))))
-    (tmp_path / "x.json").write_text("{}")
-    arguments = ["docs", "--results", "report.json", "--training", "x.json"]
-    assert run_subcommand("python -m benchmarks", "", COMMANDS, arguments) == 2
-    assert not (tmp_path / FOLDER).exists()
+    arguments = ["docs", "--results", "report.json", "--trials", "x.json"]
+    before = (tmp_path / PAGE).read_text()
+    for content in ("{}", '{"format": "pix2pix-edge-trials/1"}'):
+        (tmp_path / "x.json").write_text(content)
+        assert run_subcommand("python -m benchmarks", "", COMMANDS, arguments) == 2
+        error = capsys.readouterr().err
+        assert "trials" in error and "unexpected" not in error and error.count("\n") == 1
+        assert not (tmp_path / FOLDER).exists() and (tmp_path / PAGE).read_text() == before
+    (tmp_path / "docs/training.md").write_text("no marks")  # the last of the pages
+    assert run_subcommand("python -m benchmarks", "", COMMANDS, ["docs", "--results", "report.json"]) == 2
+    assert not (tmp_path / FOLDER).exists() and (tmp_path / PAGE).read_text() == before
 
 
 def test_a_typed_number_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

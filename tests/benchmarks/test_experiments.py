@@ -74,9 +74,11 @@ def test_recipes_are_trained_once_and_judged_by_one(
 
 def test_a_run_that_fails_is_named(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: Any) -> None:
     monkeypatch.setitem(experiments.TABLES, "recipes", Table(COMMON, {"plain": ""}, judge="plain"))
-    write_settings(tmp_path / "plain", Settings(data=str(tmp_path / "nowhere"), epochs=1))
+    write_settings(tmp_path / "plain", Settings(data=str(data), epochs=1, filters=2, image_size=64))
     assert run("recipes", "--data", data, "--runs", tmp_path, "--out", tmp_path / "x.json") == 2
-    assert f"error: training {tmp_path / 'plain'} ended with 2" in capfd.readouterr().err
+    errors = capfd.readouterr().err
+    assert "the run was started with --filters 2 (now 1)" in errors  # its numbers would not be those of the command
+    assert f"error: training {tmp_path / 'plain'} ended with 2" in errors
     assert not (tmp_path / "x.json").exists()
 
 

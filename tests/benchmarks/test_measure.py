@@ -80,6 +80,19 @@ def test_engine_time_holds_compute_and_stream_time_holds_more(measured: Run) -> 
         )
 
 
+def test_neighbours_widen_every_interval_of_a_cpu_and_none_of_a_plan(inverter: Path) -> None:
+    ones = np.full(3, 1_000_000, np.int64)
+    for path, wide in ((inverter, True), (Path("a.plan"), False)):
+        engine = Measured("a", Target(path), windows=[(0, 10**9), (4 * 10**9, 5 * 10**9)])
+        engine.kinds["latency"] = Samples()
+        for _ in range(6):
+            engine.kinds["latency"].add({"engine": ones, "compute": ones, "cpu": ones})
+        narrow, widened = (row_json(engine, Run([engine]), None, shared=s)["scopes"] for s in (False, True))
+        for scope, found in narrow.items():
+            assert found["interval_ms"] == [1.0, 1.0]
+            assert (widened[scope]["interval_ms"][1] > 1.1) == wide
+
+
 def test_memory_and_windows_are_the_engines_own(measured: Run) -> None:
     good = measured.engines[0]
     assert 20e6 < good.opened[0]["host_base"] < good.memory[0]["host_peak"] < 2e9

@@ -27,16 +27,19 @@ def test_the_readme_shows_the_committed_numbers() -> None:
 
 def test_peers_run_in_rounds_against_the_base_and_a_broken_one_is_named(inverter: Path, tmp_path: Path) -> None:
     broken = write_inverter(tmp_path / "broken.onnx", input="other")
+    garbage = tmp_path / "garbage.onnx"
+    garbage.write_bytes(b"garbage")
     peers = [
         Peer(BASE, "onnxruntime", inverter),
         Peer("again", "onnxruntime", inverter, ours=True),
         Peer("broken", "onnxruntime", broken),
+        Peer("garbage", "onnxruntime", garbage),
     ]
     images = [np.full((32, 32, 3), level, np.uint8) for level in (0, 100)]
     rows = {row["name"]: row for row in measure(peers, images, [255 - image for image in images], 5, 0.02)}
     assert rows["again"]["fidelity"]["max_difference"] == 0 and rows["again"]["speed"]["value"] > 0
     assert rows[BASE]["speed"]["value"] == 1
-    assert "not an exported generator" in rows["broken"]["error"]
+    assert "not an exported generator" in rows["broken"]["error"] and "garbage.onnx" in rows["garbage"]["error"]
     assert "| **again** |" in table(list(rows.values())) and "| broken | – |" in table(list(rows.values()))
 
 
@@ -46,7 +49,7 @@ def test_peers_run_in_rounds_against_the_base_and_a_broken_one_is_named(inverter
         (["missing.keras", "--data", "."], "missing.keras"),
         (["a.keras", "--data", "nowhere"], "--data nowhere does not exist"),
         (["a.keras", "--data", ".", "--engine", "b.txt"], "b.txt is not an .onnx file"),
-        (["a.keras", "--data", ".", "--rounds", "0"], "--rounds must be"),
+        (["a.keras", "--data", ".", "--rounds", "4"], "--rounds must be 5"),
         (["a.keras", "--data", ".", "--turn", "nan"], "--turn more than 0"),
     ],
 )

@@ -37,16 +37,18 @@ def test_the_article_s_loop_moves_both_networks_and_each_by_its_own_loss() -> No
         np.testing.assert_array_equal(now, was)
 
 
-def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     from benchmarks.__main__ import COMMANDS
 
     draw_folders(tmp_path / "data", 4, 0, 40, 0)
     words = ["train", "--data", str(tmp_path / "data"), "--filters", "1", "--image-size", "32"]
     out = tmp_path / "training.json"
-    status = run_subcommand("b", "", COMMANDS, [*words, "--rounds", "5", "--turn", "0.05", "--out", str(out)])
+    options = [*words, "--rounds", "5", "--turn", "0.05", "--out", str(out)]
+    monkeypatch.setattr("sys.argv", ["benchmarks", *options])
+    status = run_subcommand("b", "", COMMANDS, options)
     assert status == 0
     content = json.loads(out.read_text())
-    assert content["format"] == TRAINING and content["command"].startswith("python -m benchmarks ")
+    assert content["format"] == TRAINING and content["command"] == " ".join(["python -m benchmarks", *options])
     (result,) = content["widths"]
     assert result["steps"] >= 15
     assert 0 < result["speed_up"]["low"] <= result["speed_up"]["value"] <= result["speed_up"]["high"]

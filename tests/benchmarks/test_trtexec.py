@@ -107,6 +107,12 @@ def test_a_query_of_several_images(tmp_path: Path) -> None:
     arguments = ["trtexec", str(tmp_path / "log.txt"), "--report", str(tmp_path)]
     assert run_subcommand("python -m benchmarks", "", COMMANDS, arguments) == 2
     assert len(load_report(tmp_path)["engines"]) == 1
+    report = made_report(random, made_row(random, row["file"], 1.6, batch=4))
+    write_report(report, tmp_path)
+    assert run_subcommand("python -m benchmarks", "", COMMANDS, arguments) == 0
+    times = _write(tmp_path / "times.json", _times(transfers=True))  # it does not tell of how many images
+    arguments = ["trtexec", str(times), "--name", row["file"], "--report", str(tmp_path)]
+    assert run_subcommand("python -m benchmarks", "", COMMANDS, arguments) == 2
 
 
 def test_a_very_short_run_is_kept(tmp_path: Path) -> None:

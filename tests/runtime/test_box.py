@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ import numpy as np
 
 from runtime.engine import open_engine
 from runtime.files import sha256_of
-from runtime.sidecar import read_sidecar
+from runtime.sidecar import Sidecar, read_sidecar
 from runtime.sources import read_image
 from tests.conftest import REPOSITORY
 
@@ -29,15 +30,34 @@ runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
 """
 
 
+def sidecar_of(path: Path) -> Sidecar:
+    sidecar = read_sidecar(path)
+    assert sidecar is not None
+    return sidecar
+
+
 def test_the_box_is_small_and_says_what_it_holds() -> None:
     assert sum(path.stat().st_size for path in MODELS.iterdir()) < 6_000_000
     for path in (CPU, TENSORRT):
-        sidecar = read_sidecar(path)
-        assert sidecar is not None and sidecar["sha256"] == sha256_of(path)
+        sidecar = sidecar_of(path)
+        assert sidecar["sha256"] == sha256_of(path)
         assert sidecar["fidelity"]["psnr_db"] >= 35 and sidecar["fidelity"]["ssim"] >= 0.97
         assert "/" not in sidecar["source"]["file"]
     text = (MODELS / "README.md").read_text()
     assert "CC BY-SA" in text and "python -m train" in text
+
+
+def test_the_description_has_the_measured_numbers() -> None:
+    text = " ".join((MODELS / "README.md").read_text().split())
+    widths = json.loads((REPOSITORY / "docs/benchmarks/widths.json").read_text())
+    scores = next(row["scores"] for row in widths["rows"] if row["name"] == "16, distilled")
+    for number in (
+        f"L1 {scores['l1']:.1f} levels, PSNR {scores['psnr']:.1f} dB, SSIM {scores['ssim']:.3f}",
+        f"{scores['l1_batch']:.1f} levels with batch statistics",
+        "{psnr_db:.1f} dB and SSIM {ssim:.3f} (CPU)".format(**sidecar_of(CPU)["fidelity"]),
+        "{psnr_db:.1f} dB and {ssim:.3f} (TensorRT)".format(**sidecar_of(TENSORRT)["fidelity"]),
+    ):
+        assert number in text, number
 
 
 def test_samples_become_different_buildings_whose_parts_stand_where_the_labels_say() -> None:

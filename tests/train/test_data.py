@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import struct
+import threading
 import time
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,8 +16,10 @@ import pytest
 from numpy.typing import NDArray
 
 from runtime.errors import InputError
+from runtime.sources import read_image
 from tests.conftest import write_rgb
 from train.data import Pairs, ahead, batches, checked, find_pairs, images_in, read_pair
+from train.native import native_stderr
 
 SIDE = 24
 
@@ -60,12 +66,18 @@ def test_batches_are_fetched_ahead_in_their_order_and_errors_come_through() -> N
 
     feed = ahead(source())
     assert next(feed) == 0
+    deadline = time.monotonic() + 10
     while len(asked) < 2:  # the next one is fetched by itself
+        assert time.monotonic() < deadline
         time.sleep(0.001)
     assert [next(feed) for _ in range(4)] == [1, 2, 3, 4]
     with pytest.raises(OSError, match="the disk is gone"):
         next(feed)
     assert list(ahead([])) == []
+    threads, left = threading.active_count(), ahead(range(9))
+    assert next(left) == 0
+    left.close()
+    assert threading.active_count() == threads
 
 
 # --- layouts ---------------------------------------------------------------------------------------------------------
@@ -191,6 +203,19 @@ def test_every_bad_file_is_named_before_training(folders: Path) -> None:
     ):
         assert expected in message
     assert "\n" not in message
+
+
+def test_a_png_with_an_odd_colour_profile_is_whole(folders: Path) -> None:
+    """libpng warns of it, and decodes every pixel."""
+    path = folders / "train_label" / "5.png"
+    content = path.read_bytes()
+    profile = b"iCCPodd\0\0" + zlib.compress(b"too short")
+    chunk = struct.pack(">I", len(profile) - 4) + profile + struct.pack(">I", zlib.crc32(profile))
+    path.write_bytes(content[:33] + chunk + content[33:])
+    with native_stderr() as complaints:
+        assert np.array_equal(read_image(path), image(50))
+        assert complaints.seek(0, os.SEEK_END) > 0
+    check(folders)
 
 
 def test_a_jpeg_damaged_in_its_middle_is_named(folders: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -100,9 +101,29 @@ def test_the_command(tmp_path: Path, data: Path, capsys: pytest.CaptureFixture[s
     generator(1, 64).save(tmp_path / "other-way" / "generator.keras")
     write_settings(tmp_path / "other-way", Settings(direction="picture2label"))
     (tmp_path / "text.keras").write_text("no network")
+    content = bytearray((tmp_path / "0.keras").read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 200] = bytes(200)
+    (tmp_path / "damaged.keras").write_bytes(content)
+    for name, inputs, layer in (
+        ("vector", keras.Input((10,)), keras.layers.Dense(3)),
+        ("classifier", keras.Input((64, 64, 3)), keras.layers.GlobalAveragePooling2D()),
+    ):
+        keras.Model(inputs, layer(inputs)).save(tmp_path / f"{name}.keras")
+    two = [keras.Input((64, 64, 3)) for _ in range(2)]
+    keras.Model(two, keras.layers.Add()(two)).save(tmp_path / "sum.keras")
+    (tmp_path / "foreign").mkdir()
+    shutil.copy(tmp_path / "0.keras", tmp_path / "foreign")
+    (tmp_path / "foreign" / "settings.json").write_text('{"editor.fontSize": 12}')
+    assert main([str(tmp_path / "foreign" / "0.keras"), "--data", str(data)]) == 0  # it tells nothing of a direction
+    capsys.readouterr()
     for wrong, expected in (
         (["text.keras"], "is not a network saved by Keras"),
         (["missing.keras"], "is not a network saved by Keras"),
+        (["damaged.keras"], "is not a network saved by Keras"),
+        (["vector.keras"], "is not a generator of this project"),
+        (["classifier.keras"], "is not a generator of this project"),
+        (["0.keras", "--by", "sum.keras"], "is no discriminator"),
         (["0.keras", "small.keras"], "judge it apart"),
         (["d.keras"], "is not a generator of this project"),
         (["0.keras", "--by", "small.keras"], "is no discriminator of 64 pixels"),

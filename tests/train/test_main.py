@@ -214,10 +214,18 @@ def test_what_does_not_fit_together(data: Path, tmp_path: Path, capsys: pytest.C
 
 
 def test_a_teacher_that_does_not_fit(data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    import keras
+
     from train.networks import discriminator, generator
     from train.settings import Settings, write_settings
 
-    for name, network in (("small", generator(1, 32)), ("large", generator(1, 64)), ("other", discriminator(1, 32))):
+    image = keras.Input((32, 32, 3))
+    down = keras.layers.Conv2D(1, 4, strides=2, padding="same", name="down1")(image)
+    up = keras.layers.Conv2DTranspose(3, 4, strides=2, padding="same", activation="relu", name="up1")(down)
+    shallow = keras.Model(image, up)
+    for name, network in (
+        ("small", generator(1, 32)), ("large", generator(1, 64)), ("other", discriminator(1, 32)), ("shallow", shallow),
+    ):  # fmt: skip
         (tmp_path / name).mkdir()
         network.save(tmp_path / name / "generator.keras")
     write_settings(tmp_path / "small", Settings(direction="picture2label"))
@@ -226,6 +234,7 @@ def test_a_teacher_that_does_not_fit(data: Path, tmp_path: Path, capfd: pytest.C
         ("large", "takes images of 64 pixels, this run has 32"),
         ("small", "was trained with --direction picture2label, not label2picture"),
         ("other", "is not a generator of this project"),
+        ("shallow", "is not a generator of this project"),
         ("missing", "is not a network saved by Keras"),
     ):
         teacher = tmp_path / name / "generator.keras"

@@ -8,6 +8,7 @@ import json
 import signal
 import threading
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,11 +16,12 @@ from numpy.typing import NDArray
 
 from runtime.errors import InputError, ToolkitError
 from runtime.sheet import MARGIN, TITLE
+from train import loop
 from train.checkpoint import Progress, checkpoint_path, load_checkpoint, save_checkpoint
 from train.data import Pairs, find_pairs
 from train.drawings import draw_folders
 from train.judge import COLUMNS, judge
-from train.loop import sample_grid, save, train, train_epoch
+from train.loop import finite_state, sample_grid, save, train, train_epoch
 from train.settings import Settings
 from train.trainer import LOSSES, Trainer
 
@@ -66,6 +68,10 @@ def uninterrupted(pairs: Pairs, tmp_path_factory: pytest.TempPathFactory) -> Pat
     return run
 
 
+def state_of(trainer: Trainer, run: Path = Path("run")) -> list[Any]:
+    return finite_state(trainer, trainer.means(), run)
+
+
 def pairs_of_size(pairs: Pairs, side: int) -> Pairs:
     return Pairs(pairs.pairs[:3], side, "label2picture")
 
@@ -91,7 +97,7 @@ def test_a_run_resumed_within_and_after_an_epoch_ends_the_same(
     for step in (1, 2):
         assert not train_epoch(tmp_path, SETTINGS, pairs, trainer, progress, stop)
         assert (progress.epoch, progress.step) == (0, step)
-    save(tmp_path, trainer, progress)
+    save(tmp_path, trainer, progress, state_of(trainer))
     del trainer
     samples = pairs_of_size(pairs, 64)
     stop_after_epoch(monkeypatch, 1)
@@ -157,25 +163,32 @@ def test_what_a_killed_run_left_is_removed(pairs: Pairs, uninterrupted: Path) ->
 
 def test_a_loss_that_is_not_finite_stops_and_keeps_the_checkpoint(pairs: Pairs, tmp_path: Path) -> None:
     trainer = Trainer(SETTINGS)
-    save(tmp_path, trainer, Progress(epoch=1))
+    save(tmp_path, trainer, Progress(epoch=1), state_of(trainer))
     good = saved(tmp_path)
     kernel = trainer.generator.trainable_variables[0]
     kernel.assign(np.full(kernel.shape, np.nan))
     train_epoch(tmp_path, SETTINGS, pairs, trainer, Progress(), threading.Event())
     with pytest.raises(ToolkitError, match="diverged: generator_loss"):
-        save(tmp_path, trainer, Progress(epoch=2))
+        state_of(trainer, tmp_path)
     for name, value in saved(tmp_path).items():
         np.testing.assert_array_equal(value, good[name])
 
 
-def test_a_weight_that_is_not_finite_is_not_saved(tmp_path: Path) -> None:
-    """The last step of an epoch may do it, after its loss was taken."""
-    trainer = Trainer(SETTINGS)
-    bias = trainer.discriminator.trainable_variables[-1]
-    bias.assign(np.full(bias.shape, np.nan))
+def test_a_weight_that_is_not_finite_is_not_saved(
+    pairs: Pairs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last step of an epoch may do it, after its loss was taken. Nothing of that epoch is shown either."""
+
+    def spoiled(run: Path, settings: Settings, training: Pairs, trainer: Trainer, *_: Any) -> bool:
+        bias = trainer.discriminator.trainable_variables[-1]
+        bias.assign(np.full(bias.shape, np.nan))
+        return True
+
+    monkeypatch.setattr(loop, "train_epoch", spoiled)
+    samples = pairs_of_size(pairs, 64)
     with pytest.raises(ToolkitError, match="diverged: a weight"):
-        save(tmp_path, trainer, Progress(epoch=1))
-    assert not list(tmp_path.iterdir())
+        train(tmp_path, SETTINGS, pairs, samples, samples)
+    assert {path.name for path in tmp_path.iterdir()} == {"settings.json", "tensorboard"}
 
 
 def test_fewer_epochs_than_are_done_are_refused(pairs: Pairs, uninterrupted: Path) -> None:
@@ -184,6 +197,15 @@ def test_fewer_epochs_than_are_done_are_refused(pairs: Pairs, uninterrupted: Pat
     with pytest.raises(InputError, match="has 2 epochs already"):
         train(uninterrupted, dataclasses.replace(SETTINGS, epochs=1), pairs, samples, samples)
     assert (uninterrupted / "settings.json").read_text() == before
+
+
+def test_fewer_steps_than_are_done_are_refused(pairs: Pairs, tmp_path: Path) -> None:
+    """A whole epoch and a step of the next are no run of one epoch."""
+    trainer = Trainer(SETTINGS)
+    save(tmp_path, trainer, Progress(epoch=1, step=1), state_of(trainer))
+    samples = pairs_of_size(pairs, 64)
+    with pytest.raises(InputError, match="has 1 epochs and 1 steps already"):
+        train(tmp_path, dataclasses.replace(SETTINGS, epochs=1), pairs, samples, samples)
 
 
 class Variable:
@@ -199,7 +221,7 @@ class Variable:
 
 def test_checkpoint_round_trip(tmp_path: Path) -> None:
     assert load_checkpoint(tmp_path, [Variable(1)]) == Progress()
-    progress = Progress(3, 4, [{"epoch": 1, "l1": 0.1234567890123}])
+    progress = Progress(3, 4, 5.5, [{"epoch": 1, "l1": 0.1234567890123}])
     save_checkpoint(tmp_path, progress, [Variable(1).value, Variable(2, ()).value])
     variables = [Variable(0), Variable(0, ())]
     assert load_checkpoint(tmp_path, variables) == progress

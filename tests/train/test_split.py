@@ -9,6 +9,7 @@ import pytest
 
 from runtime.errors import InputError
 from tests.conftest import write_rgb
+from train import split as split_module
 from train.data import Pair, find_pairs
 from train.split import ALIKE, alike, split, thumbnail
 
@@ -40,6 +41,23 @@ def test_twins_stay_together_and_the_rule_is_fixed(pairs: list[Pair]) -> None:
         assert len(places & {0, 1}) in (0, 2)
         assert len(places & {3, 7, 9}) in (0, 3)
         assert split(pairs, validation) == (kept, chosen)
+
+
+def test_groups_do_not_depend_on_the_block(pairs: list[Pair], monkeypatch: pytest.MonkeyPatch) -> None:
+    thumbnails = [thumbnail(pair) for pair in pairs]
+    whole = alike(thumbnails)
+    for block in (1, 5):
+        monkeypatch.setattr(split_module, "BLOCK", block)
+        assert alike(thumbnails) == whole
+
+
+def test_likeness_goes_on_through_others() -> None:
+    """0 and 2 are unlike, but both like 1, whatever their order."""
+    angles = np.array([0.0, 0.5, 1.0])
+    flat = np.zeros((3, 16, 16, 3))
+    flat[:, 0, 0, 0], flat[:, 1, 0, 0] = np.cos(angles), np.sin(angles)
+    for order in ([0, 1, 2], [0, 2, 1], [2, 0, 1]):
+        assert [sorted(group) for group in alike(list(flat[order]))] == [[0, 1, 2]]
 
 
 def test_what_cannot_be_parted_is_said(pairs: list[Pair]) -> None:

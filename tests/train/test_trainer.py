@@ -129,6 +129,13 @@ def test_every_adversarial_loss_trains_and_has_its_own_optimum(batch: Any) -> No
         best = float(judge.real(tf.fill((1, 2, 2, 1), np.float32(real))))
         for other in (real - 0.5, real + 0.5):
             assert best <= float(judge.real(tf.fill((1, 2, 2, 1), np.float32(other)))) + 1e-6, name
+        for loss, away in ((judge.made, -1), (judge.made_for_real, 1)):  # smoothing is one-sided
+            sure, surer = (float(loss(tf.fill((1, 2, 2, 1), np.float32(score)))) for score in (away * 5, away * 9))
+            if name == "least-squares":
+                aim = 0.0 if loss == judge.made else 1.0
+                assert float(loss(tf.fill((1, 2, 2, 1), np.float32(aim)))) == 0
+            else:
+                assert 0 < surer < sure, name
         trainer = Trainer(dataclasses.replace(SMALL, adversarial=name))
         trainer.step(batch)
         assert all(np.isfinite(list(trainer.means().values())))
