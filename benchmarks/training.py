@@ -12,6 +12,7 @@ traced, and setting it before freezes the discriminator everywhere. Both sides h
 from __future__ import annotations
 
 import argparse
+import functools
 import itertools
 import json
 import time
@@ -27,7 +28,7 @@ from train.native import load_tensorflow
 from train.settings import Settings, at_least
 
 if TYPE_CHECKING:
-    from train.data import Pairs
+    pass
 
 OURS, ARTICLE = "train_step", "article"
 
@@ -53,14 +54,12 @@ def run(args: argparse.Namespace) -> None:
         raise InputError("--turn must be more than 0 and at most 600 seconds")
     from benchmarks.machine import command_line, describe_machine, machine_state
     from benchmarks.schema import TRAINING
-    from benchmarks.worker import Worker
 
     machine, state = describe_machine(), machine_state()
     widths = []
     for filters in args.filters:
         settings = Settings(filters=filters, image_size=args.image_size)
-        with Worker(Width, settings, args.data) as worker:  # no width meets what another has left behind
-            widths.append(worker.ask("compare", args.rounds, args.turn))
+        widths.append(compare_at(settings, args.data, args.rounds, args.turn))
         print(sentence(widths[-1]), flush=True)
         if args.out:
             content = {"format": TRAINING, "command": command_line(), "widths": widths, "machine": machine}
@@ -68,46 +67,50 @@ def run(args: argparse.Namespace) -> None:
                 temporary.write_text(json.dumps(content | {"state": state}, indent=1) + "\n")
 
 
-class Width:
-    """The comparison at one width, in a worker process (benchmarks.worker.Worker)."""
+class Side:
+    """One of the two, in a worker process of its own (benchmarks.worker.Worker).
 
-    def __init__(self, settings: Settings, data: Path) -> None:
+    Side by side in one process, the functions that predict leaves behind made our next epoch begin 12 seconds late.
+    """
+
+    def __init__(self, name: str, settings: Settings, data: Path) -> None:
         load_tensorflow("comparing training steps")
-        from train.data import ENLARGED, Pairs, checked, find_pairs
+        from train.data import ENLARGED, Pairs, ahead, batches, checked, find_pairs
+        from train.trainer import Trainer
 
-        self.settings = settings
-        self.pairs = Pairs(find_pairs(data)[0], round(settings.image_size * ENLARGED), settings.direction)
-        checked(data, [self.pairs])  # into memory, as training does
+        pairs = Pairs(find_pairs(data)[0], round(settings.image_size * ENLARGED), settings.direction)
+        checked(data, [pairs])  # into memory, as training does
 
-    def compare(self, rounds: int, turn_s: float) -> dict[str, Any]:
-        """Return compare_at's numbers."""
-        return compare_at(self.settings, self.pairs, rounds, turn_s)
+        def feed() -> Iterator[Any]:
+            for epoch in itertools.count():
+                yield from ahead(batches(pairs, settings.image_size, 1, 0, epoch))
+
+        if name == OURS:
+            trainer = Trainer(settings)
+            self.turn = timed_steps(lambda source, target: float(trainer.step((source, target))["l1"]), feed())
+        else:
+            article = ArticleLoop(settings)
+            self.turn = timed_steps(lambda source, target: article.step(source.numpy(), target.numpy()), feed())
+
+    def ready(self) -> None:
+        """Do nothing: by now it has been made."""
 
     def close(self) -> None:
         return
 
 
-def compare_at(settings: Settings, pairs: Pairs, rounds: int, turn_s: float) -> dict[str, Any]:
+def compare_at(settings: Settings, data: Path, rounds: int, turn_s: float) -> dict[str, Any]:
     """Return how many times as long the article's loop takes as our step, and how long our step waits for data."""
     from benchmarks.interleave import Plan, interleave
     from benchmarks.summary import paired_ratio
-    from train.data import ahead, batches
-    from train.trainer import Trainer
+    from benchmarks.worker import Worker
 
-    trainer, article = Trainer(settings), ArticleLoop(settings)
-
-    def feed() -> Iterator[Any]:
-        for epoch in itertools.count():
-            yield from ahead(batches(pairs, settings.image_size, 1, 0, epoch))
-
-    def ours(source: Any, target: Any) -> None:
-        float(trainer.step((source, target))["l1"])
-
-    def theirs(source: Any, target: Any) -> None:
-        article.step(source.numpy(), target.numpy())
-
-    contenders = {OURS: timed_steps(ours, feed()), ARTICLE: timed_steps(theirs, feed())}
-    samples = interleave(contenders, Plan(rounds, turn_s, turn_s))
+    with Worker(Side, OURS, settings, data) as ours, Worker(Side, ARTICLE, settings, data) as article:
+        contenders: dict[str, Any] = {}
+        for name, worker in ((OURS, ours), (ARTICLE, article)):
+            worker.ask("ready")
+            contenders[name] = functools.partial(worker.ask, "turn")
+        samples = interleave(contenders, Plan(rounds, turn_s, turn_s))
     for name, found in samples.items():
         if found.error:
             raise InputError(f"{name} failed: {found.error}")
