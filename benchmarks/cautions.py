@@ -94,5 +94,5 @@ def noise_caution(rows: Sequence[Row]) -> list[str]:
         return []
     return [
         f"noisy: in a repeated run the latency of {', '.join(wide)} may differ by more than {WIDE:.0%} (see the"
-        " brackets); use --profile full, or a quieter machine"
+        " brackets); measure for longer (--profile full, --seconds), or on a quieter machine"
     ]

@@ -176,6 +176,7 @@ def test_what_does_not_fit_together(data: Path, tmp_path: Path, capsys: pytest.C
     for options, expected in (
         (["--data", data, "--out", run, "--batch-size", 7], "leaves fewer than a batch of 7"),
         (["--out", run], "--data is missing"),
+        (["--data", data, "--out", run, "--samples", tmp_path / "nowhere"], "nowhere holds no images; give a folder"),
         (
             ["--data", data, "--out", run, "--validation", 6],
             "--validation 6 of 6 training pairs leaves fewer than a batch of 1",
