@@ -71,6 +71,7 @@ def meet(place: Place) -> None:
         ) from error
     deadline = time.monotonic() + PATIENCE_S
     with listening:
+        print(f"worker {place.number} is waiting for {place.workers - 1} more", flush=True)
         for number, address in enumerate(addresses):
             while number != place.number and not _reachable(address):
                 if time.monotonic() > deadline:
