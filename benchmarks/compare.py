@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.schema import Report, Row, load_report, on_gpu
-from benchmarks.summary import CONFIDENCE, FEWEST_BLOCKS, Floats, repeat_error
+from benchmarks.summary import FEWEST_BLOCKS, NORMAL, Floats, repeat_error
 from benchmarks.tables import Table, number
 from runtime.errors import GateFailedError, InputError
 
@@ -126,12 +126,11 @@ def run(args: argparse.Namespace) -> None:
 
 def compare(old: Report, new: Report) -> list[Change]:
     """Return every metric that both reports have of engines with the same name. Raises InputError without any."""
-    olds = {row["name"]: row for row in old["engines"]}
-    pairs = [(olds[row["name"]], row) for row in new["engines"] if row["name"] in olds]
+    pairs = _pairs(old, new)
     both = [(a, b, s) for a, b in pairs if _batch(a) == _batch(b) for s in METRICS if _known(a, s) and _known(b, s)]
     if not both:
         raise InputError("the reports have no measured engine in common; compare reports of the same engine files")
-    level = NormalDist().inv_cdf(1 - FALSE_ALARMS / len(both) / 2) / NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
+    level = NormalDist().inv_cdf(1 - FALSE_ALARMS / len(both) / 2) / NORMAL
     works = yardsticks(old, new)
     alike = rounds_alike(*(np.log(work["medians_ms"]) for work in works)) if works else None
     # a GPU is not slower because the CPU is
@@ -172,6 +171,12 @@ def rounds_alike(old: Floats, new: Floats) -> Alike:
         return *kept, UNLIKE
     same = abs(np.median(old) - np.median(new)) <= ALIKE  # each as restless as the other
     return np.ones_like(kept[0]), np.ones_like(kept[1]), UNLIKE if same else UNLIKE_STATES
+
+
+def _pairs(old: Report, new: Report) -> list[tuple[Row, Row]]:
+    """Return the rows of every engine that both reports have, in the new one's order."""
+    olds = {row["name"]: row for row in old["engines"]}
+    return [(olds[row["name"]], row) for row in new["engines"] if row["name"] in olds]
 
 
 def _batch(row: Row) -> int:
@@ -222,8 +227,7 @@ def worse_fidelity(old: Report, new: Report) -> list[str]:
 
 def _judged(old: Report, new: Report) -> list[tuple[str, dict[str, Any], dict[str, Any]]]:
     """Return name and fidelity of every engine that both reports judged."""
-    olds = {row["name"]: row.get("fidelity") for row in old["engines"]}
-    pairs = ((row["name"], olds.get(row["name"]), row.get("fidelity")) for row in new["engines"])
+    pairs = ((b["name"], a.get("fidelity"), b.get("fidelity")) for a, b in _pairs(old, new))
     return [(name, before, after) for name, before, after in pairs if before and after]
 
 
@@ -234,12 +238,11 @@ def _judged_alike(old: Report, new: Report, before: dict[str, Any], after: dict[
 
 def remarks(old: Report, new: Report) -> list[str]:
     """Return what a reader of the comparison must know: other machines, other states, engines without a partner."""
-    found = []
-    olds = {row["name"]: row for row in old["engines"]}
-    for row in new["engines"]:
-        if row["name"] in olds and _batch(olds[row["name"]]) != _batch(row):
-            batches = f"{_batch(olds[row['name']])} and {_batch(row)} images"
-            found.append(f"{row['name']} is not compared, because a call has {batches}")
+    found = [
+        f"{b['name']} is not compared, because a call has {_batch(a)} and {_batch(b)} images"
+        for a, b in _pairs(old, new)
+        if _batch(a) != _batch(b)
+    ]
     for key in ("cpu", "gpu", "board", "power_mode", "tensorrt"):
         a, b = old["machine"].get(key), new["machine"].get(key)
         if a != b:

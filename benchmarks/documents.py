@@ -48,8 +48,9 @@ def run(args: argparse.Namespace) -> None:
     for page in pages:
         if not page.is_file():
             raise InputError(f"there is no {page} here; run this in the root of a checkout of pix2pix-edge")
-    given = {name: section.load(file) for name, section in SECTIONS.items() if (file := getattr(args, name))}
-    contents = {name: publishable(content) for name, content in given.items()}
+    contents = {
+        name: publishable(section.load(file)) for name, section in SECTIONS.items() if (file := getattr(args, name))
+    }
     texts = {page: render(page, FOLDER, contents) for page in sorted(pages)}  # all or nothing
     for name, content in contents.items():
         _publish(name, content)

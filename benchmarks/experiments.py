@@ -183,18 +183,15 @@ def deploy(rows: list[dict[str, Any]], data: Path, runs: Path) -> None:
     from runtime.sidecar import read_sidecar
 
     engines: list[Path] = []
-    words: list[str | Path]
     for row in rows:
         folder = folder_of(runs, row["name"])
         name = f"facades{folder.name}"
         engines.append(runs / "engines" / f"{name}.fp32.onnx")
         generator, sidecar = folder / "generator.keras", read_sidecar(engines[-1]) or {}
         if sidecar.get("source", {}).get("sha256") != sha256_of(generator):
-            words = ["-m", "export", "convert", generator, "--out", runs / "engines", "--name", name]
-            step(words)
+            step(["-m", "export", "convert", generator, "--out", runs / "engines", "--name", name])
     report = runs / "report"
-    words = ["-m", "benchmarks", "run", "--data", data, "--out", report, "--force", "--engine"]
-    step([*words, *engines])
+    step(["-m", "benchmarks", "run", "--data", data, "--out", report, "--force", "--engine", *engines])
     measured = {row["file"]: row for row in load_report(report)["engines"]}
     for row, engine in zip(rows, engines, strict=True):
         found = measured[engine.name]

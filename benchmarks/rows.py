@@ -8,7 +8,6 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,7 @@ from benchmarks.interleave import Nanoseconds
 from benchmarks.measure import Measured, Run
 from benchmarks.power import Meter, mean_watts
 from benchmarks.schema import Row, interval_json, rounded, scope_json
-from benchmarks.summary import CONFIDENCE, early_stopping_estimate, paired_ratio, rate
+from benchmarks.summary import NORMAL, early_stopping_estimate, paired_ratio, rate
 from runtime.errors import ToolkitError
 from runtime.files import sha256_of
 from runtime.frame import STAGES
@@ -99,7 +98,7 @@ def widen_for_neighbours(scope: dict[str, Any], seconds: float) -> None:
     if scope["interval_ms"]:
         value = scope["p50_ms"]
         between_runs = SHARED_DRIFT * math.sqrt(SPELL_S / max(SPELL_S, seconds))
-        neighbours = NormalDist().inv_cdf((1 + CONFIDENCE) / 2) * math.sqrt(2) * between_runs
+        neighbours = NORMAL * math.sqrt(2) * between_runs
         error = math.hypot(math.log(scope["interval_ms"][1] / value), neighbours)
         scope["interval_ms"] = [rounded(value * math.exp(-error)), rounded(value * math.exp(error))]
 

@@ -32,6 +32,9 @@ BEYOND = 10
 """Calls that must lie beyond a percentile before it is reported: 100 calls for p90, 1000 for p99."""
 
 CONFIDENCE = 0.95
+NORMAL = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
+"""So many standard deviations hold CONFIDENCE on both sides of the mean of a normal distribution."""
+
 FEWEST_BLOCKS = 5
 TRIMMED = 0.2
 
@@ -139,7 +142,7 @@ def repeat_error(series: Floats) -> float | None:
 
 def student_t(freedom: int) -> float:
     """Two-sided CONFIDENCE quantile of Student's t, within 0.2 % (Abramowitz and Stegun 26.7.5), freedom >= 3."""
-    z = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
+    z = NORMAL
     terms = (
         (z**3 + z) / 4,
         (5 * z**5 + 16 * z**3 + 3 * z) / 96,

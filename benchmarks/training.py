@@ -18,7 +18,7 @@ import json
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -26,9 +26,6 @@ from runtime.errors import InputError
 from runtime.files import written_beside
 from train.native import load_tensorflow
 from train.settings import Settings, at_least
-
-if TYPE_CHECKING:
-    pass
 
 OURS, ARTICLE = "train_step", "article"
 
