@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import sys
 
-from runtime.errors import run_subcommand
+from pix2pix_edge.runtime.cli import run_subcommand
 
 COMMANDS = {
-    "run": ("benchmarks.latency", "latency, throughput and fidelity of engines, interleaved, as a report"),
-    "stream": ("benchmarks.streaming", "the streaming loop against the bare engine"),
-    "peers": ("benchmarks.peers", "our files against Keras, plain ONNX Runtime, OpenVINO and LiteRT"),
-    "compare": ("benchmarks.compare", "two reports: what changed beyond the noise"),
-    "trtexec": ("benchmarks.trtexec", "a trtexec log or JSON as one more row of a report"),
-    "train": ("benchmarks.training", "our training step against the article's loop"),
-    "experiments": ("benchmarks.experiments", "train and judge the runs of docs/training.md"),
-    "predict": ("benchmarks.predict", "a roofline prediction for a board"),
-    "trials": ("benchmarks.trials", "is the benchmark itself to be trusted on this machine"),
-    "docs": ("benchmarks.documents", "the tables of docs/benchmarks.md from the committed reports"),
+    "run": ("pix2pix_edge.benchmarks.run", "latency, throughput and fidelity of engines, interleaved, as a report"),
+    "stream": ("pix2pix_edge.benchmarks.stream", "the streaming loop against the bare engine"),
+    "peers": (
+        "pix2pix_edge.benchmarks.claims.peers",
+        "our files against Keras, ONNX Runtime, OpenVINO and LiteRT",
+    ),
+    "compare": ("pix2pix_edge.benchmarks.compare", "two reports: what changed beyond the noise"),
+    "trtexec": ("pix2pix_edge.benchmarks.trtexec", "a trtexec log or JSON as one more row of a report"),
+    "train": ("pix2pix_edge.benchmarks.claims.train", "our training step against the article's loop"),
+    "experiments": ("pix2pix_edge.benchmarks.experiments", "train and judge the runs of docs/training.md"),
+    "predict": ("pix2pix_edge.benchmarks.predict", "a roofline prediction for a board"),
+    "trials": ("pix2pix_edge.benchmarks.claims.trials", "is the benchmark itself to be trusted on this machine"),
+    "docs": ("pix2pix_edge.benchmarks.docs", "the tables of docs/benchmarks.md from the committed reports"),
 }
 
 if __name__ == "__main__":

@@ -21,10 +21,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.schema import Report, Row, load_report, on_gpu
-from benchmarks.summary import FEWEST_BLOCKS, NORMAL, Floats, repeat_error
-from benchmarks.tables import Table, number
-from runtime.errors import GateFailedError, InputError
+from pix2pix_edge.benchmarks.report.schema import Report, Row, load_report, on_gpu
+from pix2pix_edge.benchmarks.report.summary import FEWEST_BLOCKS, NORMAL, Floats, repeat_error
+from pix2pix_edge.benchmarks.report.tables import Table, number
+from pix2pix_edge.runtime.errors import GateFailedError, InputError
 
 FALSE_ALARMS = 0.02
 """Nominal chance that a comparison in which nothing changed reports anything at all.
@@ -106,7 +106,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    from benchmarks.report import markdown_table
+    from pix2pix_edge.benchmarks.report.markdown import markdown_table
 
     if not 0 <= args.tolerance < 1000:
         raise InputError(f"--tolerance {args.tolerance:g} must be between 0 and 1000 percent")

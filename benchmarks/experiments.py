@@ -22,12 +22,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runtime.errors import InputError, ToolkitError
-from runtime.files import written_beside
-from train.native import load_tensorflow
+from pix2pix_edge.runtime.errors import InputError, ToolkitError
+from pix2pix_edge.runtime.files import written_beside
+from pix2pix_edge.train.native import load_tensorflow
 
 if TYPE_CHECKING:
-    from train.data import Pairs
+    from pix2pix_edge.train.data import Pairs
 
 
 @dataclass(frozen=True)
@@ -104,12 +104,12 @@ def command_of(table: Table, name: str, data: str, runs: Path) -> list[str]:
 
 def run(args: argparse.Namespace) -> None:
     load_tensorflow("training the runs of a table")
-    from benchmarks.machine import describe_machine
-    from benchmarks.schema import EXPERIMENTS
-    from train.data import Pairs, find_pairs
-    from train.judge import features, load, score
-    from train.settings import read_settings
-    from train.split import split
+    from pix2pix_edge.benchmarks.machine.description import describe_machine
+    from pix2pix_edge.benchmarks.report.schema import EXPERIMENTS
+    from pix2pix_edge.train.data import Pairs, find_pairs
+    from pix2pix_edge.train.judge import features, load, score
+    from pix2pix_edge.train.settings import read_settings
+    from pix2pix_edge.train.split import split
 
     table = TABLES[args.table]
     training, test = find_pairs(args.data)
@@ -178,9 +178,9 @@ def train_row(command: list[str], folder: Path) -> None:
 
 def deploy(rows: list[dict[str, Any]], data: Path, runs: Path) -> None:
     """Export every row's network and measure them in one report; add multiply-adds and latency to the rows."""
-    from benchmarks.schema import load_report
-    from runtime.files import sha256_of
-    from runtime.sidecar import read_sidecar
+    from pix2pix_edge.benchmarks.report.schema import load_report
+    from pix2pix_edge.runtime.files import sha256_of
+    from pix2pix_edge.runtime.sidecar import read_sidecar
 
     engines: list[Path] = []
     for row in rows:

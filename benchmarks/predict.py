@@ -16,12 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks.boards import BOARDS
-from benchmarks.tables import Table, number
-from runtime.errors import InputError
+from pix2pix_edge.benchmarks.machine.boards import BOARDS
+from pix2pix_edge.benchmarks.report.tables import Table, number
+from pix2pix_edge.runtime.errors import InputError
 
 if TYPE_CHECKING:
-    from export.count import LayerCost
+    from pix2pix_edge.export.inspect import LayerCost
 
 HERE = "here"
 MARK = "PREDICTION, not measured"
@@ -43,9 +43,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    from benchmarks.report import markdown_table
-    from export.count import count
-    from export.graph import Graph
+    from pix2pix_edge.benchmarks.report.markdown import markdown_table
+    from pix2pix_edge.export.graph.graph import Graph
+    from pix2pix_edge.export.inspect import count
 
     if args.board != HERE and args.board not in BOARDS:
         raise InputError(f"there is no board {args.board}; --board takes {HERE}, {', '.join(BOARDS)}")
@@ -53,8 +53,8 @@ def run(args: argparse.Namespace) -> None:
         raise InputError(f"--top {args.top} must be 1 or more")
     layers = count(Graph.load(args.file))
     if args.board == HERE:
-        from benchmarks.machine import cpu_name
-        from benchmarks.peak import measured_peak
+        from pix2pix_edge.benchmarks.machine.description import cpu_name
+        from pix2pix_edge.benchmarks.measure.peak import measured_peak
 
         peak = measured_peak()
         name, bandwidth = f"this machine ({cpu_name()}, its peak measured now)", peak.pop("bandwidth")

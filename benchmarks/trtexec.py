@@ -21,11 +21,11 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.cautions import row_cautions
-from benchmarks.interleave import Nanoseconds
-from benchmarks.schema import Row, load_report, rounded, scope_json
-from benchmarks.summary import PERCENTILES, repeat_error
-from runtime.errors import InputError
+from pix2pix_edge.benchmarks.machine.cautions import row_cautions
+from pix2pix_edge.benchmarks.measure.interleave import Nanoseconds
+from pix2pix_edge.benchmarks.report.schema import Row, load_report, rounded, scope_json
+from pix2pix_edge.benchmarks.report.summary import PERCENTILES, repeat_error
+from pix2pix_edge.runtime.errors import InputError
 
 ROUNDS = 20
 """Parts in which the calls of one trtexec run are taken for rounds, so that its drift shows in the interval."""
@@ -50,8 +50,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    from benchmarks.report import markdown_table, write_report
-    from benchmarks.tables import detail_tables
+    from pix2pix_edge.benchmarks.report.markdown import markdown_table, write_report
+    from pix2pix_edge.benchmarks.report.tables import detail_tables
 
     row = read_trtexec(args.file, args.name)
     if not args.report:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import sys
 
-from runtime.errors import run_subcommand
+from pix2pix_edge.runtime.cli import run_subcommand
 
 COMMANDS = {
-    "convert": ("export.convert", "generator.keras -> NAME.fp32.onnx and NAME.fp16.onnx, rewritten exactly"),
-    "inspect": ("export.count", "what a graph costs, layer by layer: multiply-adds, bytes, precision"),
-    "quantize": ("export.quantize", "NAME.fp32.onnx -> INT8 under a fidelity gate"),
-    "check": ("export.check", "fidelity of one file against another, with a gallery"),
-    "build": ("export.build", "FILE.onnx -> FILE.plan, on the machine that will run it"),
-    "all": ("export.everything", "every step that this machine allows, and the commands for the rest"),
-    "triton": ("export.triton", "a Triton Inference Server model repository"),
+    "convert": (
+        "pix2pix_edge.export.convert",
+        "generator.keras -> NAME.fp32.onnx, NAME.fp16.onnx, rewritten exactly",
+    ),
+    "inspect": ("pix2pix_edge.export.inspect", "what a graph costs, layer by layer: multiply-adds, bytes, precision"),
+    "quantize": ("pix2pix_edge.export.quantize", "NAME.fp32.onnx -> INT8 under a fidelity gate"),
+    "check": ("pix2pix_edge.export.check", "fidelity of one file against another, with a gallery"),
+    "build": ("pix2pix_edge.export.build", "FILE.onnx -> FILE.plan, on the machine that will run it"),
+    "all": ("pix2pix_edge.export.all", "every step that this machine allows, and the commands for the rest"),
+    "triton": ("pix2pix_edge.export.triton", "a Triton Inference Server model repository"),
 }
 
 if __name__ == "__main__":

@@ -17,13 +17,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runtime.capabilities import Capabilities, memory, probe
-from runtime.errors import EngineError, InputError, MissingPackageError
-from runtime.files import sha256_of, written_beside
-from runtime.sidecar import Sidecar, read_sidecar, sidecar_path, write_sidecar
+from pix2pix_edge.runtime.errors import EngineError, InputError, MissingPackageError
+from pix2pix_edge.runtime.files import sha256_of, written_beside
+from pix2pix_edge.runtime.nvidia.capabilities import Capabilities, memory, probe
+from pix2pix_edge.runtime.sidecar import Sidecar, read_sidecar, sidecar_path, write_sidecar
 
 if TYPE_CHECKING:
-    from export.builder import Network
+    from pix2pix_edge.export.tensorrt.builder import Network
 
 IMAGES = 8
 """Images that the plan is compared on; more do not find more, and a Jetson's CPU takes a second for each."""
@@ -89,10 +89,10 @@ def build(
     """
     from tqdm import tqdm
 
-    from export.builder import BuildOptions, build_plan, parse_network
-    from export.precision import narrowest
-    from export.progress import BuildProgress
-    from export.trial import compare_with_onnxruntime, proven_precision
+    from pix2pix_edge.export.tensorrt.builder import BuildOptions, build_plan, parse_network
+    from pix2pix_edge.export.tensorrt.precision import narrowest
+    from pix2pix_edge.export.tensorrt.progress import BuildProgress
+    from pix2pix_edge.export.tensorrt.proof import compare_with_onnxruntime, proven_precision
 
     _check_request(file, out, batch, workspace_mib)
     machine = probe()
@@ -172,7 +172,7 @@ def _image_files(data: Path | None) -> list[Path] | None:
     """Return the images to compare on, before the long build; None for drawn ones."""
     if data is None:
         return None
-    from export.images import evenly, image_files
+    from pix2pix_edge.export.images import evenly, image_files
 
     return evenly(image_files(data), IMAGES)
 

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import numpy as np
 
-from runtime.engine import Engine, open_engine
-from runtime.errors import InputError
-from runtime.frame import Image
-from runtime.options import BACKENDS
+from pix2pix_edge.runtime.engine import open_engine
+from pix2pix_edge.runtime.engines.base import BACKENDS, Engine
+from pix2pix_edge.runtime.errors import InputError
+from pix2pix_edge.runtime.frame import Image
 
 MIN_PSNR_DB, MIN_SSIM = 35.0, 0.97
 WORST = 5
@@ -39,10 +39,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     from tqdm import tqdm
 
-    from export.fidelity import compare
-    from export.images import judging_files
-    from runtime.frame import fit
-    from runtime.sources import read_image
+    from pix2pix_edge.export.fidelity import compare
+    from pix2pix_edge.export.images import judging_files
+    from pix2pix_edge.runtime.frame import fit
+    from pix2pix_edge.runtime.images import read_image
 
     if args.gallery and args.gallery.suffix.lower() not in (".png", ".jpg", ".jpeg"):
         raise InputError(f"--gallery {args.gallery} must end in .png or .jpg")
@@ -81,7 +81,7 @@ def run(args: argparse.Namespace) -> None:
 def open_any(path: Path, backend: str) -> Engine:
     """Open an .onnx, a .plan or a .keras file as an Engine. Raises InputError and EngineError."""
     if path.suffix in (".keras", ".h5"):
-        from export.keras_model import open_reference
+        from pix2pix_edge.export.graph.trace import open_reference
 
         return open_reference(path)
     return open_engine(path, backend=backend)
@@ -96,8 +96,7 @@ def write_gallery(path: Path, rows: Sequence[tuple[Image, Image, Image]]) -> Non
     """Write a sheet of (input, A, B), each uint8 [S, S, 3], with the difference of A and B beside them."""
     import cv2
 
-    from runtime.sheet import sheet
-    from runtime.sinks import write_image
+    from pix2pix_edge.runtime.images import sheet, write_image
 
     inputs, a, b = zip(*rows, strict=True)
     differences = [cv2.convertScaleAbs(cv2.absdiff(x, y), alpha=AMPLIFIED) for x, y in zip(a, b, strict=True)]

@@ -16,16 +16,17 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runtime.engine import Engine, TensorSpec, open_engine
-from runtime.errors import EngineError, GateFailedError, InputError
-from runtime.files import sha256_of, written_beside
-from runtime.sidecar import Sidecar, write_sidecar
+from pix2pix_edge.runtime.engine import open_engine
+from pix2pix_edge.runtime.engines.base import Engine, TensorSpec
+from pix2pix_edge.runtime.errors import EngineError, GateFailedError, InputError
+from pix2pix_edge.runtime.files import sha256_of, written_beside
+from pix2pix_edge.runtime.sidecar import Sidecar, write_sidecar
 
 if TYPE_CHECKING:
-    from export.fidelity import Fidelity
-    from export.fold import Rewrite
-    from export.graph import Graph
-    from runtime.frame import Image
+    from pix2pix_edge.export.fidelity import Fidelity
+    from pix2pix_edge.export.graph.fold import Rewrite
+    from pix2pix_edge.export.graph.graph import Graph
+    from pix2pix_edge.runtime.frame import Image
 
 FOLDS = ("auto", "box", "phases", "dense", "transposed", "none")
 COMPARED = 24  # images, spread evenly over --data
@@ -51,9 +52,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    from export.half import to_half
-    from export.images import drawn_images, evenly, image_files, read_images
-    from export.keras_model import keras_to_onnx, open_reference
+    from pix2pix_edge.export.graph.half import to_half
+    from pix2pix_edge.export.graph.trace import keras_to_onnx, open_reference
+    from pix2pix_edge.export.images import drawn_images, evenly, image_files, read_images
 
     if Path(args.name).name != args.name:
         raise InputError(f"--name {args.name} must be a plain name; choose the folder with --out")
@@ -105,19 +106,19 @@ def rewrite(graph: Graph, form: str) -> list[Rewrite]:
 
     Returns one record per changed layer, for the sidecar. Raises InputError where a chain is not recognised.
     """
-    from export.upsample import to_resize
+    from pix2pix_edge.export.graph.upsample import to_resize
 
     to_resize(graph)
     if form == "none":
         return []
-    from export.fold import fold
+    from pix2pix_edge.export.graph.fold import fold
 
     return fold(graph, form)
 
 
 def side_by_side(reference: Engine, engine: Engine, images: Sequence[Image]) -> Fidelity:
     """Translate each image, uint8 [S, S, 3], with both, and compare the pictures."""
-    from export.fidelity import compare
+    from pix2pix_edge.export.fidelity import compare
 
     return compare((reference(image[None])[0], engine(image[None])[0]) for image in images)
 
@@ -128,7 +129,7 @@ def write(graph: Graph, path: Path, precision: str, content: Sidecar, judge: Jud
     precision: what was asked for; content: what else the sidecar is to say. Returns what `judge` found. Raises
     GateFailedError as `judge` does, and InputError where the graph cannot run.
     """
-    from export.count import COMPUTING, count
+    from pix2pix_edge.export.inspect import COMPUTING, count
 
     layers = {layer.name: layer.precision for layer in count(graph) if layer.op in COMPUTING}
     with written_beside(path) as temporary:
@@ -150,7 +151,7 @@ def _described(spec: TensorSpec) -> dict[str, Any]:
 
 
 def _arithmetic(graph: Graph) -> str:
-    from export.count import count
+    from pix2pix_edge.export.inspect import count
 
     millions = sum(layer.multiply_adds for layer in count(graph)) / 1e6
     return f"{millions / 1e3:.2f} G" if millions >= 100 else f"{millions:.2f} M"

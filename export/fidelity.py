@@ -9,9 +9,9 @@ from typing import Any
 import cv2
 import numpy as np
 
-from runtime.engine import Images
-from runtime.errors import GateFailedError
-from runtime.frame import Image
+from pix2pix_edge.runtime.engines.base import Images
+from pix2pix_edge.runtime.errors import GateFailedError
+from pix2pix_edge.runtime.frame import Image
 
 EQUAL_PSNR_DB = 100.0
 """Stands for the infinite PSNR of equal pictures in a mean, and in JSON, which knows no infinity."""

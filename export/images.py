@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from runtime.errors import InputError
-from runtime.frame import Image, fit
-from runtime.sources import IMAGE_ENDINGS, natural_key, read_image
+from pix2pix_edge.runtime.errors import InputError
+from pix2pix_edge.runtime.frame import Image, fit
+from pix2pix_edge.runtime.images import IMAGE_ENDINGS, natural_key, read_image
 
 
 def image_files(data: str | Path) -> list[Path]:

@@ -20,17 +20,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runtime.engine import Engine
-from runtime.errors import GateFailedError, InputError, ToolkitError
-from runtime.files import sha256_of
-from runtime.frame import Image, fit
-from runtime.sidecar import read_sidecar
+from pix2pix_edge.runtime.engines.base import Engine
+from pix2pix_edge.runtime.errors import GateFailedError, InputError, ToolkitError
+from pix2pix_edge.runtime.files import sha256_of
+from pix2pix_edge.runtime.frame import Image, fit
+from pix2pix_edge.runtime.sidecar import read_sidecar
 
 if TYPE_CHECKING:
-    from export.calibrate import Calibration
-    from export.fidelity import Fidelity
-    from export.graph import Graph
-    from export.placement import Layer
+    from pix2pix_edge.export.fidelity import Fidelity
+    from pix2pix_edge.export.graph.graph import Graph
+    from pix2pix_edge.export.int8.calibrate import Calibration
+    from pix2pix_edge.export.int8.placement import Layer
 
 METHODS = ("auto", "entropy", "percentile", "minmax")
 TRIED_BY_AUTO = ("percentile", "percentile-99.9", "percentile-99.999", "entropy", "minmax")
@@ -58,8 +58,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    from export.graph import Graph
-    from export.placement import TARGETS, find_layers
+    from pix2pix_edge.export.graph.graph import Graph
+    from pix2pix_edge.export.int8.placement import TARGETS, find_layers
 
     if args.images < 1:
         raise InputError(f"--images {args.images} must be at least 1; 200 are usual")
@@ -86,10 +86,10 @@ class _Work:
     """One model, its images and its calibration; writes a file for each target."""
 
     def __init__(self, args: argparse.Namespace, graph: Graph, layers: list[Layer], folder: Path) -> None:
-        from export.equalize import Channels, equalize
-        from export.images import calibration_split, evenly
-        from export.sensitivity import Judge, translated
-        from runtime.onnxruntime_engine import OnnxRuntimeEngine
+        from pix2pix_edge.export.images import calibration_split, evenly
+        from pix2pix_edge.export.int8.equalize import Channels, equalize
+        from pix2pix_edge.export.int8.sensitivity import Judge, translated
+        from pix2pix_edge.runtime.engines.onnxruntime import OnnxRuntimeEngine
 
         self.args, self.layers, self.folder = args, layers, folder
         self.size = graph.shapes()[graph.input.name][1]
@@ -116,13 +116,13 @@ class _Work:
             self.expected = list(translated(reference, (self._read(path) for path in bar)))
 
     def _read(self, path: Path) -> Image:
-        from runtime.sources import read_image
+        from pix2pix_edge.runtime.images import read_image
 
         return fit(read_image(path), self.size)
 
     def _calibration(self, graph: Graph, calibrating: Sequence[Path], ranking: Sequence[Path]) -> Calibration:
         """Return the cached calibration where it is of these images, or was named with --cache; else calibrate."""
-        from export.calibrate import LEAST_IMAGES, Calibration, calibrate, image_hashes
+        from pix2pix_edge.export.int8.calibrate import LEAST_IMAGES, Calibration, calibrate, image_hashes
 
         model = sha256_of(self.args.model)
         hashes = image_hashes(calibrating)
@@ -148,8 +148,8 @@ class _Work:
 
     def write(self, target: str) -> None:
         """Write the file of one target and its sidecar. Raises GateFailedError, and then writes nothing."""
-        from export.convert import write
-        from export.sensitivity import mean_squared_error, sensitivity, worth_it
+        from pix2pix_edge.export.convert import write
+        from pix2pix_edge.export.int8.sensitivity import mean_squared_error, sensitivity, worth_it
 
         method = self._method(target)
         ranges = self.calibration.of_method(method)
@@ -197,7 +197,7 @@ class _Work:
 
     def _method(self, target: str) -> str:
         """Return the method asked for, or for "auto" the best on the ranking images with every layer in INT8."""
-        from export.placement import quantized
+        from pix2pix_edge.export.int8.placement import quantized
 
         asked: str = self.args.method
         if asked != "auto":
@@ -216,9 +216,9 @@ class _Work:
 
     def _attempt(self, kept: Sequence[Layer], ranges: Any, target: str) -> tuple[Fidelity, Graph]:
         """Return what the held-out images say of these layers in INT8, in ONNX Runtime, and the graph."""
-        from export.half import to_half
-        from export.placement import quantized
-        from runtime.onnxruntime_engine import OnnxRuntimeEngine
+        from pix2pix_edge.export.graph.half import to_half
+        from pix2pix_edge.export.int8.placement import quantized
+        from pix2pix_edge.runtime.engines.onnxruntime import OnnxRuntimeEngine
 
         graph = quantized(self.graph, kept, ranges, target)
         ranked = self.ranking.fidelity(graph)
@@ -231,8 +231,8 @@ class _Work:
             return self._judged(engine, f"{target}: {len(kept)} of {len(self.layers)} layers"), graph
 
     def _judged(self, engine: Engine, what: str) -> Fidelity:
-        from export.fidelity import compare
-        from export.sensitivity import translated
+        from pix2pix_edge.export.fidelity import compare
+        from pix2pix_edge.export.int8.sensitivity import translated
 
         images = (self._read(path) for path in _bar(self.judging, what))
         return compare(zip(translated(engine, images), self.expected, strict=True))
@@ -242,7 +242,7 @@ class _Work:
         found = {"onnxruntime": self._entry(onnxruntime)}
         if importlib.util.find_spec("openvino") is None:
             return found
-        from runtime.openvino_engine import OpenVinoEngine
+        from pix2pix_edge.runtime.engines.openvino import OpenVinoEngine
 
         for bf16 in (True, False) if _has_bf16() else (False,):
             try:
@@ -285,7 +285,7 @@ def _bar(items: Iterable[Any] | None, what: str, total: int | None = None) -> An
 
 
 def _has_bf16() -> bool:
-    from runtime.openvino_engine import core
+    from pix2pix_edge.runtime.engines.openvino import core
 
     return "BF16" in core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 

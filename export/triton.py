@@ -12,10 +12,10 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from runtime.engine import INPUT_NAME, OUTPUT_NAME
-from runtime.errors import InputError
-from runtime.files import sha256_of, written_beside
-from runtime.sidecar import Sidecar, read_sidecar, sidecar_path
+from pix2pix_edge.runtime.engines.base import INPUT_NAME, OUTPUT_NAME
+from pix2pix_edge.runtime.errors import InputError
+from pix2pix_edge.runtime.files import sha256_of, written_beside
+from pix2pix_edge.runtime.sidecar import Sidecar, read_sidecar, sidecar_path
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -63,7 +63,7 @@ def write_repository(
     model = repository / name / "1" / f"model{file.suffix}"
     with written_beside(model) as temporary:
         if file.suffix == ".onnx" and batch:
-            from export.batch import free_batch
+            from pix2pix_edge.export.tensorrt.batch import free_batch
 
             temporary.write_bytes(free_batch(file.read_bytes()))
             _try_batches(temporary, file, batch)
@@ -145,9 +145,9 @@ def _try_batches(freed: Path, original: Path, batch: int) -> None:
     """Run the copy with a free batch. Raises InputError when a layer of the graph has the batch baked in."""
     import numpy as np
 
-    from export.images import drawn_images
-    from runtime.engine import open_engine
-    from runtime.errors import require
+    from pix2pix_edge.export.images import drawn_images
+    from pix2pix_edge.runtime.engine import open_engine
+    from pix2pix_edge.runtime.errors import require
 
     ort = require("onnxruntime", "", "trying batches")
     with open_engine(original, backend="onnxruntime") as engine:

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from runtime.errors import InputError
+from pix2pix_edge.runtime.errors import InputError
 
 EXAMPLES = {"size": "size=1280x720@30", "format": "format=MJPG", "flip": "flip=2"}
 """Option -> an example. size: WxH, with @FPS or without; format: the camera's FOURCC; flip: nvvidconv's flip-method."""

@@ -16,7 +16,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from runtime.errors import CommandParser, run_command
+from pix2pix_edge.runtime.cli import CommandParser, run_command
 
 CPU_FEATURES = (
     "avx2", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "amx_int8", "amx_bf16",
@@ -81,7 +81,7 @@ def _cpuinfo() -> str:
 
 
 def _cpu() -> str:
-    from runtime.onnxruntime_engine import physical_cores
+    from pix2pix_edge.runtime.engines.onnxruntime import physical_cores
 
     name = re.search(r"^(?:model name|Model)\s*:\s*(.+)$", _cpuinfo(), re.MULTILINE)
     return f"{name[1] if name else platform.processor()}, {physical_cores()} cores usable"
@@ -121,14 +121,14 @@ def _onnxruntime() -> str:
 
 
 def _capability(present: str, missing: str = "") -> str:
-    from runtime.capabilities import probe
+    from pix2pix_edge.runtime.nvidia.capabilities import probe
 
     found = probe()
     return str(getattr(found, present)) or (str(getattr(found, missing)) if missing else "")
 
 
 def _gpu() -> str:
-    from runtime.capabilities import probe
+    from pix2pix_edge.runtime.nvidia.capabilities import probe
 
     found = probe()
     if found.gpu is None:
@@ -140,14 +140,14 @@ def _gpu() -> str:
 
 
 def _jetpack() -> str:
-    from runtime.capabilities import probe
+    from pix2pix_edge.runtime.nvidia.capabilities import probe
 
     found = probe()
     return f"{found.jetpack or 'unknown'} (L4T {found.l4t})" if found.l4t else ""
 
 
 def _display() -> str:
-    from runtime.sinks import display_problem
+    from pix2pix_edge.runtime.sinks.window import display_problem
 
     return display_problem() or os.environ.get("DISPLAY", "yes")
 

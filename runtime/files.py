@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from runtime.errors import InputError
+from pix2pix_edge.runtime.errors import InputError
 
 # Asked once, on import: it can only be asked by setting it, and other threads may be making files later.
 _UMASK = os.umask(0)

@@ -1,14 +1,20 @@
-"""A frame on its way from a source to the sinks, and the two pure functions that shape it: fit and view."""
+"""A frame on its way, where it comes from and where it goes, and the two pure functions that shape it: fit and view."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.errors import InputError
+from pix2pix_edge.runtime.errors import InputError
+
+FIT_MODES = ("stretch", "crop", "pad")
+"""How a frame meets the engine's square: see runtime.frame.fit."""
+
+VIEW_MODES = ("output", "side-by-side")
+"""What a sink shows: see runtime.frame.view."""
 
 Image = NDArray[np.uint8]
 """uint8 [H, W, 3], RGB, C-contiguous."""
@@ -96,3 +102,70 @@ def view(frame: Frame, mode: str = "output") -> Image:
     if mode == "side-by-side":
         return np.concatenate([frame.prepared, frame.translated], axis=1)
     return frame.translated
+
+
+STALE = "stale"
+"""A newer frame was there before the engine was free, or the frame was older than max_staleness."""
+
+QUEUE_FULL = "queue full"
+"""A sink was slower than the stream: counted for each sink that missed the frame."""
+
+SOURCE_GAP = "source gap"
+"""The source itself lost it, as its index shows: nobody fetched it in time, or the connection was down."""
+
+RATE_LIMIT = "rate limit"
+"""More frames came than max_fps allows."""
+
+
+@runtime_checkable
+class Source(Protocol):
+    """Where frames come from. One thread calls read(); close() may come from any other."""
+
+    @property
+    def name(self) -> str:
+        """For messages and file names; never holds a password."""
+        ...
+
+    @property
+    def live(self) -> bool:
+        """True where time passes whether or not anyone reads: a camera, not a file."""
+        ...
+
+    @property
+    def frames(self) -> int | None:
+        """How many frames it will give; None where nobody knows."""
+        ...
+
+    @property
+    def fps(self) -> float | None:
+        """Frames per second of its own clock; None where it has none, as a folder of images."""
+        ...
+
+    def read(self) -> Frame | None:
+        """Return the next frame with timings["capture"] set, or None when it has ended. Raises InputError."""
+        ...
+
+    def close(self) -> None:
+        """Free the device or file; a second call does nothing. A read() that waits then returns None soon."""
+        ...
+
+
+class ViewerQuitError(Exception):
+    """The viewer asked to stop: no error, but the end of the stream."""
+
+
+class Sink(Protocol):
+    """Where translated frames go. write() and close() come from one thread.
+
+    A sink may also have: attach(stream), called once before the first frame with the runtime.stream.Stream; name, for
+    messages; newest = True where a frame replaces the one before, so that none need wait in line on a live source;
+    in_main_thread = True where it must be written by the thread that runs the stream.
+    """
+
+    def write(self, frame: Frame) -> None:
+        """Take one translated frame. Raises InputError when it cannot, ViewerQuitError to end the stream."""
+        ...
+
+    def close(self) -> None:
+        """Finish what was written; a second call does nothing. Raises InputError when it is not whole."""
+        ...

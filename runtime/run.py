@@ -13,11 +13,10 @@ import argparse
 import contextlib
 import os
 import re
-import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,16 +24,18 @@ ROOT = str(Path(__file__).resolve().parent.parent)
 if __package__ in (None, "") and sys.path[0] != ROOT:
     sys.path[0] = ROOT  # a script's own folder comes first there, and cuda.py must not hide the package cuda
 
-from runtime.addresses import redacted  # noqa: E402
-from runtime.errors import CommandParser, InputError, run_command  # noqa: E402
-from runtime.options import BACKENDS, FIT_MODES, POLICIES, VIEW_MODES  # noqa: E402
+from pix2pix_edge.runtime.addresses import redacted  # noqa: E402
+from pix2pix_edge.runtime.cli import CommandParser, run_command  # noqa: E402
+from pix2pix_edge.runtime.engines.base import BACKENDS  # noqa: E402
+from pix2pix_edge.runtime.errors import InputError  # noqa: E402
+from pix2pix_edge.runtime.frame import FIT_MODES, VIEW_MODES  # noqa: E402
+from pix2pix_edge.runtime.streaming.interrupt import Interrupt  # noqa: E402
+from pix2pix_edge.runtime.streaming.policy import POLICIES  # noqa: E402
 
 if TYPE_CHECKING:
-    from runtime.engine import Engine
-    from runtime.frame import Frame
-    from runtime.sinks import Sink
-    from runtime.sources import Source
-    from runtime.stream import Stream
+    from pix2pix_edge.runtime.engines.base import Engine
+    from pix2pix_edge.runtime.frame import Frame, Sink, Source
+    from pix2pix_edge.runtime.stream import Stream
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -76,10 +77,10 @@ def run(args: argparse.Namespace) -> int:
     """Run the stream that the command line describes; returns the exit status."""
     os.environ.setdefault("OPENCV_LOG_LEVEL", "OFF")  # its findings reach the user as one sentence of ours
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
-    from runtime.engine import open_engine
-    from runtime.sinks import open_sink
-    from runtime.sources import open_source
-    from runtime.stream import translate
+    from pix2pix_edge.runtime.engine import open_engine
+    from pix2pix_edge.runtime.sinks import open_sink
+    from pix2pix_edge.runtime.sources import open_source
+    from pix2pix_edge.runtime.stream import translate
 
     sinks: list[Sink] = []
     with Interrupt() as interrupt, contextlib.ExitStack() as stack:
@@ -196,66 +197,11 @@ def _warn_if_short(stream: Stream, frames: int | None) -> None:
         )
 
 
-class Interrupt:
-    """Ctrl-C and SIGTERM end the stream, so that its files are finished; a second one breaks off.
-
-    A thread is told by the signal itself, through a pipe: a handler in Python would have to wait until the main thread
-    runs, which waits for the stream, and must not touch a lock that the main thread may hold.
-    """
-
-    def __init__(self) -> None:
-        self.received = False
-        self._stream: Stream | None = None
-        self._arrived = 0
-
-    def _handle(self, number: int, _: object) -> None:
-        self._arrived += 1
-        if self._arrived > 1:
-            raise KeyboardInterrupt
-        self.received = True
-
-    def _listen(self) -> None:
-        while (number := os.read(self._ears, 1)) != b"\0":
-            if number[0] in (signal.SIGINT, signal.SIGTERM):
-                self.received = True
-                if self._stream is not None:
-                    self._stream.stop()
-
-    @contextlib.contextmanager
-    def stopping(self, stream: Stream) -> Iterator[None]:
-        """While inside, a signal stops the stream; one that came before does so at once."""
-        self._stream = stream
-        if self.received:
-            stream.stop()
-        try:
-            yield
-        finally:
-            self._stream = None
-
-    def __enter__(self) -> Interrupt:
-        self._ears, self._mouth = os.pipe()
-        os.set_blocking(self._mouth, False)
-        self._before = {number: signal.signal(number, self._handle) for number in (signal.SIGINT, signal.SIGTERM)}
-        self._previous_fd = signal.set_wakeup_fd(self._mouth, warn_on_full_buffer=False)
-        self._listener = threading.Thread(target=self._listen, name="signals", daemon=True)
-        self._listener.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        signal.set_wakeup_fd(self._previous_fd)
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-        os.write(self._mouth, b"\0")
-        self._listener.join()
-        os.close(self._ears)
-        os.close(self._mouth)
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status."""
     argv = list(sys.argv[1:] if argv is None else argv)
     if argv[:1] == ["doctor"]:
-        from runtime import doctor
+        from pix2pix_edge.runtime import doctor
 
         return doctor.main(argv[1:])
     parser = CommandParser(prog="runtime/run.py", description=(__doc__ or "").strip())

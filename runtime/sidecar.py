@@ -9,8 +9,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from runtime.errors import InputError
-from runtime.files import sha256_of, written_beside
+from pix2pix_edge.runtime.errors import InputError
+from pix2pix_edge.runtime.files import sha256_of, written_beside
 
 FORMAT = "pix2pix-edge/1"
 

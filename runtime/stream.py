@@ -4,8 +4,8 @@
                                              |-------> [deliver null] ----> sink
                                              '-------> the caller's thread: window, for-loop
 
-Between two threads lies a runtime.channel.Channel. Under every_frame each of them waits when the next one is full, so
-that nothing is lost; under freshest none does: the oldest frame makes room, and is counted. No thread polls.
+Between two threads lies a Channel. Under every_frame each of them waits when the next one is full, so that nothing is
+lost; under freshest none does: the oldest frame makes room, and is counted. No thread polls.
 """
 
 from __future__ import annotations
@@ -19,19 +19,18 @@ from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
 from typing import Any
 
-from runtime import frame as frames
-from runtime.channel import Channel, ClosedError
-from runtime.crew import Crew
-from runtime.delivery import Outlet, name_of
-from runtime.engine import Engine, Ticket
-from runtime.errors import EngineError
-from runtime.frame import Frame
-from runtime.gate import Gate
-from runtime.messages import warn
-from runtime.policy import QUEUE_FULL, RATE_LIMIT, SOURCE_GAP, STALE, Pacer, Policy
-from runtime.sinks import Sink, ViewerQuitError, open_sink
-from runtime.sources import Source, open_source
-from runtime.timings import Timings
+from pix2pix_edge.runtime import frame as frames
+from pix2pix_edge.runtime.engines.base import Engine, Ticket
+from pix2pix_edge.runtime.errors import EngineError, warn
+from pix2pix_edge.runtime.frame import QUEUE_FULL, RATE_LIMIT, SOURCE_GAP, STALE, Frame, Sink, Source, ViewerQuitError
+from pix2pix_edge.runtime.sinks import open_sink
+from pix2pix_edge.runtime.sources import open_source
+from pix2pix_edge.runtime.streaming.channel import Channel, ClosedError
+from pix2pix_edge.runtime.streaming.gate import Gate
+from pix2pix_edge.runtime.streaming.outlets import Outlet, name_of
+from pix2pix_edge.runtime.streaming.policy import Pacer, Policy
+from pix2pix_edge.runtime.streaming.threads import Crew
+from pix2pix_edge.runtime.streaming.timings import Timings
 
 AHEAD = 2
 """Frames that wait before each stage of a stored source."""
@@ -43,7 +42,7 @@ DRAIN_S, LEAVE_S = 1.0, 1.8
 class Stream:
     """Iterate it to run it: every translated frame comes out. Made by translate(); a context manager.
 
-    timings: what was measured so far. dropped: cause (runtime.policy) -> frames dropped for it. outlets: the sinks
+    timings: what was measured so far. dropped: cause (runtime.frame) -> frames dropped for it. outlets: the sinks
     with what each took and missed. exhausted: the source itself ended, rather than the limit or a viewer. left_behind:
     names of threads that still hung when the stream was closed. When the stream ends, however it ends, its source and
     sinks are closed; the engine is not.
@@ -327,8 +326,9 @@ def translate(
     """Run frames through an engine: `for frame in translate("clip.mp4", engine): show(frame.translated)`.
 
     source, sinks: what --source and --sink take, or objects with read() and close(), write() and close(). fit, view,
-    policy: one of runtime.options.FIT_MODES, VIEW_MODES, POLICIES. limit: end after so many frames. max_staleness
-    (seconds), max_fps, slots: see runtime.policy.Policy. Raises InputError and EngineError, here or while iterating.
+    policy: one of FIT_MODES, VIEW_MODES, POLICIES. limit: end after so many frames. max_staleness
+    (seconds), max_fps, slots: see streaming.policy.Policy. Raises InputError and EngineError, here or while
+    iterating.
     """
     with contextlib.ExitStack() as opened:
         input = open_source(source)

@@ -19,11 +19,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runtime.errors import CommandParser, InputError, run_command
-from runtime.files import sha256_of
-from train.distribution import KINDS, place_of
-from train.native import load_tensorflow
-from train.settings import (
+from pix2pix_edge.runtime.cli import CommandParser, run_command
+from pix2pix_edge.runtime.errors import InputError
+from pix2pix_edge.runtime.files import sha256_of
+from pix2pix_edge.train.distribution import KINDS, place_of
+from pix2pix_edge.train.native import load_tensorflow
+from pix2pix_edge.train.settings import (
     ADVERSARIAL,
     DIRECTIONS,
     NORMS,
@@ -36,7 +37,7 @@ from train.settings import (
 )
 
 if TYPE_CHECKING:
-    from runtime.frame import Image
+    from pix2pix_edge.runtime.frame import Image
 
 
 def image_size(text: str) -> int:
@@ -134,9 +135,9 @@ def settings_of(args: argparse.Namespace) -> Settings:
 
 def read_samples(folder: Path, side: int) -> list[Image]:
     """Return the pictures of a folder as the generator takes them. Raises InputError."""
-    from runtime.frame import fit
-    from runtime.sources import read_image
-    from train.data import images_in
+    from pix2pix_edge.runtime.frame import fit
+    from pix2pix_edge.runtime.images import read_image
+    from pix2pix_edge.train.data import images_in
 
     files = images_in(folder)
     if not files:
@@ -146,8 +147,8 @@ def read_samples(folder: Path, side: int) -> list[Image]:
 
 def run(args: argparse.Namespace) -> None:
     settings = settings_of(args)
-    from train.data import ENLARGED, Pairs, checked, find_pairs
-    from train.split import split
+    from pix2pix_edge.train.data import ENLARGED, Pairs, checked, find_pairs
+    from pix2pix_edge.train.split import split
 
     data = Path(settings.data)
     train_pairs, test_pairs = find_pairs(data)
@@ -187,7 +188,7 @@ def run(args: argparse.Namespace) -> None:
     )
 
     load_tensorflow("training")
-    from train.loop import train
+    from pix2pix_edge.train.loop import train
 
     train(args.out, settings, training, validation, samples, args.distribute)
     print(f"{args.out / 'generator.keras'}; next: python -m export convert {args.out / 'generator.keras'} --out DIR")

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from runtime.errors import InputError
-from runtime.files import written_beside
+from pix2pix_edge.runtime.errors import InputError
+from pix2pix_edge.runtime.files import written_beside
 
 Row = dict[str, float]
 

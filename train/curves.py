@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from runtime.files import written_beside
+from pix2pix_edge.runtime.files import written_beside
 
 TITLES = {
     "generator_loss": "generator loss",

@@ -23,10 +23,10 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from runtime.errors import InputError
-from runtime.frame import Image, fit
-from runtime.sources import IMAGE_ENDINGS, natural_key, read_image
-from train.native import native_stderr
+from pix2pix_edge.runtime.errors import InputError
+from pix2pix_edge.runtime.frame import Image, fit
+from pix2pix_edge.runtime.images import IMAGE_ENDINGS, natural_key, read_image
+from pix2pix_edge.train.native import native_stderr
 
 # The paper enlarges to 286 and crops 256 of it; other sizes keep the ratio.
 ENLARGED = 286 / 256

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from runtime.errors import InputError, ToolkitError
+from pix2pix_edge.runtime.errors import InputError, ToolkitError
 
 KINDS = ("none", "mirrored", "multiworker")
 PATIENCE_S = 600.0

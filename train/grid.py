@@ -12,11 +12,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from runtime.errors import CommandParser, InputError, run_command
-from runtime.sheet import sheet
+from pix2pix_edge.runtime.cli import CommandParser, run_command
+from pix2pix_edge.runtime.errors import InputError
+from pix2pix_edge.runtime.images import sheet
 
 if TYPE_CHECKING:
-    from runtime.frame import Image
+    from pix2pix_edge.runtime.frame import Image
 
 
 def sheet_of_folders(folders: dict[str, Path], rows: int) -> Image:
@@ -24,8 +25,8 @@ def sheet_of_folders(folders: dict[str, Path], rows: int) -> Image:
 
     Raises InputError when a folder has no images, none is common to all, or one cannot be read.
     """
-    from runtime.sources import read_image
-    from train.data import images_in
+    from pix2pix_edge.runtime.images import read_image
+    from pix2pix_edge.train.data import images_in
 
     files = {title: {path.stem: path for path in images_in(folder)} for title, folder in folders.items()}
     for title, found in files.items():
@@ -50,7 +51,7 @@ def column(text: str) -> tuple[str, Path]:
 
 def image_name(text: str) -> Path:
     """Parse the name of an image file to write."""
-    from runtime.sources import IMAGE_ENDINGS
+    from pix2pix_edge.runtime.images import IMAGE_ENDINGS
 
     if Path(text).suffix.lower() not in IMAGE_ENDINGS:
         raise argparse.ArgumentTypeError(f"must end in .png, .jpg or another image ending, got {text!r}")
@@ -58,7 +59,7 @@ def image_name(text: str) -> Path:
 
 
 def run(args: argparse.Namespace) -> None:
-    from runtime.sinks import write_image
+    from pix2pix_edge.runtime.images import write_image
 
     if len({title for title, _ in args.columns}) < len(args.columns):
         raise InputError("two --columns have the same title; give each its own")
@@ -67,7 +68,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    from train.settings import at_least
+    from pix2pix_edge.train.settings import at_least
 
     parser = CommandParser(prog="python -m train.grid", description=__doc__)
     parser.add_argument("--columns", nargs="+", type=column, metavar="TITLE=DIR", required=True, help="left to right")

@@ -16,12 +16,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runtime.errors import CommandParser, InputError, run_command
-from train.native import load_tensorflow
-from train.settings import DIRECTIONS, read_settings
+from pix2pix_edge.runtime.cli import CommandParser, run_command
+from pix2pix_edge.runtime.errors import InputError
+from pix2pix_edge.train.native import load_tensorflow
+from pix2pix_edge.train.settings import DIRECTIONS, read_settings
 
 if TYPE_CHECKING:
-    from train.data import Pairs
+    from pix2pix_edge.train.data import Pairs
 
 Scores = dict[str, float]
 COLUMNS = {"l1": "L1 [levels]", "psnr": "PSNR [dB]", "ssim": "SSIM", "perceptual": "perceptual"}
@@ -154,7 +155,7 @@ def score(generator: Any, seen_by: Any, pairs: Pairs) -> Scores:
 
 def run(args: argparse.Namespace) -> None:
     load_tensorflow("judging pictures")
-    from train.data import Pairs, checked, find_pairs
+    from pix2pix_edge.train.data import Pairs, checked, find_pairs
 
     generators = {path: load(path) for path in args.generators}
     sides = {path: side_of(path, generator) for path, generator in generators.items()}

@@ -22,19 +22,18 @@ import keras
 import tensorflow as tf
 from tqdm import tqdm
 
-from runtime.errors import InputError, ToolkitError
-from runtime.files import written_beside
-from runtime.frame import Image
-from runtime.sheet import sheet
-from runtime.sinks import write_image
-from train.checkpoint import Progress, Row, load_checkpoint, save_checkpoint
-from train.curves import draw_curves
-from train.data import Pairs, ahead, batches
-from train.distribution import Place, meet, place_of, strategy_of, together
-from train.judge import check_direction, features, judge, load
-from train.networks import generator
-from train.settings import Settings, write_settings
-from train.trainer import Trainer
+from pix2pix_edge.runtime.errors import InputError, ToolkitError
+from pix2pix_edge.runtime.files import written_beside
+from pix2pix_edge.runtime.frame import Image
+from pix2pix_edge.runtime.images import sheet, write_image
+from pix2pix_edge.train.checkpoint import Progress, Row, load_checkpoint, save_checkpoint
+from pix2pix_edge.train.curves import draw_curves
+from pix2pix_edge.train.data import Pairs, ahead, batches
+from pix2pix_edge.train.distribution import Place, meet, place_of, strategy_of, together
+from pix2pix_edge.train.judge import check_direction, features, judge, load
+from pix2pix_edge.train.networks import generator
+from pix2pix_edge.train.settings import Settings, write_settings
+from pix2pix_edge.train.trainer import Trainer
 
 SAVE_EVERY_SECONDS = 300.0
 ALONE = Place()

@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Iterator
 from typing import IO, Any
 
-from runtime.errors import require
+from pix2pix_edge.runtime.errors import require
 
 
 @contextlib.contextmanager

@@ -19,7 +19,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from runtime.errors import InputError
+from pix2pix_edge.runtime.errors import InputError
 
 DEEPEST = 7
 DROPOUT = 0.5

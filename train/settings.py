@@ -8,8 +8,8 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from runtime.errors import InputError
-from runtime.files import written_beside
+from pix2pix_edge.runtime.errors import InputError
+from pix2pix_edge.runtime.files import written_beside
 
 DIRECTIONS = ("label2picture", "picture2label")
 ADVERSARIAL = ("cross-entropy", "smoothed", "least-squares")

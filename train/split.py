@@ -11,9 +11,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.errors import InputError
-from runtime.frame import fit
-from train.data import Pair, read_pair
+from pix2pix_edge.runtime.errors import InputError
+from pix2pix_edge.runtime.frame import fit
+from pix2pix_edge.train.data import Pair, read_pair
 
 THUMBNAIL = 16
 ALIKE = 0.8

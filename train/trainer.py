@@ -10,9 +10,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from runtime.frame import Image
-from train.networks import BatchNorm, discriminator, generator
-from train.settings import Settings
+from pix2pix_edge.runtime.frame import Image
+from pix2pix_edge.train.networks import BatchNorm, discriminator, generator
+from pix2pix_edge.train.settings import Settings
 
 BETA_1 = 0.5
 LOSSES = ("generator_loss", "discriminator_loss", "adversarial", "l1", "teacher")

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.schema import FORMAT, scope_json
+from pix2pix_edge.benchmarks.report.schema import FORMAT, scope_json
 
 LAUNCHES, ROUNDS, CALLS = 8, 3, 12
 

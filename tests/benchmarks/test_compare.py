@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks.__main__ import COMMANDS
-from benchmarks.compare import (
+from pix2pix_edge.benchmarks.__main__ import COMMANDS
+from pix2pix_edge.benchmarks.compare import (
     FALSE_ALARMS,
     METRICS,
     UNLIKE_STATES,
@@ -25,8 +25,9 @@ from benchmarks.compare import (
     rounds_alike,
     worse_fidelity,
 )
-from benchmarks.schema import scope_json
-from runtime.errors import InputError, run_subcommand
+from pix2pix_edge.benchmarks.report.schema import scope_json
+from pix2pix_edge.runtime.cli import run_subcommand
+from pix2pix_edge.runtime.errors import InputError
 from tests.benchmarks.samples import drift_of, made_fidelity, made_report, made_row, made_work, noisy_rounds
 
 TRIALS = 20

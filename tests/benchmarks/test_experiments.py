@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from benchmarks import experiments
-from benchmarks.__main__ import COMMANDS
-from benchmarks.experiments import TABLES, Table, command_of, folder_of, markdown
-from benchmarks.schema import EXPERIMENTS
-from runtime.errors import run_subcommand
-from train.drawings import draw_folders
-from train.settings import Settings, write_settings
+from pix2pix_edge.benchmarks import experiments
+from pix2pix_edge.benchmarks.__main__ import COMMANDS
+from pix2pix_edge.benchmarks.experiments import TABLES, Table, command_of, folder_of, markdown
+from pix2pix_edge.benchmarks.report.schema import EXPERIMENTS
+from pix2pix_edge.runtime.cli import run_subcommand
+from pix2pix_edge.train.drawings.__main__ import draw_folders
+from pix2pix_edge.train.settings import Settings, write_settings
 
 COMMON = "--filters 1 --image-size 64 --epochs 1"
 
@@ -31,8 +31,8 @@ def run(*words: str | Path) -> int:
 
 
 def test_every_row_is_a_command_that_train_understands() -> None:
-    from runtime.errors import CommandParser
-    from train.__main__ import add_arguments
+    from pix2pix_edge.runtime.cli import CommandParser
+    from pix2pix_edge.train.__main__ import add_arguments
 
     for table in TABLES.values():
         assert table.judge in table.rows

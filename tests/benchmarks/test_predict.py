@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.__main__ import COMMANDS
-from benchmarks.boards import BOARDS, board_of
-from benchmarks.peak import measured_peak
-from benchmarks.predict import MARK, floor_table, predict
-from export.count import LayerCost
-from runtime.errors import InputError, run_subcommand
+from pix2pix_edge.benchmarks.__main__ import COMMANDS
+from pix2pix_edge.benchmarks.machine.boards import BOARDS, board_of
+from pix2pix_edge.benchmarks.measure.peak import measured_peak
+from pix2pix_edge.benchmarks.predict import MARK, floor_table, predict
+from pix2pix_edge.export.inspect import LayerCost
+from pix2pix_edge.runtime.cli import run_subcommand
+from pix2pix_edge.runtime.errors import InputError
 
 
 def _layer(name: str, multiply_adds: int, moved: int, precision: str = "fp16", op: str = "Conv") -> LayerCost:

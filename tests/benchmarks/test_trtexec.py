@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks.__main__ import COMMANDS
-from benchmarks.cautions import row_cautions
-from benchmarks.report import write_report
-from benchmarks.schema import load_report
-from benchmarks.tables import main_table
-from benchmarks.trtexec import ROUNDS, WARM_UP_MS, read_trtexec
-from runtime.errors import InputError, run_subcommand
+from pix2pix_edge.benchmarks.__main__ import COMMANDS
+from pix2pix_edge.benchmarks.machine.cautions import row_cautions
+from pix2pix_edge.benchmarks.report.markdown import write_report
+from pix2pix_edge.benchmarks.report.schema import load_report
+from pix2pix_edge.benchmarks.report.tables import main_table
+from pix2pix_edge.benchmarks.trtexec import ROUNDS, WARM_UP_MS, read_trtexec
+from pix2pix_edge.runtime.cli import run_subcommand
+from pix2pix_edge.runtime.errors import InputError
 from tests.benchmarks.samples import made_report, made_row
 
 LOG = """&&&& RUNNING TensorRT.trtexec [TensorRT v100300] [b30] # trtexec --loadEngine=out/facades.fp16.plan

@@ -10,7 +10,7 @@ import onnx.parser
 from numpy.typing import NDArray
 from onnx.reference import ReferenceEvaluator
 
-from export.graph import Graph
+from pix2pix_edge.export.graph.graph import Graph
 
 Array = NDArray[Any]
 

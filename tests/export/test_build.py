@@ -14,16 +14,17 @@ import cv2
 import numpy as np
 import pytest
 
-from export import trial
-from export.__main__ import COMMANDS
-from export.build import build, cache_name
-from export.images import drawn_images
-from export.progress import BuildProgress
-from runtime.capabilities import probe
-from runtime.engine import open_engine
-from runtime.errors import GateFailedError, run_subcommand
-from runtime.files import sha256_of
-from runtime.sidecar import read_sidecar
+from pix2pix_edge.export.__main__ import COMMANDS
+from pix2pix_edge.export.build import build, cache_name
+from pix2pix_edge.export.images import drawn_images
+from pix2pix_edge.export.tensorrt import proof as trial
+from pix2pix_edge.export.tensorrt.progress import BuildProgress
+from pix2pix_edge.runtime.cli import run_subcommand
+from pix2pix_edge.runtime.engine import open_engine
+from pix2pix_edge.runtime.errors import GateFailedError
+from pix2pix_edge.runtime.files import sha256_of
+from pix2pix_edge.runtime.nvidia.capabilities import probe
+from pix2pix_edge.runtime.sidecar import read_sidecar
 from tests.export.small_network import CONVOLUTIONS, PRECISIONS, write_small_network
 from tests.simulator import VERSIONS, Simulator, simulated_tensorrt  # noqa: F401
 

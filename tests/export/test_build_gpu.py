@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from export.build import build, cache_name
-from export.images import drawn_images
-from export.trial import translated
-from runtime.capabilities import probe
-from runtime.engine import open_engine
+from pix2pix_edge.export.build import build, cache_name
+from pix2pix_edge.export.images import drawn_images
+from pix2pix_edge.export.tensorrt.proof import translated
+from pix2pix_edge.runtime.engine import open_engine
+from pix2pix_edge.runtime.nvidia.capabilities import probe
 from tests.export.small_network import CONVOLUTIONS, PRECISIONS, write_small_network
 
 pytestmark = pytest.mark.gpu

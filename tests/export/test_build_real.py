@@ -23,21 +23,22 @@ from typing import Any
 import numpy as np
 import pytest
 
-from export.__main__ import COMMANDS
-from export.build import build, cache_name
-from export.builder import BuildOptions, build_plan, parse_network
-from export.convert import FOLDS, rewrite
-from export.half import to_half
-from export.keras_model import keras_to_onnx
-from export.precision import found_precision, narrowest, prove
-from export.progress import BuildProgress
-from runtime.capabilities import probe
-from runtime.errors import EngineError, InputError, run_subcommand
-from runtime.frame import fit
+from pix2pix_edge.export.__main__ import COMMANDS
+from pix2pix_edge.export.build import build, cache_name
+from pix2pix_edge.export.convert import FOLDS, rewrite
+from pix2pix_edge.export.graph.half import to_half
+from pix2pix_edge.export.graph.trace import keras_to_onnx
+from pix2pix_edge.export.tensorrt.builder import BuildOptions, build_plan, parse_network
+from pix2pix_edge.export.tensorrt.precision import found_precision, narrowest, prove
+from pix2pix_edge.export.tensorrt.progress import BuildProgress
+from pix2pix_edge.runtime.cli import run_subcommand
+from pix2pix_edge.runtime.errors import EngineError, InputError
+from pix2pix_edge.runtime.frame import fit
+from pix2pix_edge.runtime.nvidia.capabilities import probe
 from tests.conftest import REPOSITORY, write_rgb
 from tests.export.keras_networks import NETWORKS, save
 from tests.export.small_network import CONVOLUTIONS, PRECISIONS, write_small_network
-from tests.export.test_progress import Bar
+from tests.export.tensorrt.test_progress import Bar
 
 pytestmark = pytest.mark.real_tensorrt
 
@@ -151,7 +152,7 @@ def test_what_quantize_writes_is_built_in_int8(tmp_path: Path, log: list[str]) -
 @pytest.mark.slow
 @pytest.mark.parametrize("filters", [64, 32, 16])
 def test_every_width_is_built_in_every_precision(tmp_path: Path, log: list[str], filters: int) -> None:
-    from train.networks import generator
+    from pix2pix_edge.train.networks import generator
 
     path = tmp_path / "generator.keras"
     generator(filters).save(path)

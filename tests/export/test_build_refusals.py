@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from export.build import build
-from runtime.capabilities import probe
-from runtime.errors import EngineError, InputError
+from pix2pix_edge.export.build import build
+from pix2pix_edge.runtime.errors import EngineError, InputError
+from pix2pix_edge.runtime.nvidia.capabilities import probe
 from tests.export.small_network import write_small_network
 from tests.export.test_build import Start, command, one_line
 from tests.simulator import simulated_tensorrt  # noqa: F401

@@ -9,10 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from export.images import HELD_OUT, calibration_split, judging_files
-from runtime.errors import InputError
-from runtime.sinks import write_image
-from runtime.sources import read_image
+from pix2pix_edge.export.images import HELD_OUT, calibration_split, judging_files
+from pix2pix_edge.runtime.errors import InputError
+from pix2pix_edge.runtime.images import read_image, write_image
 from tests.conftest import write_inverter
 
 

@@ -14,15 +14,16 @@ import numpy as np
 import onnx
 import pytest
 
-from export import convert
-from export.__main__ import COMMANDS
-from export.graph import Graph
-from export.images import drawn_images
-from export.keras_model import keras_to_onnx, load_generator, open_reference
-from runtime.engine import open_engine
-from runtime.errors import GateFailedError, InputError, run_subcommand
-from runtime.files import sha256_of
-from runtime.sidecar import read_sidecar
+from pix2pix_edge.export import convert
+from pix2pix_edge.export.__main__ import COMMANDS
+from pix2pix_edge.export.graph.graph import Graph
+from pix2pix_edge.export.graph.trace import keras_to_onnx, load_generator, open_reference
+from pix2pix_edge.export.images import drawn_images
+from pix2pix_edge.runtime.cli import run_subcommand
+from pix2pix_edge.runtime.engine import open_engine
+from pix2pix_edge.runtime.errors import GateFailedError, InputError
+from pix2pix_edge.runtime.files import sha256_of
+from pix2pix_edge.runtime.sidecar import read_sidecar
 from tests.conftest import REPOSITORY, picture, write_rgb
 from tests.export.keras_networks import NETWORKS, save
 
@@ -199,7 +200,7 @@ def test_a_failed_write_keeps_the_old_files(exported: Path, tmp_path: Path) -> N
 
 
 def test_forms_are_those_of_the_fold() -> None:
-    from export import fold
+    from pix2pix_edge.export.graph import fold
 
     assert convert.FOLDS == fold.FORMS
 

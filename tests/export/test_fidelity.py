@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from export.fidelity import EQUAL_PSNR_DB, compare, max_difference, psnr, ssim
-from runtime.errors import GateFailedError
-from runtime.frame import Image
+from pix2pix_edge.export.fidelity import EQUAL_PSNR_DB, compare, max_difference, psnr, ssim
+from pix2pix_edge.runtime.errors import GateFailedError
+from pix2pix_edge.runtime.frame import Image
 
 
 def noisy(seed: int, size: int = 24) -> tuple[Image, Image]:

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from export.images import drawn_images, evenly, image_files, read_images
-from runtime.errors import InputError
+from pix2pix_edge.export.images import drawn_images, evenly, image_files, read_images
+from pix2pix_edge.runtime.errors import InputError
 from tests.conftest import picture, write_rgb
 
 

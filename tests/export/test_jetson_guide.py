@@ -11,10 +11,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from export.__main__ import COMMANDS
-from runtime import run as runner
-from runtime.errors import CommandParser, InputError
-from runtime.sources import open_source
+from pix2pix_edge.export.__main__ import COMMANDS
+from pix2pix_edge.runtime import run as runner
+from pix2pix_edge.runtime.cli import CommandParser
+from pix2pix_edge.runtime.errors import InputError
+from pix2pix_edge.runtime.sources import open_source
 from tests.conftest import REPOSITORY
 
 GUIDE = (REPOSITORY / "docs" / "jetson.md").read_text()

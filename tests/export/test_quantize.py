@@ -11,16 +11,16 @@ import onnx
 import pytest
 from onnx import TensorProto, numpy_helper
 
-from export.__main__ import COMMANDS
-from export.calibrate import Calibration
-from export.graph import Graph
-from export.images import calibration_split
-from export.placement import find_layers
-from runtime.engine import open_engine
-from runtime.errors import run_subcommand
-from runtime.files import sha256_of
-from runtime.sidecar import read_sidecar
-from runtime.sinks import write_image
+from pix2pix_edge.export.__main__ import COMMANDS
+from pix2pix_edge.export.graph.graph import Graph
+from pix2pix_edge.export.images import calibration_split
+from pix2pix_edge.export.int8.calibrate import Calibration
+from pix2pix_edge.export.int8.placement import find_layers
+from pix2pix_edge.runtime.cli import run_subcommand
+from pix2pix_edge.runtime.engine import open_engine
+from pix2pix_edge.runtime.files import sha256_of
+from pix2pix_edge.runtime.images import write_image
+from pix2pix_edge.runtime.sidecar import read_sidecar
 from tests.export.accepts import accepted, needs_tool
 from tests.export.small_network import write_small_network
 

@@ -10,11 +10,12 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from export.__main__ import COMMANDS
-from export.triton import write_repository
-from runtime.engine import open_engine
-from runtime.errors import InputError, run_subcommand
-from runtime.sidecar import write_sidecar
+from pix2pix_edge.export.__main__ import COMMANDS
+from pix2pix_edge.export.triton import write_repository
+from pix2pix_edge.runtime.cli import run_subcommand
+from pix2pix_edge.runtime.engine import open_engine
+from pix2pix_edge.runtime.errors import InputError
+from pix2pix_edge.runtime.sidecar import write_sidecar
 from tests.export.small_network import write_small_network
 
 # From triton-inference-server/common, protobuf/model_config.proto: field -> type; a list means repeated.

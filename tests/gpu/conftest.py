@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from runtime import capabilities
-from runtime.cuda import Device
+from pix2pix_edge.runtime.nvidia import capabilities
+from pix2pix_edge.runtime.nvidia.cuda import Device
 
 
 @pytest.fixture(autouse=True)

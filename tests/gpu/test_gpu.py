@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from runtime import capabilities
-from runtime.cuda import CaptureError, Device, GpuMemoryError
-from runtime.errors import EngineError
+from pix2pix_edge.runtime.errors import EngineError
+from pix2pix_edge.runtime.nvidia import capabilities
+from pix2pix_edge.runtime.nvidia.cuda import CaptureError, Device, GpuMemoryError
 from tests.gpu.inverting_tensorrt import Inverter
 
 pytestmark = pytest.mark.gpu

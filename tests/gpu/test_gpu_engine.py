@@ -19,10 +19,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from runtime import capabilities
-from runtime.cuda import CaptureError, Device
-from runtime.engine import open_engine
-from runtime.tensorrt_log import tensorrt_logger
+from pix2pix_edge.runtime.engine import open_engine
+from pix2pix_edge.runtime.nvidia import capabilities
+from pix2pix_edge.runtime.nvidia.cuda import CaptureError, Device
+from pix2pix_edge.runtime.nvidia.log import tensorrt_logger
 from tests.conftest import REPOSITORY
 from tests.gpu.inverting_tensorrt import PLAN, make_module
 
@@ -190,7 +190,7 @@ def test_what_pycuda_would_abort_for(tmp_path: Path) -> None:
 
 def test_a_built_plan_translates_as_onnxruntime_does(tmp_path: Path) -> None:
     pytest.importorskip("tensorrt", reason="TensorRT is not installed")
-    from runtime.onnxruntime_engine import OnnxRuntimeEngine
+    from pix2pix_edge.runtime.engines.onnxruntime import OnnxRuntimeEngine
     from tests.simulator.graph import images, write_generator
 
     graph, plan = write_generator(tmp_path / "tiny.fp32.onnx"), tmp_path / "tiny.plan"

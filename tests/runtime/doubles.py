@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from runtime.engine import HostEngine, Images, TensorSpec
-from runtime.frame import Frame
+from pix2pix_edge.runtime.engines.base import Images, TensorSpec
+from pix2pix_edge.runtime.engines.host import HostEngine
+from pix2pix_edge.runtime.frame import Frame
 from tests.conftest import picture
 
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from runtime.board import Board, read_board
+from pix2pix_edge.runtime.board import Board, read_board
 
 
 def write(root: Path, **files: str) -> None:

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from runtime.engine import open_engine
-from runtime.files import sha256_of
-from runtime.sidecar import Sidecar, read_sidecar
-from runtime.sources import read_image
+from pix2pix_edge.runtime.engine import open_engine
+from pix2pix_edge.runtime.files import sha256_of
+from pix2pix_edge.runtime.images import read_image
+from pix2pix_edge.runtime.sidecar import Sidecar, read_sidecar
 from tests.conftest import REPOSITORY
 
 MODELS = REPOSITORY / "models"

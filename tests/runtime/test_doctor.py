@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from runtime import doctor
+from pix2pix_edge.runtime import doctor
 from tests.conftest import REPOSITORY
 
 WANTED = (

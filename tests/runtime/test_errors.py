@@ -8,15 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from runtime.errors import (
-    CommandParser,
-    GateFailedError,
-    InputError,
-    MissingPackageError,
-    require,
-    run_command,
-    run_subcommand,
-)
+from pix2pix_edge.runtime.cli import CommandParser, run_command, run_subcommand
+from pix2pix_edge.runtime.errors import GateFailedError, InputError, MissingPackageError, require
 from tests.conftest import REPOSITORY
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from runtime.errors import InputError
-from runtime.files import free_bytes, sha256_of, written_beside
+from pix2pix_edge.runtime.errors import InputError
+from pix2pix_edge.runtime.files import free_bytes, sha256_of, written_beside
 
 
 def test_a_file_appears_whole_with_ordinary_permissions(tmp_path: Path) -> None:

@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 import pytest
 
-from runtime.errors import InputError
-from runtime.frame import Frame, as_image, fit, view
+from pix2pix_edge.runtime.errors import InputError
+from pix2pix_edge.runtime.frame import Frame, as_image, fit, view
 
 RANDOM = np.random.default_rng(5)
 

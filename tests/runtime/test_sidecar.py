@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from runtime.errors import InputError
-from runtime.files import sha256_of
-from runtime.sidecar import FORMAT, read_sidecar, sidecar_path, write_sidecar
+from pix2pix_edge.runtime.errors import InputError
+from pix2pix_edge.runtime.files import sha256_of
+from pix2pix_edge.runtime.sidecar import FORMAT, read_sidecar, sidecar_path, write_sidecar
 
 
 def test_a_sidecar_comes_back_as_written_and_the_same_bytes_each_time(tmp_path: Path) -> None:

@@ -9,15 +9,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from runtime.channel import Channel, ClosedError
-from runtime.crew import PREFIX
-from runtime.engine import open_engine
-from runtime.errors import EngineError, InputError
-from runtime.frame import STAGES, Frame
-from runtime.gate import Gate
-from runtime.policy import QUEUE_FULL, RATE_LIMIT, SOURCE_GAP, STALE, Pacer, Policy
-from runtime.sinks import ViewerQuitError, open_sink
-from runtime.stream import translate
+from pix2pix_edge.runtime.engine import open_engine
+from pix2pix_edge.runtime.errors import EngineError, InputError
+from pix2pix_edge.runtime.frame import QUEUE_FULL, RATE_LIMIT, SOURCE_GAP, STAGES, STALE, Frame, ViewerQuitError
+from pix2pix_edge.runtime.sinks import open_sink
+from pix2pix_edge.runtime.stream import translate
+from pix2pix_edge.runtime.streaming.channel import Channel, ClosedError
+from pix2pix_edge.runtime.streaming.gate import Gate
+from pix2pix_edge.runtime.streaming.policy import Pacer, Policy
+from pix2pix_edge.runtime.streaming.threads import PREFIX
 from tests.conftest import index_of, picture, read_video, write_inverter, write_rgb
 from tests.runtime.doubles import Camera, Recorder, SlowEngine
 

@@ -142,9 +142,9 @@ def build_plan(onnx: Path, plan: Path, batch: int | None = None) -> Path:
 
 def _forget_probes() -> None:
     """Drop what the project keeps for the length of a process."""
-    for module, function in (("runtime.capabilities", "probe"), ("runtime.tensorrt_log", "tensorrt_logger")):
-        if module in sys.modules:
-            getattr(sys.modules[module], function).cache_clear()
+    for module, function in (("nvidia.capabilities", "probe"), ("nvidia.log", "tensorrt_logger")):
+        if loaded := sys.modules.get(f"pix2pix_edge.runtime.{module}"):
+            getattr(loaded, function).cache_clear()
 
 
 @pytest.fixture

@@ -15,11 +15,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from runtime.errors import InputError
-from runtime.sources import read_image
+from pix2pix_edge.runtime.errors import InputError
+from pix2pix_edge.runtime.images import read_image
+from pix2pix_edge.train.data import Pairs, ahead, batches, checked, find_pairs, images_in, read_pair
+from pix2pix_edge.train.native import native_stderr
 from tests.conftest import write_rgb
-from train.data import Pairs, ahead, batches, checked, find_pairs, images_in, read_pair
-from train.native import native_stderr
 
 SIDE = 24
 
@@ -315,7 +315,7 @@ def test_a_last_incomplete_batch_is_left_out(folders: Path) -> None:
 
 def test_pairs_beyond_the_memory_are_read_again(folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     kept = epoch(loaded(folders))
-    monkeypatch.setattr("train.data.KEPT_IN_MEMORY", 3 * 2 * 3 * SIDE * SIDE)
+    monkeypatch.setattr("pix2pix_edge.train.data.KEPT_IN_MEMORY", 3 * 2 * 3 * SIDE * SIDE)
     pairs = loaded(folders)
     assert len(pairs.memory) == 3
     assert all(pair is not None for pair in pairs.memory)

@@ -18,13 +18,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from runtime.errors import InputError, ToolkitError
+from pix2pix_edge.runtime.errors import InputError, ToolkitError
+from pix2pix_edge.train import distribution
+from pix2pix_edge.train.data import Pairs, batches, find_pairs
+from pix2pix_edge.train.distribution import Place, meet, place_of, together
+from pix2pix_edge.train.drawings.__main__ import draw_folders
 from tests.conftest import REPOSITORY
 from tests.train.test_resume import history, saved
-from train import distribution
-from train.data import Pairs, batches, find_pairs
-from train.distribution import Place, meet, place_of, together
-from train.drawings import draw_folders
 
 SMALL = ["--filters", "2", "--image-size", "32", "--batch-size", "2", "--validation", "1"]
 

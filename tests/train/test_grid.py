@@ -8,9 +8,9 @@ import cv2
 import numpy as np
 import pytest
 
-from runtime.sheet import MARGIN, TITLE, sheet
+from pix2pix_edge.runtime.images import MARGIN, TITLE, sheet
+from pix2pix_edge.train.grid import main
 from tests.conftest import write_rgb
-from train.grid import main
 
 
 def flat(value: int, side: int = 40) -> np.ndarray:

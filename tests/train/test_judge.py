@@ -10,13 +10,13 @@ import keras
 import numpy as np
 import pytest
 
-from export.fidelity import psnr, ssim
-from runtime.errors import InputError
-from train.data import Pairs, find_pairs, read_pair
-from train.drawings import draw_folders
-from train.judge import features, judge, load, main, score, with_batch_statistics
-from train.networks import discriminator, generator
-from train.settings import Settings, write_settings
+from pix2pix_edge.export.fidelity import psnr, ssim
+from pix2pix_edge.runtime.errors import InputError
+from pix2pix_edge.train.data import Pairs, find_pairs, read_pair
+from pix2pix_edge.train.drawings.__main__ import draw_folders
+from pix2pix_edge.train.judge import features, judge, load, main, score, with_batch_statistics
+from pix2pix_edge.train.networks import discriminator, generator
+from pix2pix_edge.train.settings import Settings, write_settings
 
 
 @pytest.fixture(scope="module")

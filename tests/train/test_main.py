@@ -13,11 +13,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from runtime.files import sha256_of
+from pix2pix_edge.runtime.files import sha256_of
+from pix2pix_edge.train.checkpoint import checkpoint_path
+from pix2pix_edge.train.drawings.__main__ import draw_folders
 from tests.conftest import REPOSITORY
 from tests.train.test_resume import assert_same
-from train.checkpoint import checkpoint_path
-from train.drawings import draw_folders
 
 ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"}
 SMALL = ["--filters", "1", "--image-size", "32"]
@@ -39,7 +39,7 @@ def finished(*options: str | Path) -> subprocess.CompletedProcess[str]:
 
 
 def run_main(*options: str | Path) -> int:
-    from train.__main__ import main
+    from pix2pix_edge.train.__main__ import main
 
     return main([str(option) for option in options])
 
@@ -145,7 +145,7 @@ def test_help_is_fast_and_loads_nothing_heavy() -> None:
     ],
 )
 def test_bad_options(option: str, value: str, expected: str, capsys: pytest.CaptureFixture[str]) -> None:
-    from train.__main__ import main
+    from pix2pix_edge.train.__main__ import main
 
     with pytest.raises(SystemExit) as caught:
         main(["--data", "d", "--out", "o", option, value])
@@ -170,7 +170,7 @@ def test_bad_data_stops_before_training(data: Path, tmp_path: Path) -> None:
 
 
 def test_what_does_not_fit_together(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from train.settings import Settings, write_settings
+    from pix2pix_edge.train.settings import Settings, write_settings
 
     run = tmp_path / "run"
     for options, expected in (
@@ -217,8 +217,8 @@ def test_what_does_not_fit_together(data: Path, tmp_path: Path, capsys: pytest.C
 def test_a_teacher_that_does_not_fit(data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     import keras
 
-    from train.networks import discriminator, generator
-    from train.settings import Settings, write_settings
+    from pix2pix_edge.train.networks import discriminator, generator
+    from pix2pix_edge.train.settings import Settings, write_settings
 
     image = keras.Input((32, 32, 3))
     down = keras.layers.Conv2D(1, 4, strides=2, padding="same", name="down1")(image)

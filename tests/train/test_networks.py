@@ -11,9 +11,9 @@ import tensorflow as tf
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runtime.errors import InputError
+from pix2pix_edge.runtime.errors import InputError
+from pix2pix_edge.train.networks import BatchNorm, FoldedUpConv2D, discriminator, generator, widths
 from tests.conftest import REPOSITORY
-from train.networks import BatchNorm, FoldedUpConv2D, discriminator, generator, widths
 
 PROTOTYPE = REPOSITORY.parent / "shared" / "models" / "prototype-32.keras"
 

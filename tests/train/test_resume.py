@@ -14,16 +14,16 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from runtime.errors import InputError, ToolkitError
-from runtime.sheet import MARGIN, TITLE
-from train import loop
-from train.checkpoint import Progress, checkpoint_path, load_checkpoint, save_checkpoint
-from train.data import Pairs, find_pairs
-from train.drawings import draw_folders
-from train.judge import COLUMNS, judge
-from train.loop import finite_state, sample_grid, save, train, train_epoch
-from train.settings import Settings
-from train.trainer import LOSSES, Trainer
+from pix2pix_edge.runtime.errors import InputError, ToolkitError
+from pix2pix_edge.runtime.images import MARGIN, TITLE
+from pix2pix_edge.train import loop
+from pix2pix_edge.train.checkpoint import Progress, checkpoint_path, load_checkpoint, save_checkpoint
+from pix2pix_edge.train.data import Pairs, find_pairs
+from pix2pix_edge.train.drawings.__main__ import draw_folders
+from pix2pix_edge.train.judge import COLUMNS, judge
+from pix2pix_edge.train.loop import finite_state, sample_grid, save, train, train_epoch
+from pix2pix_edge.train.settings import Settings
+from pix2pix_edge.train.trainer import LOSSES, Trainer
 
 SETTINGS = Settings(epochs=2, filters=1, image_size=64, seed=3, average=0.9, schedule="linear", frozen_epochs=1)
 
@@ -58,7 +58,7 @@ def stop_after_epoch(monkeypatch: pytest.MonkeyPatch, epoch: int) -> None:
         signal.raise_signal(signal.SIGINT)
         return judge(*given)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("train.loop.judge", interrupted)
+    monkeypatch.setattr("pix2pix_edge.train.loop.judge", interrupted)
 
 
 @pytest.fixture(scope="module")

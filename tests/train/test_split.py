@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from runtime.errors import InputError
+from pix2pix_edge.runtime.errors import InputError
+from pix2pix_edge.train import split as split_module
+from pix2pix_edge.train.data import Pair, find_pairs
+from pix2pix_edge.train.split import ALIKE, alike, split, thumbnail
 from tests.conftest import write_rgb
-from train import split as split_module
-from train.data import Pair, find_pairs
-from train.split import ALIKE, alike, split, thumbnail
 
 
 @pytest.fixture(scope="module")

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from train.loop import teacher_of
-from train.networks import generator
-from train.settings import ADVERSARIAL, NORMS, Settings
-from train.trainer import JUDGEMENTS, FusedAdam, Trainer, cross_entropy
+from pix2pix_edge.train.loop import teacher_of
+from pix2pix_edge.train.networks import generator
+from pix2pix_edge.train.settings import ADVERSARIAL, NORMS, Settings
+from pix2pix_edge.train.trainer import JUDGEMENTS, FusedAdam, Trainer, cross_entropy
 
 SIZE = 32
 SMALL = Settings(filters=2, image_size=SIZE, epochs=4)

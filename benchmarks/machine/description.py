@@ -1,0 +1,224 @@
+"""The machine: what a reader must know about it to judge a measurement, and what changes while it measures."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import re
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pix2pix_edge.benchmarks.machine.power import Reading
+from pix2pix_edge.runtime.nvidia.capabilities import probe
+
+PACKAGES = ("numpy", "opencv-python", "onnxruntime", "openvino", "tensorrt", "pycuda", "tensorflow", "keras", "onnx")
+"""Packages whose version a result may depend on; the installed ones are listed."""
+
+LOAD_WINDOW_S = 0.5
+
+
+def describe_machine(root: Path = Path("/")) -> dict[str, Any]:
+    """Return what stays the same during a run, ready for JSON; what cannot be found is left out.
+
+    Keys: cpu, cores, threads, memory_gb, system, virtual, governor, board, jetpack, l4t, power_mode, gpu,
+    compute_capability, driver, cuda, tensorrt, python, packages, git. No host, user or folder name.
+    """
+    capabilities = probe()
+    gpu = capabilities.gpu
+    found = {
+        "cpu": cpu_name(root),
+        "cores": _cores(root),
+        "threads": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "memory_gb": _memory_gb(root),
+        "system": " ".join(part for part in (_distribution(root), platform.machine(), platform.release()) if part),
+        "virtual": "hypervisor" in _text(root / "proc/cpuinfo").partition("\n\n")[0],
+        "governor": _text(root / "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor").strip(),
+        "board": capabilities.jetson_model,
+        "jetpack": capabilities.jetpack,
+        "l4t": capabilities.l4t,
+        "power_mode": _power_mode(),
+        "gpu": gpu.name if gpu else "",
+        "compute_capability": "{}.{}".format(*gpu.compute_capability) if gpu else "",
+        "driver": capabilities.driver,
+        "cuda": capabilities.cuda,
+        "tensorrt": capabilities.tensorrt,
+        "python": platform.python_version(),
+        "packages": _packages(),
+        "git": _git(),
+    }
+    return {key: value for key, value in found.items() if value not in ("", None, {}, 0)}
+
+
+def command_line() -> str:
+    """Return the command line that is running, to be repeated."""
+    return shlex.join(["python", "-m", "benchmarks", *sys.argv[1:]])
+
+
+def machine_state(root: Path = Path("/")) -> dict[str, Any]:
+    """Return what changes during a run; takes half a second, in which the caller should do nothing.
+
+    Keys, where known: cpu_mhz and gpu_mhz (now), gpu_mhz_max, temperature_c (the hottest sensor), load (runnable
+    processes, one-minute mean), busy (share of all CPU time that is used by anyone now, 0 to 1), stolen (share that a
+    hypervisor gave to others), throttled (CPU clock reductions for heat since boot).
+    """
+    start = cpu_times(root)
+    time.sleep(LOAD_WINDOW_S)
+    busy, stolen = shares(start, cpu_times(root))
+    found = {
+        "cpu_mhz": _cpu_mhz(root),
+        "gpu_mhz": _gpu_mhz(root, "cur_freq"),
+        "gpu_mhz_max": _gpu_mhz(root, "max_freq"),
+        "temperature_c": _hottest(root),
+        "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
+        "busy": busy,
+        "stolen": stolen,
+        "throttled": _throttled(root),
+    }
+    return {key: round(value, 3) for key, value in found.items() if value is not None}
+
+
+def with_sensors(state: dict[str, Any], readings: Sequence[Reading]) -> dict[str, Any]:
+    """Return a machine_state with the clock and temperature of the GPU that a meter read last, where it read any."""
+    gpu_mhz = readings[-1].gpu_mhz if readings else None
+    degrees = [d for d in (state.get("temperature_c"), readings[-1].temperature_c if readings else None) if d]
+    clock = {} if gpu_mhz is None else {"gpu_mhz": gpu_mhz}
+    return clock | state | ({"temperature_c": max(degrees)} if degrees else {})
+
+
+def cpu_times(root: Path = Path("/")) -> tuple[int, ...]:
+    """Return the counters of all CPUs since boot: user nice system idle iowait irq softirq steal (proc(5)), or ()."""
+    line = _text(root / "proc/stat").partition("\n")[0].split()
+    return tuple(map(int, line[1:9])) if len(line) >= 9 and line[0] == "cpu" else ()
+
+
+def shares(start: tuple[int, ...], end: tuple[int, ...]) -> tuple[float | None, float | None]:
+    """Return which share of CPU time was busy, and which was stolen by the hypervisor, between two cpu_times()."""
+    spent = [b - a for a, b in zip(start, end, strict=True)] if len(start) == len(end) else []
+    total = sum(spent)
+    if total <= 0:
+        return None, None
+    return 1 - (spent[3] + spent[4]) / total, spent[7] / total
+
+
+class Usage:
+    """Who uses the CPUs from now on: we with the processes that we start and wait for, others, the hypervisor."""
+
+    def __init__(self, root: Path = Path("/")) -> None:
+        self._root = root
+        self._start, self._ours, self._at = cpu_times(root), _own_seconds(), time.perf_counter()
+
+    def so_far(self) -> dict[str, float]:
+        """Return "others" and "stolen", shares of all CPU time (0 to 1); nothing where the system does not tell."""
+        busy, stolen = shares(self._start, cpu_times(self._root))
+        if busy is None or stolen is None:
+            return {}
+        every = (time.perf_counter() - self._at) * (os.cpu_count() or 1)
+        others = busy - stolen - (_own_seconds() - self._ours) / every
+        return {"others": round(max(0.0, others), 3), "stolen": round(stolen, 3)}
+
+
+def _own_seconds() -> float:
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
+
+
+def cpu_name(root: Path = Path("/")) -> str:
+    """Return the processor's name, as "AMD EPYC", or the architecture's where nobody tells."""
+    cpuinfo = _text(root / "proc/cpuinfo")
+    found = re.search(r"^(?:model name|Model|Hardware)\s*:\s*(.+)$", cpuinfo, re.MULTILINE)
+    return " ".join(found[1].split()) if found else platform.processor() or platform.machine()
+
+
+def _cores(root: Path) -> int:
+    """Count physical cores: distinct sets of sibling threads."""
+    siblings = {_text(p) for p in root.glob("sys/devices/system/cpu/cpu[0-9]*/topology/thread_siblings_list")}
+    return len(siblings) or os.cpu_count() or 1
+
+
+def _memory_gb(root: Path) -> float | None:
+    found = re.search(r"MemTotal:\s+(\d+) kB", _text(root / "proc/meminfo"))
+    return round(int(found[1]) / 2**20, 1) if found else None
+
+
+def _distribution(root: Path) -> str:
+    found = re.search(r'^PRETTY_NAME="?([^"\n]+)', _text(root / "etc/os-release"), re.MULTILINE)
+    return found[1] if found else platform.system()
+
+
+def _cpu_mhz(root: Path) -> float | None:
+    """Mean clock of the CPUs now."""
+    files = root.glob("sys/devices/system/cpu/cpu[0-9]*/cpufreq/scaling_cur_freq")
+    clocks = [int(text) / 1000 for text in map(_text, files) if text.strip().isdigit()]
+    clocks = clocks or [
+        float(mhz) for mhz in re.findall(r"^cpu MHz\s*:\s*([\d.]+)", _text(root / "proc/cpuinfo"), re.M)
+    ]
+    return float(np.mean(clocks)) if clocks else None
+
+
+def _gpu_mhz(root: Path, which: str) -> float | None:
+    """Clock of a Jetson's GPU, which is a devfreq device there (a discrete GPU is asked by power.NvmlMeter)."""
+    for device in sorted(root.glob("sys/class/devfreq/*")):
+        if re.search(r"gpu|gv11b|ga10b|gb10b|gp10b", device.name):
+            text = _text(device / which).strip()
+            return int(text) / 1e6 if text.isdigit() else None
+    return None
+
+
+def _hottest(root: Path) -> float | None:
+    texts = [_text(p).strip() for p in root.glob("sys/class/thermal/thermal_zone*/temp")]
+    degrees = [int(t) / 1000 for t in texts if re.fullmatch(r"-?\d+", t)]
+    degrees = [d for d in degrees if 0 < d < 150]  # unpowered zones of a Jetson say -256 °C
+    return max(degrees, default=None)
+
+
+def _throttled(root: Path) -> float | None:
+    counts = [_text(p) for p in root.glob("sys/devices/system/cpu/cpu[0-9]*/thermal_throttle/core_throttle_count")]
+    return float(sum(int(c) for c in counts if c.strip().isdigit())) if counts else None
+
+
+def _power_mode() -> str:
+    """Return a Jetson's power mode, as "MAXN_SUPER"."""
+    found = re.search(r"NV Power Mode:\s*(\S+)", _output("nvpmodel", "-q"))
+    return found[1] if found else ""
+
+
+def _packages() -> dict[str, str]:
+    found = {}
+    for package in PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _git() -> str:
+    """Return "1a2b3c4", or "1a2b3c4, changed", of the checkout that this package runs from; "" outside one."""
+    folder = str(Path(__file__).resolve().parent)
+    commit = _output("git", "-C", folder, "rev-parse", "--short", "HEAD").strip()
+    changed = commit and _output("git", "-C", folder, "status", "--porcelain", "--untracked-files=no").strip()
+    return f"{commit}, changed" if changed else commit
+
+
+def _output(*command: str) -> str:
+    """Return what a command prints, or "" where it is missing or fails."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout if done.returncode == 0 else ""
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(errors="replace")
+    except OSError:
+        return ""

@@ -1,0 +1,178 @@
+"""From samples to numbers: percentiles, rates, and the interval in which a repeated run will land.
+
+The interval. Calls within a run are not independent: a shared machine has slow minutes, and every launch of a process
+gets its own memory layout. The usual standard error counts each call as new evidence and is far too small. Here the
+evidence is the rounds' medians, in order of time, joined into ever larger blocks (1, 2, 4 … rounds) while FEWEST_BLOCKS
+remain. Each size of block gives a standard error of the whole. Without drift all are alike; with drift they grow with
+the block (Flyvbjerg and Petersen, J. Chem. Phys. 91, 461, 1989), as a power of its size that is known for many kinds of
+drift (the aggregated variance method: Beran, Statistics for Long-Memory Processes, 1994). The growth is continued from
+the block to the run, and the widest interval of all sizes taken. Rounds of one launch are neighbours, so that
+differences between launches count too (Kalibera and Jones, ISMM 2013). An interval for a repeated run is wider by the
+square root of 2 than one for the mean, because the repeated run has an error of its own.
+
+The median of a run hardly minds a burst of some other program, and its error must not either: the lowest and highest
+fifth of the rounds are drawn in to their neighbours (winsorised), and the error is that of a trimmed mean (Tukey and
+McLaughlin, Sankhya A 25, 331, 1963).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import NormalDist
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pix2pix_edge.benchmarks.measure.interleave import Nanoseconds
+
+PERCENTILES = (50, 90, 95, 99)
+BEYOND = 10
+"""Calls that must lie beyond a percentile before it is reported: 100 calls for p90, 1000 for p99."""
+
+CONFIDENCE = 0.95
+NORMAL = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
+"""So many standard deviations hold CONFIDENCE on both sides of the mean of a normal distribution."""
+
+FEWEST_BLOCKS = 5
+TRIMMED = 0.2
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A value and the bounds in which a repetition lies with CONFIDENCE; the unit is the value's."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a scope's calls took, in milliseconds.
+
+    percentiles: those that n supports, as numpy.percentile gives them. left_out: the others -> the calls they need.
+    interval: (low, high) around the median, where another run of the same length lands with CONFIDENCE; None with
+    fewer than FEWEST_BLOCKS rounds. variation: standard deviation / mean. medians: of each round, in order.
+    """
+
+    n: int
+    minimum: float
+    mean: float
+    maximum: float
+    variation: float
+    percentiles: dict[int, float]
+    left_out: dict[int, int]
+    interval: tuple[float, float] | None
+    medians: list[float]
+
+    @property
+    def median(self) -> float:
+        return self.percentiles[50]
+
+
+def samples_needed(percent: float) -> int:
+    """Return how many calls a percentile needs, so that BEYOND of them lie beyond it."""
+    return math.ceil(round(BEYOND / (1 - percent / 100), 6))
+
+
+def summarise(rounds: Sequence[Nanoseconds]) -> Summary:
+    """Summarise a scope of Samples. Raises ValueError without a single call.
+
+    The median is always given: of few calls it is poor, and its interval says so.
+    """
+    values = np.concatenate(list(rounds)) / 1e6 if rounds else np.empty(0)
+    if not values.size:
+        raise ValueError("there is no call to summarise")
+    given = [p for p in PERCENTILES if p == 50 or values.size >= samples_needed(p)]
+    medians = np.array([np.median(r) for r in rounds if r.size]) / 1e6
+    spread = repeat_error(np.log(medians)) if medians.min() > 0 else None
+    median = float(np.percentile(values, 50))
+    return Summary(
+        n=values.size,
+        minimum=float(values.min()),
+        mean=float(values.mean()),
+        maximum=float(values.max()),
+        variation=float(values.std() / values.mean()) if values.mean() else 0.0,
+        percentiles={p: float(np.percentile(values, p)) for p in given},
+        left_out={p: samples_needed(p) for p in PERCENTILES if p not in given},
+        interval=None if spread is None else (median * math.exp(-spread), median * math.exp(spread)),
+        medians=medians.tolist(),
+    )
+
+
+def paired_ratio(ours: Sequence[Nanoseconds], base: Sequence[Nanoseconds]) -> Interval | None:
+    """Return the time of `ours` as a multiple of `base`, from rounds in which both ran; None with too few rounds.
+
+    Drift of the machine cancels within a round, so that the interval is much narrower than those of the two times.
+    """
+    pairs = [(np.median(a), np.median(b)) for a, b in zip(ours, base, strict=False) if a.size and b.size]
+    if not pairs:
+        return None
+    logs = np.log(np.array([a / b for a, b in pairs]))
+    spread = repeat_error(logs)
+    centre = float(np.median(logs))
+    if spread is None:
+        return None
+    return Interval(math.exp(centre), math.exp(centre - spread), math.exp(centre + spread))
+
+
+def repeat_error(series: Floats) -> float | None:
+    """Return half the width of the interval in which the middle of a repetition of `series` lies with CONFIDENCE.
+
+    series: float [rounds] in order of time. None with fewer than FEWEST_BLOCKS. The method is the module's.
+    """
+    if len(series) < FEWEST_BLOCKS:
+        return None
+    series = np.clip(series, *np.quantile(series, [TRIMMED, 1 - TRIMMED]))
+    widths, single, size = [], 0.0, 1
+    while (blocks := len(series) // size) >= FEWEST_BLOCKS:
+        means = series[len(series) - blocks * size :].reshape(blocks, size).mean(axis=1)
+        error = float(means.std(ddof=1)) / math.sqrt(blocks)
+        if size == 1:
+            single = error
+        drift = math.log(error / single) / math.log(size) if size > 1 and error > single > 0 else 0.0
+        widths.append(student_t(blocks - 1) * math.sqrt(2) * error * blocks ** min(drift, 0.5))
+        size *= 2
+    return max(widths) / (1 - 2 * TRIMMED)
+
+
+def student_t(freedom: int) -> float:
+    """Two-sided CONFIDENCE quantile of Student's t, within 0.2 % (Abramowitz and Stegun 26.7.5), freedom >= 3."""
+    z = NORMAL
+    terms = (
+        (z**3 + z) / 4,
+        (5 * z**5 + 16 * z**3 + 3 * z) / 96,
+        (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
+        (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / 92160,
+    )
+    return z + sum(term / freedom**power for power, term in enumerate(terms, 1))
+
+
+def rate(stamps: Nanoseconds) -> float:
+    """Return events per second from their times: n events make n - 1 intervals. Raises ValueError for fewer than 2."""
+    if len(stamps) < 2:
+        raise ValueError("a rate needs two events")
+    return (len(stamps) - 1) * 1e9 / float(stamps[-1] - stamps[0])
+
+
+def early_stopping_estimate(values: Floats, percent: float = 90, confidence: float = 0.99) -> float | None:
+    """Return the value that the percentile of the whole population does not exceed, with this confidence.
+
+    The order statistic that LoadGen's early stopping takes for one query after another: as many of the slowest calls
+    are dropped as the binomial distribution allows. None where even the slowest call is no bound.
+    """
+    ordered, n = np.sort(np.asarray(values, float)), len(values)
+    slow = 1 - percent / 100
+    # Probability of at most t calls in n beyond the percentile, summed in logarithms: n may be a million.
+    total, allowed = 0.0, -1
+    for t in range(n):
+        log_term = math.lgamma(n + 1) - math.lgamma(t + 1) - math.lgamma(n - t + 1)
+        total += math.exp(log_term + t * math.log(slow) + (n - t) * math.log1p(-slow))
+        if total > 1 - confidence:
+            break
+        allowed = t
+    return None if allowed < 0 else float(ordered[n - 1 - allowed])

@@ -1,0 +1,237 @@
+"""Three passes that leave a graph's function as it is: constants folded, transposes cancelled, names made readable."""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Iterator
+
+import numpy as np
+import onnx
+from onnx import helper
+
+from pix2pix_edge.export.graph.graph import Graph, attributes
+
+# Operators that act on each element alone: a transpose may pass them.
+ELEMENTWISE = frozenset(
+    (
+        *(
+            "Abs",
+            "Add",
+            "Clip",
+            "Div",
+            "Elu",
+            "Erf",
+            "Exp",
+            "Gelu",
+            "HardSigmoid",
+            "HardSwish",
+            "Identity",
+            "LeakyRelu",
+        ),
+        *("Max", "Min", "Mish", "Mul", "Neg", "Pow", "PRelu", "Reciprocal", "Relu", "Round", "Selu", "Sigmoid"),
+        *("Softplus", "Sqrt", "Sub", "Tanh"),
+    )
+)
+RANDOM = ("Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike")
+CONVOLUTIONS = ("Conv", "ConvTranspose")
+# What the second and further inputs of an operator are called.
+SLOTS = {
+    "Conv": ("weight", "bias"),
+    "ConvTranspose": ("weight", "bias"),
+    "Gemm": ("weight", "bias"),
+    "MatMul": ("weight",),
+    "Resize": ("roi", "scales", "sizes"),
+    "Reshape": ("shape",),
+    "Pad": ("pads", "value", "axes"),
+}
+
+
+def fold_constants(graph: Graph) -> dict[str, str]:
+    """Evaluate every node whose inputs are all constants, and every Shape of a tensor whose shape is known.
+
+    Returns folded constant -> the first constant that it was computed from, so that an owner's name can follow.
+    """
+    graph.sort()
+    origins: dict[str, str] = {}
+    _fold_once(graph, origins)
+    while _fold_shapes(graph):  # one shape made constant may make the next one known
+        _fold_once(graph, origins)
+    return origins
+
+
+def _fold_shapes(graph: Graph) -> bool:
+    if all(node.op_type != "Shape" for node in graph.nodes):
+        return False
+    shapes, before = graph.known_shapes(), len(graph.nodes)
+    for node in graph.nodes:
+        if node.op_type == "Shape" and not node.attribute and node.input[0] in shapes:
+            graph.constants[node.output[0]] = np.array(shapes[node.input[0]], np.int64)
+    graph.nodes = [node for node in graph.nodes if node.output[0] not in graph.constants]
+    return len(graph.nodes) < before
+
+
+def _fold_once(graph: Graph, origins: dict[str, str]) -> None:
+    """Fold, in one pass from input to output, what follows from the constants that there are."""
+    from onnx.reference import ReferenceEvaluator
+
+    kept = []
+    for node in graph.nodes:
+        names = [name for name in node.input if name]
+        constant = names and all(name in graph.constants for name in names)
+        if not constant or node.op_type in RANDOM or graph.output.name in node.output:
+            kept.append(node)
+            continue
+        values = {name: graph.constants[name] for name in names}
+        inputs = [
+            helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(value.dtype), value.shape)
+            for name, value in values.items()
+        ]
+        body = helper.make_graph([node], "constant", inputs, [onnx.ValueInfoProto(name=name) for name in node.output])
+        results = ReferenceEvaluator(helper.make_model(body, opset_imports=graph.model.opset_import)).run(None, values)
+        for name, value in zip(node.output, results, strict=True):
+            graph.constants[name] = np.asarray(value)
+            origins[name] = origins.get(names[0], names[0])
+    graph.nodes = kept
+    graph.sort()
+
+
+def cancel_transposes(graph: Graph) -> None:
+    """Move transposes towards the output, past operators that do not mind, and drop those that undo each other.
+
+    Where that would not leave fewer transposes, the graph stays as it was.
+    """
+    graph.sort()
+    nodes, constants = [copy.deepcopy(node) for node in graph.nodes], dict(graph.constants)
+    while _merge_one(graph) or _sink_one(graph):
+        graph.sort()
+    if _transposes(graph.nodes) >= _transposes(nodes):
+        graph.nodes, graph.constants = nodes, constants
+
+
+def _transposes(nodes: list[onnx.NodeProto]) -> int:
+    return sum(node.op_type == "Transpose" for node in nodes)
+
+
+def _merge_one(graph: Graph) -> bool:
+    """Join one transpose with the one before it, or drop one that moves nothing."""
+    producers = graph.producers()
+    for node in graph.nodes:
+        if node.op_type != "Transpose":
+            continue
+        perm = list(attributes(node)["perm"])
+        before = producers.get(node.input[0])
+        if perm == sorted(perm) and node.output[0] != graph.output.name:
+            graph.rename(node.output[0], node.input[0])
+            return True
+        if perm == sorted(perm) and before is not None:  # what came before it makes the graph's output itself
+            graph.nodes.remove(node)
+            graph.relabel({}, {node.input[0]: node.output[0]})
+            return True
+        if before is not None and before.op_type == "Transpose":
+            inner = attributes(before)["perm"]
+            node.input[0] = before.input[0]
+            node.attribute[0].CopyFrom(helper.make_attribute("perm", [inner[axis] for axis in perm]))
+            return True
+    return False
+
+
+def _sink_one(graph: Graph) -> bool:
+    """Move the transposes before one operator behind it."""
+    producers = graph.producers()
+    for node in graph.nodes:
+        dynamic = [name for name in node.input if name and name not in graph.constants]
+        makers = [producers[name] for name in dynamic if name in producers]
+        passable = node.op_type in ELEMENTWISE or node.op_type in ("Concat", "Pad")
+        if not passable or not makers or len(makers) < len(dynamic) or any(m.op_type != "Transpose" for m in makers):
+            continue
+        perms = {tuple(attributes(maker)["perm"]) for maker in makers}
+        constants = _permuted_constants(graph, node, perm := perms.pop())
+        if perms or constants is None:
+            continue
+        if node.op_type == "Concat":
+            axis = next(a for a in node.attribute if a.name == "axis")
+            axis.i = perm[axis.i % len(perm)]
+        node.input[:] = [
+            constants.get(name) or (producers[name].input[0] if name in producers else name) for name in node.input
+        ]
+        output = node.output[0]
+        node.output[0] = graph.name(f"{node.name}:out")
+        layer = node.name.rpartition("/")[0] or node.name
+        after = graph.node("Transpose", node.output, f"{layer}/transpose", output, perm=perm)
+        graph.replace([node], [node, after])
+        return True
+    return False
+
+
+def _permuted_constants(graph: Graph, node: onnx.NodeProto, perm: tuple[int, ...]) -> dict[str, str] | None:
+    """Add the node's constant inputs as they must be before the transpose; None where that cannot be said."""
+    inverse = np.argsort(perm)
+    found: dict[str, str] = {}
+    for position, name in enumerate(node.input):
+        if not name or name not in graph.constants:
+            continue
+        value = graph.constants[name]
+        if node.op_type == "Pad":
+            if position == 1:
+                if len(node.input) > 3 and node.input[3]:
+                    return None
+                value = value.reshape(2, -1)[:, inverse].reshape(-1)
+        elif value.size > 1:
+            if node.op_type == "Concat" or value.ndim > len(perm):
+                return None
+            value = value.reshape((1,) * (len(perm) - value.ndim) + value.shape).transpose(inverse)
+        found[name] = name if value is graph.constants[name] else graph.constant(name, np.ascontiguousarray(value))
+    return found
+
+
+def readable_names(graph: Graph, layers: dict[str, str]) -> None:
+    """Name each node LAYER/OPERATOR and each tensor after its node, by the graph's structure alone.
+
+    layers: constant -> the Keras layer that owns it. A node without weights belongs to the layer its first input comes
+    from; nodes before the first layer are called input/…, the final conversion to pixels output/….
+    """
+    graph.sort()
+    owner: dict[str, str] = {}
+    nodes: dict[str, str] = {}
+    tensors = {value.name: value.name for value in (*graph.model.graph.input, *graph.model.graph.output)}
+    taken = set(tensors.values())
+
+    def distinct(base: str) -> str:
+        name, count = base, 1
+        while name in taken:
+            count += 1
+            name = f"{base}_{count}"
+        taken.add(name)
+        return name
+
+    tail = set(_conversion_to_pixels(graph))
+    for number, node in enumerate(graph.nodes):
+        own = [layers[name] for name in node.input if name in layers]
+        source = next((name for name in node.input if name and name not in graph.constants), "")
+        layer = own[0] if own else owner.get(source, "input")
+        owner.update((name, layer) for name in node.output)
+        operator = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", node.op_type).lower()
+        node.name = node.name or f"{number}"
+        new = nodes[node.name] = distinct(f"{'output' if node.output[0] in tail else layer}/{operator}")
+        for slot, name in enumerate(node.input):
+            if name in graph.constants and name not in tensors:
+                words = SLOTS.get(node.op_type, ())
+                tensors[name] = distinct(f"{new}:{words[slot - 1] if 0 < slot <= len(words) else 'constant'}")
+        for name in node.output:
+            if name not in tensors:
+                tensors[name] = distinct(f"{new}:out")
+    graph.constants = {name: graph.constants[name] for name in tensors if name in graph.constants}  # order of first use
+    graph.relabel(nodes, tensors)
+
+
+def _conversion_to_pixels(graph: Graph) -> Iterator[str]:
+    """Yield the tensors of the chain that turns [-1, 1] into uint8, from the output backwards."""
+    producers = graph.producers()
+    node = producers.get(graph.output.name)
+    while node is not None and node.op_type in ("Cast", "Round", "Transpose", "Min", "Max", "Clip", "Mul", "Add"):
+        dynamic = [name for name in node.input if name and name not in graph.constants]
+        if len(dynamic) != 1:
+            return
+        yield node.output[0]
+        node = producers.get(dynamic[0])

@@ -1,0 +1,153 @@
+"""Calibration: how large activations get on real images, kept as one small JSON file that can go to another machine.
+
+Images stream through the FP32 graph one at a time; what is kept are histograms, whose size does not depend on how many
+images there are. The file holds the result for every method, so that another method needs no images again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pix2pix_edge.export.graph.graph import Array, Graph
+from pix2pix_edge.export.int8.equalize import Channels, choose_scales
+from pix2pix_edge.export.int8.histogram import METHODS, Histogram, Range, merged
+from pix2pix_edge.export.int8.placement import Layer, scale_groups
+from pix2pix_edge.runtime.engines.base import INPUT_NAME
+from pix2pix_edge.runtime.errors import InputError
+from pix2pix_edge.runtime.files import sha256_of, written_beside
+from pix2pix_edge.runtime.frame import Image
+
+FORMAT = "pix2pix-edge-calibration/1"
+LEAST_IMAGES = 32
+"""With fewer images a warning is due: rare values decide the ranges."""
+OUTLIERS = 1e-5
+"""How many of a channel's values may be larger than what counts as its size."""
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What calibration found for one model.
+
+    images: SHA-256 of each image file. sizes: tensor -> how large each of its channels gets. ranges: tensor ->
+    method -> [low, high] after equalisation. chosen: target -> the method that `auto` found best there.
+    """
+
+    model_sha256: str
+    images: list[str]
+    sizes: dict[str, list[float]]
+    ranges: dict[str, dict[str, Range]]
+    chosen: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def images_sha256(self) -> str:
+        return hashlib.sha256("".join(self.images).encode()).hexdigest()
+
+    def scales(self, channels: Channels, layers: Iterable[Layer]) -> Array:
+        """Return the scale of each group of channels; see export/equalize.py."""
+        return channel_scales(channels, {name: np.array(size) for name, size in self.sizes.items()}, layers)
+
+    def of_method(self, method: str) -> dict[str, Range]:
+        return {name: by_method[method] for name, by_method in self.ranges.items()}
+
+    def save(self, path: Path) -> None:
+        with written_beside(path) as temporary:
+            temporary.write_text(json.dumps({"format": FORMAT, **asdict(self)}, separators=(",", ":")) + "\n")
+
+    @classmethod
+    def load(cls, path: Path, model_sha256: str) -> Calibration:
+        """Read a calibration. Raises InputError when it is not one, or is of another model."""
+        try:
+            content: dict[str, Any] = json.loads(path.read_text())
+            if content.pop("format") != FORMAT:
+                raise ValueError(f"it does not say {FORMAT}")
+            content["ranges"] = {
+                name: {method: (float(low), float(high)) for method, (low, high) in by_method.items()}
+                for name, by_method in content["ranges"].items()
+            }
+            found = cls(**content)
+        except (ValueError, KeyError, TypeError, AttributeError, UnicodeDecodeError) as error:
+            raise InputError(f"{path} is not a calibration ({error}); delete it, or name another --cache") from error
+        if found.model_sha256 != model_sha256:
+            raise InputError(f"{path} is the calibration of another model; delete it, or name another --cache")
+        return found
+
+
+def channel_scales(channels: Channels, sizes: Mapping[str, Array], layers: Iterable[Layer]) -> Array:
+    return choose_scales(channels, sizes, {part for layer in layers for part in layer.parts})
+
+
+def calibrate(
+    graph: Graph, layers: Sequence[Layer], images: Iterable[Image], hashes: Sequence[str], model_sha256: str
+) -> Calibration:
+    """Run images, uint8 [S, S, 3], through an FP32 graph and measure what `layers` read and write.
+
+    hashes: SHA-256 of each image's file. The result depends on the set of images, not on their order. Raises InputError
+    when there is no image, or a value is not finite.
+    """
+    groups = scale_groups(layers)
+    names = sorted(groups)
+    shapes = graph.shapes()
+    histograms = {name: Histogram(shapes[name][1]) for name in names}
+    session = _observing(graph, names, shapes)
+    batch = shapes[graph.input.name][0]
+    count = 0
+    for count, image in enumerate(images, start=1):  # noqa: B007 (it is needed after the loop)
+        values = session.run(names, {INPUT_NAME: np.repeat(image[None], batch, axis=0)})
+        for name, value in zip(names, values, strict=True):
+            if not np.isfinite(value).all():
+                raise InputError(f"{name} is not finite on a calibration image; the model is damaged, export it again")
+            histograms[name].add(value[:1])
+    if not count:
+        raise InputError("there is no image to calibrate on; give --data a folder with at least 4 images")
+    sizes = {name: np.array([_rounded(v) for v in histograms[name].sizes(OUTLIERS)]) for name in names}
+    channels = Channels(graph)
+    scales = channel_scales(channels, sizes, layers)
+    ranges: dict[str, dict[str, Range]] = {}
+    for group in sorted(set(groups.values())):
+        members = [name for name in names if groups[name] == group]
+        factors = [_scales_of(channels, scales, name, shapes) for name in members]
+        counts, ends = merged([histograms[name] for name in members], factors)
+        found = {method: range_of(counts, ends) for method, range_of in METHODS.items()}
+        for name in members:
+            ranges[name] = {method: (_rounded(low), _rounded(high)) for method, (low, high) in found.items()}
+    return Calibration(model_sha256, sorted(hashes), {n: [float(v) for v in s] for n, s in sizes.items()}, ranges)
+
+
+def image_hashes(paths: Iterable[Path]) -> list[str]:
+    """Return the SHA-256 of each image file, in the order given."""
+    return [sha256_of(path) for path in paths]
+
+
+def _scales_of(channels: Channels, scales: Array, name: str, shapes: Mapping[str, tuple[int, ...]]) -> Array:
+    return scales[channels.of[name]] if name in channels.of else np.ones(shapes[name][1])
+
+
+def _observing(graph: Graph, names: Sequence[str], shapes: Mapping[str, tuple[int, ...]]) -> Any:
+    """Open the graph in ONNX Runtime with other outputs than its own."""
+    import onnxruntime
+    from onnx import TensorProto, helper
+
+    from pix2pix_edge.runtime.engines.onnxruntime import physical_cores
+
+    observed = graph.copy()
+    del observed.model.graph.output[:]
+    observed.model.graph.output.extend(helper.make_tensor_value_info(n, TensorProto.FLOAT, shapes[n]) for n in names)
+    observed.sort()
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = physical_cores()
+    options.log_severity_level = 4
+    return onnxruntime.InferenceSession(
+        observed.to_model().SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+
+
+def _rounded(value: float) -> float:
+    """Keep six digits, as many as the file holds."""
+    return float(f"{value:.6g}")

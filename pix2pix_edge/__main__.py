@@ -1,0 +1,33 @@
+"""The command `pix2pix-edge`: run, doctor, train, convert, quantize, check, build, inspect, all, triton, bench."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from pix2pix_edge.benchmarks.__main__ import COMMANDS as BENCH
+from pix2pix_edge.export.__main__ import COMMANDS as EXPORT
+from pix2pix_edge.runtime.cli import run_subcommand
+
+PROGRAM = "pix2pix-edge"
+COMMANDS = {
+    "run": ("pix2pix_edge.runtime.run", "translate pictures, videos or a camera"),
+    "doctor": ("pix2pix_edge.runtime.doctor", "what this machine has: the table that a defect report needs"),
+    "train": ("pix2pix_edge.train.__main__", "paired pictures -> generator.keras"),
+    **EXPORT,
+    "bench": ("", "measure: run, compare, stream, predict, …"),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit status."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    if argv[:1] == ["bench"]:
+        return run_subcommand(f"{PROGRAM} bench", "Measure, with the fidelity beside the speed.", BENCH, argv[1:])
+    return run_subcommand(
+        PROGRAM, "Train an image translator in Keras, and run it live on a small box.", COMMANDS, argv
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,114 @@
+"""The Engine contract: uint8 RGB images in, uint8 RGB images out, at most `slots` submissions in flight."""
+
+from __future__ import annotations
+
+import mmap
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pix2pix_edge.runtime.errors import EngineError
+from pix2pix_edge.runtime.sidecar import read_sidecar
+
+BACKENDS = ("auto", "onnxruntime", "openvino")
+"""What runs an .onnx file."""
+
+Images = NDArray[np.uint8]
+"""A batch: uint8 [N, S, S, 3], RGB."""
+
+INPUT_NAME = "image"
+OUTPUT_NAME = "translated"
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """Name, shape [N, S, S, 3] and dtype ("uint8") of an engine's input or output."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+
+
+class Ticket(Protocol):
+    """One submission in flight."""
+
+    @property
+    def compute_ns(self) -> int:
+        """Nanoseconds of pure computation (CUDA events, or the session's run); valid after result()."""
+        ...
+
+    def result(self, out: Images | None = None) -> Images:
+        """Wait; return the translated batch, the caller's to keep, in `out` if given. Call once; raises EngineError."""
+        ...
+
+
+class Engine(Protocol):
+    """What every engine offers; a context manager. Usable from any thread, by one thread at a time."""
+
+    input: TensorSpec
+    output: TensorSpec
+    slots: int
+
+    def describe(self) -> dict[str, str]:
+        """Return what a report should print: engine, version, precision, device, threads, …"""
+        ...
+
+    def submit(self, images: Images) -> Ticket:
+        """Start translating; blocks while `slots` submissions are in flight.
+
+        images: uint8 of exactly input.shape, C-contiguous, left unchanged until the ticket's result().
+        Raises EngineError.
+        """
+        ...
+
+    def __call__(self, images: Images) -> Images:
+        """Translate one batch and wait for it."""
+        ...
+
+    def close(self) -> None:
+        """Free everything; a second call does nothing."""
+        ...
+
+    def __enter__(self) -> Engine: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+def check_contract(path: Path, inputs: list[TensorSpec], outputs: list[TensorSpec]) -> None:
+    """Raise EngineError unless the graph has our one input and one output (docs/architecture.md, "Exported graph")."""
+    for specs, name, what in ((inputs, INPUT_NAME, "input"), (outputs, OUTPUT_NAME, "output")):
+        spec = specs[0] if len(specs) == 1 else None
+        fits = spec and spec.name == name and spec.dtype == "uint8" and len(spec.shape) == 4 and spec.shape[3] == 3
+        if not fits or not spec or spec.shape[1] != spec.shape[2] or min(spec.shape) < 1:
+            found = ", ".join(f"{s.name} {s.dtype}{list(s.shape)}" for s in specs) or "none"
+            raise EngineError(
+                f"{path} is not an exported generator: its {what} must be {name} uint8[N, S, S, 3], found {found};"
+                " export it with: python -m export convert GENERATOR.keras --out DIR"
+            )
+
+
+def check_images(images: Images, spec: TensorSpec) -> None:
+    """Raise EngineError unless `images` is what the engine takes."""
+    if images.dtype != np.uint8 or images.shape != spec.shape:
+        raise EngineError(
+            f"the engine takes {spec.dtype}{list(spec.shape)}, but was given {images.dtype}{list(images.shape)};"
+            " prepare frames with runtime.frame.fit(image, size, mode)"
+        )
+
+
+def is_quantized(path: Path) -> bool:
+    """Whether an .onnx file holds quantised layers: ONNX keeps operator names as plain bytes."""
+    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        return content.find(b"DequantizeLinear") >= 0
+
+
+def precision_of(path: Path) -> str:
+    """Return the precision that a report prints: what the sidecar says was asked, else what the .onnx shows."""
+    asked = (read_sidecar(path) or {}).get("precision", {}).get("asked")
+    return str(asked) if asked else "int8" if is_quantized(path) else "unknown (no sidecar)"

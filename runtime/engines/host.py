@@ -1,0 +1,86 @@
+"""What the engines on the CPU share: one worker thread, so that submit() returns at once."""
+
+from __future__ import annotations
+
+import abc
+import threading
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+from types import TracebackType
+
+import numpy as np
+
+from pix2pix_edge.runtime.engines.base import Images, TensorSpec, check_images
+from pix2pix_edge.runtime.errors import EngineError
+
+
+class HostTicket:
+    """A Ticket over a worker thread's future."""
+
+    def __init__(self, future: Future[tuple[Images, int]], release: threading.Semaphore) -> None:
+        self._future = future
+        self._release = release
+        self.compute_ns = 0
+
+    def result(self, out: Images | None = None) -> Images:
+        try:
+            images, self.compute_ns = self._future.result()
+        finally:
+            self._release.release()
+        if out is None:
+            return images
+        np.copyto(out, images)
+        return out
+
+
+class HostEngine(abc.ABC):
+    """An engine that computes on the CPU in one worker thread, so that submit() returns at once.
+
+    A subclass sets input and output, and implements describe(), _run() and, where it holds resources, _close().
+    """
+
+    input: TensorSpec
+    output: TensorSpec
+
+    def __init__(self, slots: int) -> None:
+        self.slots = slots
+        self._free = threading.Semaphore(slots)
+        self._worker: ThreadPoolExecutor | None = ThreadPoolExecutor(max_workers=1, thread_name_prefix="engine")
+
+    @abc.abstractmethod
+    def describe(self) -> dict[str, str]: ...
+
+    @abc.abstractmethod
+    def _run(self, images: Images) -> Images: ...
+
+    def _close(self) -> None:
+        return
+
+    def submit(self, images: Images) -> HostTicket:
+        check_images(images, self.input)
+        if self._worker is None:
+            raise EngineError("the engine is closed; open it again with open_engine(path)")
+        self._free.acquire()
+        return HostTicket(self._worker.submit(self._timed, images), self._free)
+
+    def _timed(self, images: Images) -> tuple[Images, int]:
+        start = time.perf_counter_ns()
+        translated = self._run(images)
+        return translated, time.perf_counter_ns() - start
+
+    def __call__(self, images: Images) -> Images:
+        return self.submit(images).result()
+
+    def close(self) -> None:
+        if self._worker is not None:
+            self._worker.shutdown(wait=True)
+            self._worker = None
+            self._close()
+
+    def __enter__(self) -> HostEngine:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

@@ -1,0 +1,56 @@
+"""Refuse a plan that cannot run here, before any work: by its header and its sidecar.
+
+A plan runs only with the TensorRT that built it, on the kind of GPU it was built on.
+"""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+from pix2pix_edge.runtime.errors import EngineError
+from pix2pix_edge.runtime.nvidia.capabilities import Capabilities, Gpu
+from pix2pix_edge.runtime.sidecar import Sidecar, read_sidecar
+
+MAGIC = b"ftrt"
+VERSION_BYTES = slice(24, 28)
+"""Where a plan of TensorRT 10 and 11 says major, minor, patch and build (trtexec --getPlanVersionOnly)."""
+
+
+def read_plan(path: Path, capabilities: Capabilities, gpu: Gpu) -> tuple[bytes, Sidecar]:
+    """Return a plan's bytes and its sidecar ({} where there is none).
+
+    Raises EngineError when it is no plan, or was built by another TensorRT or for another GPU. Whether the file is
+    the one that its sidecar describes, open_engine has looked.
+    """
+    data = path.read_bytes()
+    sidecar = read_sidecar(path) or {}
+    rebuild = f"build it here with: {rebuild_command(path, sidecar)}"
+    if data[: len(MAGIC)] != MAGIC or len(data) < VERSION_BYTES.stop:
+        kind = "an ONNX graph under another name" if _looks_like_onnx(data) else "not a TensorRT plan"
+        raise EngineError(f"{path} is {kind if data else 'empty'}; {rebuild}")
+    built, here = tuple(data[VERSION_BYTES]), capabilities.tensorrt_version or ()
+    if built[: len(here)] != here[: len(built)]:
+        version = ".".join(map(str, built))
+        raise EngineError(f"{path} was built by TensorRT {version}, but {capabilities.tensorrt} is here; {rebuild}")
+    origin = sidecar.get("tensorrt", {})
+    capability = ".".join(map(str, gpu.compute_capability))
+    for what, there, found in (
+        ("compute capability", origin.get("compute_capability"), capability),
+        ("GPU", origin.get("gpu"), gpu.name),
+    ):
+        if there and there != found:
+            raise EngineError(f"{path} was built for the {what} {there}, but here it is {found}; {rebuild}")
+    return data, sidecar
+
+
+def rebuild_command(path: Path, sidecar: Sidecar) -> str:
+    """Return the command that builds `path` again, from the graph that its sidecar names."""
+    source = sidecar.get("source", {}).get("file")
+    onnx = path.parent / source if source else path.with_suffix(".onnx")
+    return shlex.join(["python", "-m", "export", "build", str(onnx), "--out", str(path)])
+
+
+def _looks_like_onnx(data: bytes) -> bool:
+    """Whether the file begins as an ONNX ModelProto does: field 1, the IR version, a small number."""
+    return len(data) > 2 and data[0] == 0x08 and data[1] < 0x20

@@ -1,0 +1,157 @@
+"""OpenCV's video capture, made safe to close from another thread, and the ways to open it."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import threading
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from pix2pix_edge.runtime.frame import Image
+
+if TYPE_CHECKING:
+    import cv2
+
+TIMEOUT_MS = 5000
+"""A network camera that neither answers nor sends for so long is given up, and opened again."""
+
+FFMPEG_OPTIONS = "rtsp_transport;tcp|fflags;nobuffer|flags;low_delay|max_delay;0"
+"""For live sources: TCP, because lost UDP packets grey the picture; nothing held back for reordering."""
+
+
+class Capture:
+    """An open cv2.VideoCapture. One thread reads; close() may come from any other, and waits for a read() at work."""
+
+    def __init__(self, video: cv2.VideoCapture) -> None:
+        self._video: cv2.VideoCapture | None = video
+        self._lock = threading.Lock()
+
+    def read(self) -> tuple[Image, int] | None:
+        """Return the next picture, RGB, and time.monotonic_ns() when it had come; None when there is none."""
+        import cv2
+
+        with self._lock:
+            if self._video is None or not self._video.grab():
+                return None
+            taken = time.monotonic_ns()
+            image = self._video.retrieve()[1]
+        if image is None:
+            return None
+        if image.ndim == 2 or image.shape[2] == 1:
+            return cv2.cvtColor(image, cv2.COLOR_GRAY2RGB), taken
+        return cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image), taken
+
+    @property
+    def fps(self) -> float | None:
+        """Frames per second that it claims; None where it claims none that can be."""
+        import cv2
+
+        fps = self._get(cv2.CAP_PROP_FPS)
+        return fps if 0 < fps <= 1000 else None
+
+    @property
+    def frames(self) -> int | None:
+        """How many frames a stored video claims to hold; None for a live one."""
+        import cv2
+
+        count = self._get(cv2.CAP_PROP_FRAME_COUNT)
+        return int(count) if count >= 1 else None
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height that it claims."""
+        import cv2
+
+        return int(self._get(cv2.CAP_PROP_FRAME_WIDTH)), int(self._get(cv2.CAP_PROP_FRAME_HEIGHT))
+
+    def _get(self, what: int) -> float:
+        with self._lock:
+            value = self._video.get(what) if self._video is not None else 0.0
+        return value if math.isfinite(value) else 0.0
+
+    def holds(self, frames: int) -> bool:
+        """Whether the last of so many frames of a video file can be decoded."""
+        import cv2
+
+        with self._lock:
+            if self._video is None:
+                return False
+            self._video.set(cv2.CAP_PROP_POS_FRAMES, frames - 1)
+            # 1 less: a timestamp's rounding
+            return self._video.grab() and self._video.get(cv2.CAP_PROP_POS_FRAMES) >= frames - 1
+
+    def close(self) -> None:
+        """Free it; a second call does nothing."""
+        with self._lock:
+            video, self._video = self._video, None
+            if video is not None:
+                video.release()
+
+
+def open_file(path: str) -> Capture | None:
+    """Open a file with the first OpenCV backend that takes it; None when none does."""
+    import cv2
+
+    for backend in cv2.videoio_registry.getStreamBackends():
+        # CAP_IMAGES would take clip01.mp4 for a numbered image sequence
+        if backend != cv2.CAP_IMAGES:
+            video = cv2.VideoCapture(path, backend)
+            if video.isOpened():
+                return Capture(video)
+    return None
+
+
+def open_address(url: str, *, live: bool = True) -> Capture | None:
+    """Open a network address with FFmpeg; None when it gives no video. live: with as little buffering as it allows."""
+    import cv2
+
+    settings = [
+        *(cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, TIMEOUT_MS),
+        *(cv2.CAP_PROP_READ_TIMEOUT_MSEC, TIMEOUT_MS),
+    ]
+    if hasattr(cv2, "CAP_PROP_N_THREADS"):  # from OpenCV 4.7; Ubuntu's and Debian's own packages are older
+        settings += [cv2.CAP_PROP_N_THREADS, 1]  # each further one holds a frame back
+    with _ffmpeg_options() if live else contextlib.nullcontext(), silent_opencv():
+        video = cv2.VideoCapture(url, cv2.CAP_FFMPEG, settings)
+    return Capture(video) if video.isOpened() else None
+
+
+def open_pipeline(pipeline: str) -> Capture | None:
+    """Open a GStreamer pipeline that ends in an appsink; None when it does not start."""
+    import cv2
+
+    with silent_opencv():
+        video = cv2.VideoCapture(pipeline, cv2.CAP_GSTREAMER)
+    return Capture(video) if video.isOpened() else None
+
+
+@contextlib.contextmanager
+def _ffmpeg_options() -> Iterator[None]:
+    """Set what OpenCV passes on to FFmpeg while a live source is opened; the user's own setting stands."""
+    name = "OPENCV_FFMPEG_CAPTURE_OPTIONS"
+    if name in os.environ:
+        yield
+        return
+    os.environ[name] = FFMPEG_OPTIONS
+    try:
+        yield
+    finally:
+        os.environ.pop(name, None)
+
+
+@contextlib.contextmanager
+def silent_opencv() -> Iterator[None]:
+    """Keep OpenCV and FFmpeg from printing an address, with its password, while they open it."""
+    import cv2
+
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+    logging: Any = getattr(cv2.utils, "logging", cv2)  # where they stood before, as in Ubuntu's and Debian's packages
+    before = logging.getLogLevel()
+    logging.setLogLevel(0)
+    try:
+        yield
+    finally:
+        logging.setLogLevel(before)

@@ -1,0 +1,161 @@
+"""The numbers of a running stream, for the page and for Prometheus: read once a second, however many ask."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pix2pix_edge.runtime.board import Board, read_board
+from pix2pix_edge.runtime.frame import QUEUE_FULL, RATE_LIMIT, SOURCE_GAP, STALE
+from pix2pix_edge.runtime.web.broadcast import Broadcast
+
+if TYPE_CHECKING:
+    from pix2pix_edge.runtime.stream import Stream
+
+FRESH_S = 0.9
+"""A status younger than this is given again."""
+
+STALLED_S = 5.0
+"""Without a new frame for so long, the stream has stalled."""
+
+RATE_WINDOW_S = 5.0
+AGE_WINDOW_S = 30.0
+"""Frames that fps and latency are of; the longer, because a p95 needs a hundred."""
+
+CAUSES = (STALE, QUEUE_FULL, SOURCE_GAP, RATE_LIMIT)
+
+
+@dataclass(frozen=True)
+class Status:
+    """state: waiting (for the first frame), streaming, stalled or ended. Latency: from capture to delivery.
+
+    What is not known, or what too few frames support, is None or "".
+    """
+
+    state: str
+    frames: int
+    frame_age_s: float | None
+    fps: float | None
+    latency_p50_ms: float | None
+    latency_p95_ms: float | None
+    latency_p99_ms: float | None
+    dropped: dict[str, int]
+    viewers: int
+    source: str
+    engine: str
+    precision: str
+    device: str
+    temperature_c: float | None
+    watts: float | None
+
+    def as_json(self) -> str:
+        """Return the fields as JSON, ASCII only."""
+        return json.dumps(dataclasses.asdict(self))
+
+
+class StatusBoard:
+    """Reads the status of a stream. Usable from any thread."""
+
+    def __init__(self, broadcast: Broadcast, viewers: Callable[[], int]) -> None:
+        self._broadcast, self._viewers = broadcast, viewers
+        self._stream: Stream | None = None
+        self._about: dict[str, str] = {}
+        self._lock = threading.Lock()
+        self._board: Board | None = None
+        self._last: Status | None = None
+        self._read_at = 0.0
+
+    def attach(self, stream: Stream) -> None:
+        """Take the numbers from this stream."""
+        self._stream = stream
+        self._about = stream.engine.describe()
+
+    def state(self) -> tuple[str, float | None]:
+        """Return Status.state and the seconds since the newest frame, now."""
+        newest = self._broadcast.newest_at
+        age = None if newest is None else time.monotonic() - newest
+        if self._broadcast.ended.is_set():
+            return "ended", age
+        if age is None:
+            return "waiting", None
+        return "stalled" if age > STALLED_S else "streaming", age
+
+    def read(self) -> Status:
+        """Return the status, at most FRESH_S old, its state and counts up to date."""
+        state, age = self.state()
+        with self._lock:
+            if self._last is None or time.monotonic() - self._read_at > FRESH_S:
+                self._last = self._read(state)
+                self._read_at = time.monotonic()
+            return dataclasses.replace(
+                self._last,
+                state=state,
+                frame_age_s=age,
+                frames=self._stream.timings.frames if self._stream else self._broadcast.number,
+                dropped=self._dropped(),
+                viewers=self._viewers(),
+            )
+
+    def _dropped(self) -> dict[str, int]:
+        return dict.fromkeys(CAUSES, 0) | (dict(self._stream.dropped) if self._stream else {})
+
+    def _read(self, state: str) -> Status:
+        stream, about, board = self._stream, self._about, read_board()
+        rate = stream.timings.recent(RATE_WINDOW_S) if stream else None
+        ages = stream.timings.recent(AGE_WINDOW_S) if stream else None
+        return Status(
+            state=state,
+            frames=0,
+            frame_age_s=None,
+            fps=rate.fps if rate else None,
+            latency_p50_ms=ages.age_p50_ms if ages else None,
+            latency_p95_ms=ages.age_p95_ms if ages else None,
+            latency_p99_ms=ages.age_p99_ms if ages else None,
+            dropped={},
+            viewers=0,
+            source=stream.source.name if stream else "",
+            engine=f"{about.get('engine', '')} {about.get('version', '')}".strip(),
+            precision=about.get("precision", ""),
+            device=about.get("device", ""),
+            temperature_c=board.temperature_c,
+            watts=board.watts,
+        )
+
+
+def as_prometheus(status: Status) -> str:
+    """Return a status in Prometheus' text format, version 0.0.4; what is not known is left out."""
+    lines: list[str] = []
+
+    def metric(name: str, kind: str, help: str, *samples: tuple[dict[str, str], float | None]) -> None:
+        known = [(labels, value) for labels, value in samples if value is not None]
+        if known:
+            lines.append(f"# HELP pix2pix_{name} {help}")
+            lines.append(f"# TYPE pix2pix_{name} {kind}")
+        for labels, value in known:
+            inside = ",".join(f'{key}="{_escaped(text)}"' for key, text in labels.items())
+            lines.append(f"pix2pix_{name}{{{inside}}} {value}" if inside else f"pix2pix_{name} {value}")
+
+    about = {key: getattr(status, key) for key in ("source", "engine", "precision", "device") if getattr(status, key)}
+    quantiles = {"0.5": status.latency_p50_ms, "0.95": status.latency_p95_ms, "0.99": status.latency_p99_ms}
+    metric("info", "gauge", "What runs.", (about, 1))
+    metric("streaming", "gauge", "1 while frames come.", ({}, int(status.state == "streaming")))
+    metric("frames_total", "counter", "Frames delivered.", ({}, status.frames))
+    metric("frames_dropped_total", "counter", "Frames dropped, by cause.",
+        *(({"cause": cause}, count) for cause, count in status.dropped.items()))  # fmt: skip
+    metric("frames_per_second", "gauge", f"Rate over the last {RATE_WINDOW_S:g} s.", ({}, status.fps))
+    metric("latency_seconds", "summary", f"From capture to delivery, over the last {AGE_WINDOW_S:g} s.",
+        *(({"quantile": q}, ms and ms / 1000) for q, ms in quantiles.items()))  # fmt: skip
+    metric("last_frame_age_seconds", "gauge", "Time since the newest frame.", ({}, status.frame_age_s))
+    metric("viewers", "gauge", "Browsers that show the picture.", ({}, status.viewers))
+    metric("board_temperature_celsius", "gauge", "The board's hottest sensor.", ({}, status.temperature_c))
+    metric("board_power_watts", "gauge", "What the board takes.", ({}, status.watts))
+    return "\n".join(lines) + "\n"
+
+
+def _escaped(text: str) -> str:
+    return text.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")

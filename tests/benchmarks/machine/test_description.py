@@ -1,0 +1,107 @@
+"""The machine's description, from the files that Linux keeps."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+
+from pix2pix_edge.benchmarks.machine import description as machine
+from pix2pix_edge.benchmarks.machine.description import (
+    Usage,
+    cpu_name,
+    cpu_times,
+    describe_machine,
+    machine_state,
+    shares,
+    with_sensors,
+)
+from pix2pix_edge.benchmarks.machine.power import Reading
+
+CPUINFO = "processor\t: 0\nmodel name\t: Example  CPU 9000\nflags\t\t: fpu hypervisor\n\nprocessor\t: 1\n"
+
+
+def _write(root: Path, path: str, text: str) -> None:
+    file = root / path
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text)
+
+
+def test_a_description_fits_into_json_and_names_no_person_host_or_folder(tmp_path: Path) -> None:
+    _write(tmp_path, "proc/cpuinfo", CPUINFO)
+    _write(tmp_path, "proc/meminfo", "MemTotal:       16384000 kB\n")
+    _write(tmp_path, "etc/os-release", 'NAME="X"\nPRETTY_NAME="Example Linux 1"\n')
+    for cpu in range(4):
+        _write(
+            tmp_path,
+            f"sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list",
+            f"{cpu // 2 * 2}-{cpu // 2 * 2 + 1}\n",
+        )
+    found = json.loads(json.dumps(describe_machine(tmp_path)))
+    assert found["cpu"] == "Example CPU 9000"
+    assert found["cores"] == 2
+    assert found["virtual"] is True
+    assert found["memory_gb"] == 15.6
+    assert found["system"].startswith("Example Linux 1 ")
+    assert "numpy" in found["packages"]
+    assert str(Path.home()) not in json.dumps(found) or str(Path.home()) == "/"
+
+
+def test_this_machine_is_described() -> None:
+    found = describe_machine()
+    assert found["cpu"] and found["cores"] >= 1 and found["python"]
+
+
+def test_a_state_holds_what_can_be_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "LOAD_WINDOW_S", 0)
+    _write(tmp_path, "sys/class/devfreq/17000000.gpu/cur_freq", "612000000\n")
+    _write(tmp_path, "sys/class/devfreq/17000000.gpu/max_freq", "1020000000\n")
+    _write(tmp_path, "sys/class/devfreq/15340000.vic/cur_freq", "1\n")
+    for zone, millidegrees in enumerate((48_000, 61_250, -256_000)):
+        _write(tmp_path, f"sys/class/thermal/thermal_zone{zone}/temp", f"{millidegrees}\n")
+    for cpu, kilohertz in enumerate((1_000_000, 2_000_000)):
+        _write(tmp_path, f"sys/devices/system/cpu/cpu{cpu}/cpufreq/scaling_cur_freq", f"{kilohertz}\n")
+        _write(tmp_path, f"sys/devices/system/cpu/cpu{cpu}/thermal_throttle/core_throttle_count", "3\n")
+    found = machine_state(tmp_path)
+    assert (found["gpu_mhz"], found["gpu_mhz_max"]) == (612, 1020)
+    assert (found["temperature_c"], found["cpu_mhz"], found["throttled"]) == (61.25, 1500, 6)
+    assert "busy" not in found
+
+
+def test_shares_of_cpu_time(tmp_path: Path) -> None:
+    _write(tmp_path, "proc/stat", "cpu  10 0 10 70 0 0 0 10 0 0\ncpu0 1 2 3\n")
+    start = cpu_times(tmp_path)
+    assert start == (10, 0, 10, 70, 0, 0, 0, 10)
+    busy, stolen = shares(start, (30, 0, 20, 130, 0, 0, 0, 20))
+    assert (busy, stolen) == (pytest.approx(0.4), pytest.approx(0.1))
+    assert shares((), start) == shares(start, start) == (None, None)
+    assert cpu_times(tmp_path / "nothing") == ()
+
+
+def test_an_arm_board_has_a_name_too(tmp_path: Path) -> None:
+    _write(tmp_path, "proc/cpuinfo", "processor : 0\nBogoMIPS : 62.5\n\nModel : Example Board\n")
+    assert cpu_name(tmp_path) == "Example Board"
+
+
+def test_usage_tells_others_from_ourselves(tmp_path: Path) -> None:
+    usage = Usage()
+    end = time.process_time() + 0.3
+    while time.process_time() < end:
+        pass
+    found = usage.so_far()
+    assert 0 <= found["others"] <= 1 and 0 <= found["stolen"] <= 1
+    _write(tmp_path, "proc/stat", "cpu  10 0 10 70 0 0 0 10 0 0\n")
+    usage = Usage(tmp_path)
+    _write(tmp_path, "proc/stat", "cpu  80 0 10 90 0 0 0 20 0 0\n")
+    found = usage.so_far()  # 80 of 100 ticks busy, 10 of them stolen; ours were none
+    assert found == {"others": pytest.approx(0.7, abs=0.02), "stolen": 0.1}
+    assert Usage(tmp_path / "nothing").so_far() == {}
+
+
+def test_a_meter_tells_the_gpus_clock_and_temperature() -> None:
+    readings = [Reading(1, gpu_mhz=300.0), Reading(2, gpu_mhz=1530.0, temperature_c=61.0)]
+    assert with_sensors({"load": 1.0}, readings) == {"load": 1.0, "gpu_mhz": 1530.0, "temperature_c": 61.0}
+    assert with_sensors({"temperature_c": 70.0}, readings)["temperature_c"] == 70.0  # the hottest sensor of all
+    assert with_sensors({"load": 1.0}, []) == with_sensors({"load": 1.0}, [Reading(1)]) == {"load": 1.0}

@@ -1,0 +1,130 @@
+"""The published tables are those of the committed JSON; nobody has typed into them."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pix2pix_edge.benchmarks.__main__ import COMMANDS
+from pix2pix_edge.benchmarks.claims.trials import counts
+from pix2pix_edge.benchmarks.compare import compare
+from pix2pix_edge.benchmarks.docs import ABSENT, FOLDER, SECTIONS, render
+from pix2pix_edge.runtime.cli import run_subcommand
+from pix2pix_edge.runtime.errors import InputError
+from tests.benchmarks.samples import made_report, made_row
+from tests.conftest import REPOSITORY
+
+PAGE = Path("docs/benchmarks.md")
+
+
+@pytest.mark.parametrize("page", sorted({section.page for section in SECTIONS.values()}))
+def test_the_documentation_agrees_with_the_committed_numbers(page: Path) -> None:
+    page = REPOSITORY / page
+    assert render(page, REPOSITORY / FOLDER) == page.read_text(encoding="utf-8"), "run: python -m benchmarks docs"
+
+
+def test_every_command_is_in_the_documentation() -> None:
+    pages = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    pages += "".join(page.read_text(encoding="utf-8") for page in (REPOSITORY / "docs").glob("*.md"))
+    for command in COMMANDS:
+        assert f"python -m benchmarks {command}" in pages, command
+
+
+def _checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "docs").mkdir()
+    for name, section in SECTIONS.items():
+        with (tmp_path / section.page).open("a") as page:
+            page.write(f"<!-- {name}: generated -->\nold\n<!-- end of {name} -->\n\nkept\n")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / PAGE
+
+
+def test_publishing_replaces_the_sections_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = _checkout(tmp_path, monkeypatch)
+    random = np.random.default_rng(0)
+    report = made_report(random, made_row(random, "64.fp32.onnx"), made_row(random, "64.int8.onnx", 9.0), gallery=[{}])
+    (tmp_path / "report.json").write_text(json.dumps(report))
+    runs = [made_report(random) for _ in range(6)]
+    found = {"format": "pix2pix-edge-trials/1", "engine": "a.onnx", "machine": {"cpu": "Example"}, "busy_before": 0.04}
+    (tmp_path / "trials.json").write_text(json.dumps(found | counts(runs[:3], runs[3:], 10.0)))
+    arguments = ["docs", "--results", "report.json", "--trials", "trials.json"]
+    assert run_subcommand("python -m benchmarks", "", COMMANDS, arguments) == 0
+    text = page.read_text()
+    assert "old" not in text and text.count("kept") == 2
+    assert "| 64.int8.onnx | 9." in text and report["command"] in text
+    assert "With a.onnx on Example, 4% busy at the start: " in text
+    published = json.loads((tmp_path / FOLDER / "results.json").read_text())
+    assert published["gallery"] == [] and "quantiles_ms" not in json.dumps(published)
+    assert all("ages_ms" not in row["stream"] for row in published["engines"])
+    assert published["engines"][0]["scopes"]["engine"]["medians_ms"]  # so that a user's report can be compared with it
+    assert compare(published, report)
+    assert run_subcommand("python -m benchmarks", "", COMMANDS, ["docs"]) == 0
+    assert page.read_text() == text == render(page, tmp_path / FOLDER)
+
+
+def test_nothing_is_published_when_anything_is_wrong(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _checkout(tmp_path, monkeypatch)
+    (tmp_path / "report.json").write_text(json.dumps(made_report(np.random.default_rng(0))))
+    arguments = ["docs", "--results", "report.json", "--trials", "x.json"]
+    before = (tmp_path / PAGE).read_text()
+    for content in ("{}", '{"format": "pix2pix-edge-trials/1"}'):
+        (tmp_path / "x.json").write_text(content)
+        assert run_subcommand("python -m benchmarks", "", COMMANDS, arguments) == 2
+        error = capsys.readouterr().err
+        assert "trials" in error and "unexpected" not in error and error.count("\n") == 1
+        assert not (tmp_path / FOLDER).exists() and (tmp_path / PAGE).read_text() == before
+    (tmp_path / "docs/training.md").write_text("no marks")  # the last of the pages
+    assert run_subcommand("python -m benchmarks", "", COMMANDS, ["docs", "--results", "report.json"]) == 2
+    assert not (tmp_path / FOLDER).exists() and (tmp_path / PAGE).read_text() == before
+
+
+def test_a_typed_number_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = _checkout(tmp_path, monkeypatch)
+    written = render(page, tmp_path / FOLDER)
+    assert written.count(ABSENT) == sum(section.page == PAGE for section in SECTIONS.values()) > 1
+    page.write_text(written.replace(ABSENT, "1 ms", 1))
+    assert render(page, tmp_path / FOLDER) != page.read_text()
+
+
+def test_a_number_changed_in_the_json_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = _checkout(tmp_path, monkeypatch)
+    (tmp_path / "report.json").write_text(json.dumps(made_report(np.random.default_rng(0))))
+    assert run_subcommand("python -m benchmarks", "", COMMANDS, ["docs", "--results", "report.json"]) == 0
+    file = tmp_path / FOLDER / "results.json"
+    report = json.loads(file.read_text())
+    report["engines"][0]["scopes"]["engine"]["p50_ms"] = 1.0
+    file.write_text(json.dumps(report))
+    assert render(page, tmp_path / FOLDER) != page.read_text()
+
+
+def test_committed_reports_are_small_and_name_no_folder_of_a_machine() -> None:
+    for file in (REPOSITORY / FOLDER).glob("*.json"):
+        text = file.read_text(encoding="utf-8")
+        assert len(text) < 300_000 and not re.search(r"[ \"]/[a-z]", text), file
+
+
+def test_bad_input_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run_subcommand("python -m benchmarks", "", COMMANDS, ["docs"]) == 2
+    assert "run this in the root of a checkout" in capsys.readouterr().err
+    _checkout(tmp_path, monkeypatch)
+    recipes = json.dumps({"format": "pix2pix-edge-experiments/1", "table": "recipes"})
+    for name in SECTIONS:
+        for content in ('{"format": "something else"}', "[1]", "{", recipes):
+            if (name, content) == ("recipes", recipes):
+                continue
+            (tmp_path / "x.json").write_text(content)
+            assert run_subcommand("python -m benchmarks", "", COMMANDS, ["docs", f"--{name}", "x.json"]) == 2
+            error = capsys.readouterr().err
+            assert "x.json" in error and error.count("\n") == 1 and "unexpected" not in error, error
+    (tmp_path / PAGE).write_text("nothing")
+    with pytest.raises(InputError, match="has lost the marks"):
+        render(tmp_path / PAGE, tmp_path)

@@ -1,0 +1,310 @@
+"""The contract that every engine keeps, run over each CPU engine, and how open_engine chooses."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from pix2pix_edge.runtime.engine import open_engine
+from pix2pix_edge.runtime.engines.base import Images, TensorSpec, check_contract, is_quantized
+from pix2pix_edge.runtime.engines.host import HostEngine
+from pix2pix_edge.runtime.engines.onnxruntime import physical_cores
+from pix2pix_edge.runtime.errors import EngineError, InputError, MissingPackageError, ToolkitError
+from pix2pix_edge.runtime.sidecar import sidecar_path, write_sidecar
+from tests.conftest import REPOSITORY, write_inverter
+
+RANDOM = np.random.default_rng(3)
+
+
+@pytest.fixture(params=["onnxruntime", "openvino"])
+def backend(request: pytest.FixtureRequest) -> str:
+    pytest.importorskip(request.param)
+    return str(request.param)
+
+
+def images(size: int = 32) -> Images:
+    return RANDOM.integers(0, 256, (1, size, size, 3), np.uint8)
+
+
+def test_an_engine_translates_and_describes_itself(inverter: Path, backend: str) -> None:
+    with open_engine(inverter, backend=backend, threads=1) as engine:
+        assert engine.input == TensorSpec("image", (1, 32, 32, 3), "uint8")
+        assert engine.output == TensorSpec("translated", (1, 32, 32, 3), "uint8")
+        batch = images()
+        assert np.array_equal(engine(batch), 255 - batch)
+        about = engine.describe()
+        assert about["file"] == inverter.name and about["threads"] == "1" and about["version"][0].isdigit()
+        assert about["engine"] == {"onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}[backend]
+
+
+def test_results_in_flight_do_not_share_memory(inverter: Path, backend: str) -> None:
+    with open_engine(inverter, backend=backend, slots=3) as engine:
+        batches = [images() for _ in range(3)]
+        tickets = [engine.submit(batch) for batch in batches]
+        results = [ticket.result() for ticket in tickets]
+        for batch, result, ticket in zip(batches, results, tickets, strict=True):
+            assert np.array_equal(result, 255 - batch) and ticket.compute_ns > 0
+        out = np.empty_like(batches[0])
+        assert engine.submit(batches[1]).result(out) is out
+        assert np.array_equal(out, 255 - batches[1])
+        engine(images())
+        assert np.array_equal(results[0], 255 - batches[0]), "a result is the caller's to keep"
+
+
+def test_submit_blocks_beyond_the_slots(inverter: Path, backend: str) -> None:
+    with open_engine(inverter, backend=backend, slots=1) as engine:
+        first, passed = engine.submit(images()), threading.Event()
+
+        def second() -> None:
+            ticket = engine.submit(images())
+            passed.set()
+            ticket.result()
+
+        thread = threading.Thread(target=second)
+        thread.start()
+        assert not passed.wait(0.2)
+        first.result()
+        assert passed.wait(10)
+        thread.join()
+
+
+@pytest.mark.parametrize(
+    "wrong", [np.zeros((1, 32, 32, 3), np.float32), np.zeros((1, 16, 16, 3), np.uint8), np.zeros((32, 32, 3), np.uint8)]
+)
+def test_images_of_another_kind_are_refused(inverter: Path, backend: str, wrong: Images) -> None:
+    with open_engine(inverter, backend=backend) as engine:
+        with pytest.raises(EngineError, match=r"takes uint8\[1, 32, 32, 3\].*fit"):
+            engine(wrong)
+        batch = images()
+        assert np.array_equal(engine(batch), 255 - batch), "the engine goes on after a refusal"
+
+
+def test_a_closed_engine_says_so_and_leaves_no_thread(inverter: Path, backend: str) -> None:
+    engine = open_engine(inverter, backend=backend)
+    engine(images())
+    engine.close()
+    engine.close()
+    with pytest.raises(EngineError, match="closed"):
+        engine(images())
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("engine")]
+
+
+def truncated(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def garbage(path: Path) -> None:
+    path.write_bytes(bytes(range(256)) * 40)
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def other_input(path: Path) -> None:
+    write_inverter(path, input="photo")
+
+
+def other_output(path: Path) -> None:
+    write_inverter(path, output="picture")
+
+
+def floats(path: Path) -> None:
+    values = [helper.make_tensor_value_info(n, TensorProto.FLOAT, [1, 8, 8, 3]) for n in ("image", "translated")]
+    graph = helper.make_graph([helper.make_node("Neg", ["image"], ["translated"])], "g", values[:1], values[1:])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9), path)
+
+
+@pytest.mark.parametrize("spoil", [truncated, garbage, empty, other_input, other_output, floats])
+def test_a_file_that_is_no_exported_graph_is_one_sentence(
+    tmp_path: Path, backend: str, spoil: Callable[[Path], None]
+) -> None:
+    path = write_inverter(tmp_path / "spoilt.onnx")
+    spoil(path)
+    with pytest.raises(EngineError, match=r"spoilt\.onnx .*python -m export convert") as caught:
+        open_engine(path, backend=backend)
+    assert len(str(caught.value)) < 500
+
+
+@pytest.mark.parametrize("shape", [(1, 32, 16, 3), (-1, 32, 32, 3), (1, 3, 32, 32), (32, 32, 3)])
+def test_the_contract_wants_a_fixed_square(shape: tuple[int, ...]) -> None:
+    with pytest.raises(EngineError, match="its input must be image"):
+        check_contract(Path("a.onnx"), [TensorSpec("image", shape, "uint8")], [])
+
+
+def test_a_file_altered_after_its_export_is_refused(tmp_path: Path) -> None:
+    path = write_inverter(tmp_path / "a.fp32.onnx")
+    write_sidecar(path, {"kind": "onnx", "precision": {"asked": "fp32"}, "source": {"file": "g.keras"}})
+    with open_engine(path, backend="onnxruntime") as engine:
+        assert engine.describe()["precision"] == "fp32"
+    path.write_bytes(path.read_bytes() + b"\0")
+    with pytest.raises(EngineError, match=r"altered after .*python -m export convert g\.keras --out"):
+        open_engine(path)
+
+
+def test_a_sidecar_that_is_not_ours_is_refused(tmp_path: Path) -> None:
+    path = write_inverter(tmp_path / "a.onnx")
+    sidecar_path(path).write_text(json.dumps({"format": "other"}))
+    with pytest.raises(InputError, match=r"a\.onnx\.json was not written by this version"):
+        open_engine(path)
+
+
+def test_a_missing_file_and_an_unknown_ending(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"there is no engine file .*python -m export convert"):
+        open_engine(tmp_path / "absent.onnx")
+    (tmp_path / "a.pt").write_bytes(b"x")
+    with pytest.raises(InputError, match=r"neither \.onnx nor \.plan"):
+        open_engine(tmp_path / "a.pt")
+
+
+def quantized(path: Path) -> Path:
+    """Write a graph with a Q/DQ pair, as the quantiser makes them."""
+    shape = [1, 8, 8, 3]
+    scale, zero = helper.make_tensor("s", TensorProto.FLOAT, [], [1.0]), helper.make_tensor("z", 2, [], [0])
+    nodes = [
+        helper.make_node("Cast", ["image"], ["real"], to=TensorProto.FLOAT),
+        helper.make_node("QuantizeLinear", ["real", "s", "z"], ["q"]),
+        helper.make_node("DequantizeLinear", ["q", "s", "z"], ["d"]),
+        helper.make_node("Cast", ["d"], ["translated"], to=TensorProto.UINT8),
+    ]
+    values = [helper.make_tensor_value_info(n, TensorProto.UINT8, shape) for n in ("image", "translated")]
+    graph = helper.make_graph(nodes, "q", values[:1], values[1:], [scale, zero])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9), path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("int8", "entry", "expected"),
+    [
+        (False, None, "OpenVINO"),
+        (False, {"passed": True}, "OpenVINO"),
+        (False, {"passed": False}, "ONNX Runtime"),
+        (True, None, "ONNX Runtime"),
+        (True, {"passed": True}, "OpenVINO"),
+        (True, {"passed": False}, "ONNX Runtime"),
+    ],
+)
+def test_auto_takes_openvino_unless_it_may_give_wrong_pictures(
+    tmp_path: Path, int8: bool, entry: dict[str, bool] | None, expected: str
+) -> None:
+    pytest.importorskip("openvino")
+    path = quantized(tmp_path / "a.onnx") if int8 else write_inverter(tmp_path / "a.onnx")
+    assert is_quantized(path) is int8
+    for sidecar in (False, True):
+        if sidecar:
+            write_sidecar(path, {"kind": "onnx", **({"backends": {"openvino": entry}} if entry else {})})
+        if sidecar or entry is None:
+            with open_engine(path) as engine:
+                assert engine.describe()["engine"] == expected
+
+
+def test_bf16_only_where_the_sidecar_permits_it(tmp_path: Path) -> None:
+    pytest.importorskip("openvino")
+    path = write_inverter(tmp_path / "a.onnx")
+    write_sidecar(path, {"kind": "onnx", "backends": {"openvino": {"passed": True, "bf16": True}}})
+    with open_engine(path) as engine:
+        assert "bf16" in engine.describe()["precision"]
+        batch = images()
+        assert np.array_equal(engine(batch), 255 - batch)
+
+
+def test_auto_does_without_openvino(inverter: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with open_engine(inverter) as engine:
+        assert engine.describe()["engine"] == "ONNX Runtime"
+
+
+def test_onnx_runtime_reports_to_nobody(inverter: Path, tmp_path: Path) -> None:
+    """It would open a database in the user's home, and fill it with what it is going to send."""
+    program = (
+        "import sys; from runtime.engine import open_engine; open_engine(sys.argv[1], backend='onnxruntime').close()"
+    )
+    away = ("ORT_DISABLE_TELEMETRY", "XDG_CACHE_HOME", "CI")
+    environment = {name: value for name, value in os.environ.items() if name not in away} | {"HOME": str(tmp_path)}
+    subprocess.run([sys.executable, "-c", program, str(inverter)], cwd=REPOSITORY, env=environment, check=True)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_missing_backend_says_what_to_install(inverter: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for package, command in (("openvino", r"pip install 'pix2pix-edge\[openvino\]'"), ("onnxruntime", "onnxruntime")):
+        monkeypatch.setitem(__import__("sys").modules, package, None)
+        with pytest.raises(MissingPackageError, match=command):
+            open_engine(inverter, backend=package)
+
+
+def test_a_plan_that_cannot_run_here_names_the_onnx_beside_it(tmp_path: Path) -> None:
+    from pix2pix_edge.runtime.nvidia.capabilities import probe
+
+    if probe().gpu:
+        pytest.skip("this machine has a GPU")
+    plan = tmp_path / "a.fp16.plan"
+    plan.write_bytes(b"ftrt" + bytes(100))
+    with pytest.raises(ToolkitError, match=r"give --engine the \.onnx file"):
+        open_engine(plan)
+    onnx_file = write_inverter(tmp_path / "a.fp32.onnx")
+    with pytest.raises(ToolkitError, match=f"--engine {onnx_file}"):
+        open_engine(plan)
+
+
+class Failing(HostEngine):
+    """An engine that fails at its second run only."""
+
+    input = output = TensorSpec("image", (1, 2, 2, 3), "uint8")
+    runs = 0
+
+    def describe(self) -> dict[str, str]:
+        return {}
+
+    def _run(self, batch: Images) -> Images:
+        self.runs += 1
+        if self.runs == 2:
+            raise EngineError("lost")
+        return batch
+
+
+def test_an_engine_that_fails_once_raises_once_and_frees_its_slot() -> None:
+    with Failing(slots=1) as engine:
+        engine(images(2))
+        with pytest.raises(EngineError, match="lost"):
+            engine(images(2))
+        for _ in range(3):
+            engine(images(2))
+
+
+def test_physical_cores_are_at_most_the_cores_allowed() -> None:
+    import os
+
+    assert 1 <= physical_cores() <= len(os.sched_getaffinity(0))
+
+
+def test_ctrl_c_after_openvino_engines_in_other_threads_is_no_crash(inverter: Path) -> None:
+    """Freeing OpenVINO's core in another thread once left the main thread a dangling signal stack."""
+    pytest.importorskip("openvino")
+    script = f"""
+import os, signal, threading, time
+from runtime.engine import open_engine
+first = open_engine({str(inverter)!r}, backend="openvino")
+def use():
+    with open_engine({str(inverter)!r}, backend="openvino") as engine:
+        pass
+thread = threading.Thread(target=use); thread.start(); thread.join()
+closing = threading.Thread(target=first.close); closing.start(); closing.join()
+del first
+try:
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(30)  # the signal may reach another thread, and the main one hears of it later
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (0, "interrupted\n"), done.stderr

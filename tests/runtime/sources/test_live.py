@@ -1,0 +1,309 @@
+"""Live sources: a real MJPEG camera on loopback, killed and restarted; options, pipelines, and what is never shown."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import cv2
+import pytest
+
+from pix2pix_edge.runtime.addresses import Wanted, host_of, redacted, split_options
+from pix2pix_edge.runtime.errors import InputError
+from pix2pix_edge.runtime.frame import SOURCE_GAP
+from pix2pix_edge.runtime.sources import cameras, open_source
+from pix2pix_edge.runtime.sources import capture as capture_module
+from pix2pix_edge.runtime.sources import live as live_module
+from pix2pix_edge.runtime.sources.cameras import unmet
+from pix2pix_edge.runtime.sources.capture import Capture, open_file
+from pix2pix_edge.runtime.sources.gstreamer import csi_pipeline, has_gstreamer, network_pipeline
+from pix2pix_edge.runtime.stream import translate
+from tests.conftest import index_of, write_video
+from tests.runtime.doubles import Recorder, SlowEngine
+from tests.runtime.sources.ip_camera import IpCamera
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live_module, "FIRST_DELAY_S", 0.05)
+    monkeypatch.setattr(live_module, "LONGEST_DELAY_S", 0.2)
+
+
+def free_port() -> int:
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        return int(server.getsockname()[1])
+
+
+def test_a_camera_on_the_network_gives_pictures_and_keeps_its_password_to_itself() -> None:
+    with IpCamera() as camera:
+        source = open_source(f"http://me:secret@127.0.0.1:{camera.port}/video.mjpg?key=abc")
+        assert source.live and source.frames is None and source.name == "127.0.0.1"
+        frames = [source.read() for _ in range(8)]
+        numbers = [index_of(frame.image) for frame in frames if frame]
+        assert numbers == list(range(numbers[0], numbers[0] + 8))
+        assert [frame.index for frame in frames if frame] == list(range(8))
+        assert all(frame and frame.source.startswith("127.0.0.1_") for frame in frames)
+        source.close()
+        assert source.read() is None
+
+
+def test_a_camera_that_dies_under_the_stream_is_opened_again(capfd: pytest.CaptureFixture[str]) -> None:
+    sink = Recorder()
+    first = IpCamera(fps=50)
+    second: list[IpCamera] = []
+    revival = threading.Timer(0.8, lambda: second.append(IpCamera(fps=50, port=first.port)))
+    with SlowEngine() as engine:
+        stream = translate(f"http://me:secret@127.0.0.1:{first.port}/video", engine, [sink])
+        died = False
+        for frame in stream:
+            if frame.index >= 10 and not died:  # the tenth itself may have been dropped
+                died = True
+                first.stop()
+                revival.start()
+            if second and stream.dropped[SOURCE_GAP] and frame.index > sink.indices[0] + 40:
+                break
+        stream.close()
+    second[0].stop()
+    gap = max(after - before for before, after in zip(sink.indices, sink.indices[1:], strict=False))
+    assert stream.dropped[SOURCE_GAP] > 10, "the frames of the outage are counted"
+    assert gap > 10 and stream.dropped.total() >= gap - 1, "and so is one beside them that was not the newest"
+    said = capfd.readouterr().err
+    assert said.count("gives no pictures any more") == said.count("is back after") == 1
+    assert "http://***@127.0.0.1" in said and "secret" not in said
+
+
+def test_a_camera_that_falls_silent_is_opened_again(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """It neither sends nor hangs up, as one whose cable was pulled."""
+    monkeypatch.setattr(capture_module, "TIMEOUT_MS", 500)
+    with IpCamera(fps=50) as camera, SlowEngine() as engine:
+        stream = translate(f"http://127.0.0.1:{camera.port}/", engine)
+        after = 0
+        silenced = False
+        for frame in stream:
+            if frame.index >= 10 and not silenced:
+                silenced = True
+                camera.silence()
+            after += bool(stream.dropped[SOURCE_GAP])
+            if after == 10:
+                break
+        stream.close()
+    said = capfd.readouterr().err
+    assert said.count("gives no pictures any more") == said.count("is back after") == 1
+
+
+def test_a_silent_camera_does_not_hold_up_the_end() -> None:
+    with IpCamera(fps=50) as camera, SlowEngine() as engine:
+        stream = translate(f"http://127.0.0.1:{camera.port}/", engine, ["null"])
+        threading.Timer(0.3, camera.silence).start()
+        threading.Timer(0.6, stream.stop).start()
+        begun = time.monotonic()
+        stream.run()
+        assert stream.timings.frames and time.monotonic() - begun < 4
+        assert set(stream.left_behind) <= {"capture", "close source"}, "FFmpeg gives up later, in a thread of its own"
+
+
+def test_a_camera_that_stays_away_does_not_hold_up_the_end() -> None:
+    camera = IpCamera(fps=50)
+    with SlowEngine() as engine:
+        stream = translate(f"http://127.0.0.1:{camera.port}/", engine, ["null"])
+        threading.Timer(0.3, camera.stop).start()
+        threading.Timer(1.0, stream.stop).start()
+        begun = time.monotonic()
+        stream.run()
+    assert stream.timings.frames and time.monotonic() - begun < 4 and not stream.left_behind
+
+
+def test_a_damaged_picture_is_not_the_end_of_a_camera(capfd: pytest.CaptureFixture[str]) -> None:
+    with IpCamera(fps=100, sizes=((64, 96), (32, 48))) as camera:  # FFmpeg gives up the first of these
+        source = open_source(f"http://127.0.0.1:{camera.port}/")
+        assert all(source.read() for _ in range(20))
+        source.close()
+    assert capfd.readouterr().err == ""
+
+
+def test_an_address_where_nobody_answers_is_an_error_at_once() -> None:
+    for scheme in ("http", "rtsp"):
+        with pytest.raises(
+            InputError, match=rf"^{scheme}://\*\*\*@127\.0\.0\.1:\d+/x\?\*\*\* gives no video"
+        ) as caught:
+            open_source(f"{scheme}://me:secret@127.0.0.1:{free_port()}/x?key=1")
+        assert "secret" not in str(caught.value) and "key" not in str(caught.value)
+
+
+def test_a_video_file_on_a_server_is_a_stored_source(tmp_path: Path) -> None:
+    import functools
+    import http.server
+
+    write_video(tmp_path / "clip.avi", 12)
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *_: object) -> None:
+            return
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(tmp_path))) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        source = open_source(f"http://127.0.0.1:{server.server_address[1]}/clip.avi")
+        assert not source.live and source.frames == 12
+        assert len([frame for frame in iter(source.read, None)]) == 12
+        source.close()
+        server.shutdown()
+
+
+RTSP_SERVER = """
+import sys, gi
+gi.require_version("Gst", "1.0"); gi.require_version("GstRtspServer", "1.0")
+from gi.repository import GLib, Gst, GstRtspServer
+Gst.init(None)
+server = GstRtspServer.RTSPServer(); server.set_address("127.0.0.1"); server.set_service(sys.argv[1])
+factory = GstRtspServer.RTSPMediaFactory(); factory.set_shared(True)
+factory.set_launch("( videotestsrc is-live=true ! video/x-raw,width=160,height=120,framerate=25/1 ! "
+                   "x264enc tune=zerolatency speed-preset=ultrafast key-int-max=12 ! rtph264pay name=pay0 )")
+server.get_mount_points().add_factory("/camera", factory); server.attach(None)
+print("ready", flush=True)
+GLib.MainLoop().run()
+"""
+
+
+@pytest.fixture
+def rtsp_port() -> Iterator[int]:
+    """A free port, where Debian's GStreamer can serve RTSP."""
+    probe = ["/usr/bin/python3", "-c", "import gi; gi.require_version('GstRtspServer', '1.0')"]
+    if not os.path.exists(probe[0]) or subprocess.run(probe, capture_output=True, check=False).returncode:  # noqa: PTH110
+        pytest.skip("no RTSP server; apt install gir1.2-gst-rtsp-server-1.0 python3-gi gstreamer1.0-plugins-ugly")
+    yield free_port()
+
+
+def serve_rtsp(port: int) -> subprocess.Popen[str]:
+    server = subprocess.Popen(
+        ["/usr/bin/python3", "-c", RTSP_SERVER, str(port)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
+    assert server.stdout and server.stdout.readline() == "ready\n"
+    return server
+
+
+@pytest.mark.slow
+def test_an_rtsp_camera_is_killed_and_comes_back(rtsp_port: int, capfd: pytest.CaptureFixture[str]) -> None:
+    server = serve_rtsp(rtsp_port)
+    with SlowEngine() as engine:
+        stream = translate(f"rtsp://me:secret@127.0.0.1:{rtsp_port}/camera", engine, ["null"])
+        after = 0
+        for frame in stream:
+            assert frame.image.shape == (120, 160, 3)
+            if frame.index >= 20 and not after and server.poll() is None and not stream.dropped[SOURCE_GAP]:
+                server.kill()
+                server.wait()
+                server = serve_rtsp(rtsp_port)
+            after += bool(stream.dropped[SOURCE_GAP])
+            if after > 20:
+                break
+        stream.close()
+    server.kill()
+    server.wait()
+    said = capfd.readouterr().err
+    assert said.count("is back after") == 1 and "secret" not in said
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("rtsp://me:secret@host:554/a", "rtsp://***@host:554/a"),
+        ("rtsp://secret@host/a?b=secret", "rtsp://***@host/a?***"),
+        ("http://host/a?token=secret&x=secret", "http://host/a?***"),
+        ("rtsp://me:sec@ret@host/a", "rtsp://***@host/a"),
+        ("rtsp://host:554/user=admin&password=secret&channel=1", "rtsp://host:554/user=***&password=***&channel=1"),
+        ("cannot open http://me:secret@h/x, gave up", "cannot open http://***@h/x, gave up"),
+        ("rtsp://host/plain", "rtsp://host/plain"),
+        ("csi://0", "csi://0"),
+    ],
+)
+def test_what_is_secret_in_an_address_is_not_shown(text: str, shown: str) -> None:
+    assert redacted(text) == shown and "secret" not in shown
+
+
+def test_a_host_makes_a_file_name() -> None:
+    addresses = ("rtsp://me:x@cam-1.local:554/a", "http://[::1]:80/", "rtsp:///x", "rtsp://[::1")
+    assert [host_of(url) for url in addresses] == ["cam-1.local", "__1", "stream", "stream"]
+
+
+def test_options_behind_the_question_mark() -> None:
+    everything = ("size", "format", "flip")
+    assert split_options("0", everything) == ("0", Wanted())
+    assert split_options("0?size=640x480", everything) == ("0", Wanted(size=(640, 480)))
+    address, wanted = split_options("/dev/video2?size=1280x720@59.94&format=mjpg&flip=2", everything)
+    assert (address, wanted) == ("/dev/video2", Wanted((1280, 720), 59.94, "MJPG", 2))
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("0?zoom=3", r"no option 'zoom'; for example: --source '0\?size=1280x720@30&format=MJPG'"),
+        ("0?flip=2", "no option 'flip'"),
+        ("0?size=big", "size=big is not understood; write for example size=1280x720@30"),
+        ("0?format=H", "format=H is not understood"),
+        ("csi://0?flip=9", "flip=9 is not understood"),
+        ("csi://front", "write csi://N"),
+    ],
+)
+def test_a_wrong_option_shows_a_right_one(spec: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        open_source(spec)
+
+
+def test_a_camera_that_gives_something_else_is_said_to() -> None:
+    wanted = Wanted(size=(800, 600), fps=60)
+    assert unmet(wanted, (800, 600), 60.0) == unmet(wanted, (800, 600), None) == unmet(Wanted(), (1, 1), 5.0) == ""
+    assert unmet(wanted, (640, 480), 60.0) == "640x480, not 800x600"
+    assert unmet(wanted, (800, 600), 15.0) == "15 frames per second, not 60"
+
+
+@pytest.mark.skipif(has_gstreamer(), reason="this OpenCV has GStreamer")
+def test_without_gstreamer_a_csi_camera_says_what_to_install() -> None:
+    with pytest.raises(InputError, match=r"csi:// needs an OpenCV built with GStreamer.*sudo apt install"):
+        open_source("csi://0?size=1280x720@30&flip=2")
+
+
+def test_pipelines_ask_for_what_was_wanted_and_keep_one_picture() -> None:
+    pipeline = csi_pipeline(1, Wanted((1920, 1080), 59.94, None, 2))
+    assert pipeline.startswith("nvarguscamerasrc sensor-id=1 ! video/x-raw(memory:NVMM),width=1920,height=1080,")
+    assert "framerate=59940/1000" in pipeline and "flip-method=2" in pipeline and "max-buffers=1" in pipeline
+    assert "width=1280,height=720,framerate=30/1" in csi_pipeline(0, Wanted())
+    assert network_pipeline("http://h/a").startswith('souphttpsrc location="http://h/a" is-live=true')
+    quoted = network_pipeline('rtsp://h/a" ! fakesink name="x')
+    assert quoted.count(" ! fakesink") == 1 and 'location="rtsp://h/a\\" ! fakesink name=\\"x"' in quoted
+
+
+def test_on_a_jetson_the_hardware_is_asked_first_and_ffmpeg_when_it_gives_no_picture(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[str] = []
+    answers = [None, Capture(cv2.VideoCapture())]  # it does not start; it starts, and gives nothing
+    monkeypatch.setattr(cameras, "probe", lambda: SimpleNamespace(jetson_model="Jetson Orin Nano"))
+    monkeypatch.setattr(cameras, "has_gstreamer", lambda: True)
+    monkeypatch.setattr(cameras, "open_pipeline", lambda pipeline: asked.append(pipeline) or answers.pop())
+    with IpCamera() as camera:
+        for _ in range(2):
+            source = open_source(f"http://127.0.0.1:{camera.port}/video")
+            assert source.read() and source.live
+            source.close()
+    assert len(asked) == 2 and all("nvv4l2decoder" in pipeline for pipeline in asked)
+
+
+def test_a_capture_is_safe_to_close_while_it_reads(clip: Path) -> None:
+    for _ in range(20):
+        capture = open_file(str(clip))
+        assert capture
+        reader = threading.Thread(target=lambda capture=capture: [None for _ in iter(capture.read, None)])
+        reader.start()
+        capture.close()
+        capture.close()
+        reader.join(timeout=10)
+        assert not reader.is_alive() and capture.read() is None

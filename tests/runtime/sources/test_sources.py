@@ -1,0 +1,161 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from pix2pix_edge.runtime.errors import InputError
+from pix2pix_edge.runtime.frame import Frame, Source
+from pix2pix_edge.runtime.images import read_image
+from pix2pix_edge.runtime.sources import open_source
+from tests.conftest import index_of, picture, write_rgb, write_video
+
+
+def drain(source: Source) -> list[Frame]:
+    frames = []
+    while (frame := source.read()) is not None:
+        frames.append(frame)
+    source.close()
+    assert source.read() is None
+    source.close()
+    return frames
+
+
+def test_an_image_is_one_rgb_frame(tmp_path: Path) -> None:
+    path = write_rgb(tmp_path / "house.png", picture(5))
+    source = open_source(str(path))
+    assert (source.name, source.live, source.frames, source.fps) == ("house", False, 1, None)
+    (frame,) = drain(source)
+    assert np.array_equal(frame.image, picture(5))
+    assert (frame.index, frame.source) == (0, "house") and frame.timings["capture"] > 0
+
+
+def test_a_folder_is_read_in_natural_order_and_sizes_may_differ(tmp_path: Path) -> None:
+    for name, index in (("10.png", 3), ("2.png", 2), ("1.PNG", 1), ("b2.png", 5), ("b1.png", 4)):
+        write_rgb(tmp_path / name, picture(index, 32 + index, 64))
+    (tmp_path / "notes.txt").write_text("not a picture")
+    (tmp_path / "sub.png").mkdir()
+    source = open_source(tmp_path)
+    assert source.frames == 5
+    frames = drain(source)
+    assert [frame.source for frame in frames] == ["1", "2", "10", "b1", "b2"]
+    assert [index_of(frame.image) for frame in frames] == [1, 2, 3, 4, 5]
+    assert [frame.image.shape[0] for frame in frames] == [33, 34, 35, 36, 37]
+
+
+def test_a_glob_matches_across_folders_and_clashing_stems_get_distinct_names(tmp_path: Path) -> None:
+    for folder, name in (("a", "x.png"), ("b", "x.png"), ("b", "x.jpg"), ("c", "x_2.png")):
+        (tmp_path / folder).mkdir(exist_ok=True)
+        write_rgb(tmp_path / folder / name, picture(1))
+    names = [frame.source for frame in drain(open_source(f"{tmp_path}/**/*"))]
+    assert len(names) == len(set(names)) == 4 and names[:3] == ["x", "x_2", "x_3"]
+
+
+def test_a_file_whose_name_looks_like_a_glob_is_that_file(tmp_path: Path) -> None:
+    write_rgb(tmp_path / "a[1].png", picture(7))
+    assert index_of(drain(open_source(f"{tmp_path}/a[1].png"))[0].image) == 7
+
+
+def test_a_video_gives_every_frame_in_order(clip: Path) -> None:
+    source = open_source(str(clip))
+    assert (source.name, source.live, source.frames, source.fps) == ("clip", False, 40, 25.0)
+    frames = drain(source)
+    assert [index_of(frame.image) for frame in frames] == list(range(40))
+    assert [frame.index for frame in frames] == list(range(40))
+    assert frames[7].source == "clip_000007" and frames[0].image.shape == (64, 96, 3)
+    assert frames[0].image[..., 2].max() > 150 > frames[0].image[40:, :, 0].max(), "the gradient is in blue: RGB"
+
+
+@pytest.mark.parametrize("ending", [".avi", ".mkv"])
+def test_other_containers(tmp_path: Path, ending: str) -> None:
+    frames = drain(open_source(write_video(tmp_path / f"clip{ending}", 10)))
+    assert [index_of(frame.image) for frame in frames] == list(range(10))
+
+
+def test_a_damaged_video_with_a_number_in_its_name_is_no_image_sequence(tmp_path: Path) -> None:
+    for index in range(3):
+        write_rgb(tmp_path / f"clip{index:02d}.png", picture(index))
+    (tmp_path / "clip00.mp4").write_bytes(b"\0" * 4096)
+    with pytest.raises(InputError, match=r"clip00\.mp4 is not a video"):
+        open_source(tmp_path / "clip00.mp4")
+
+
+@pytest.mark.parametrize("loop", [1, 3])
+def test_loop_plays_a_stored_source_again(clip: Path, tmp_path: Path, loop: int) -> None:
+    write_rgb(tmp_path / "a.png", picture(1))
+    write_rgb(tmp_path / "b.png", picture(2))
+    source = open_source(tmp_path, loop=loop)
+    assert source.frames == 2 * loop
+    frames = drain(source)
+    assert [frame.source for frame in frames] == ["a", "b"] * loop, "the same picture keeps its name"
+    assert [frame.index for frame in frames] == list(range(2 * loop))
+    assert len(drain(open_source(clip, loop=loop))) == 40 * loop
+
+
+def test_loop_for_ever(tmp_path: Path) -> None:
+    source = open_source(write_rgb(tmp_path / "a.png", picture(1)), loop=0)
+    assert source.frames is None
+    frames = [source.read() for _ in range(50)]
+    assert [frame.index for frame in frames if frame] == list(range(50))
+    source.close()
+    assert source.read() is None
+
+
+def _png(path: Path, array: np.ndarray) -> Path:
+    assert cv2.imwrite(str(path), array)
+    return path
+
+
+def test_16_bit_grey_and_alpha_images_are_converted(tmp_path: Path) -> None:
+    grey = np.arange(64, dtype=np.uint8).reshape(8, 8)
+    for name, array in (
+        ("grey.png", grey),
+        ("grey16.png", grey.astype(np.uint16) * 257),
+        ("alpha.png", np.dstack([grey, grey, grey, 255 - grey])),
+        ("colour16.tiff", np.dstack([grey, grey, grey]).astype(np.uint16) * 257),
+        ("alpha16.png", np.dstack([grey, grey, grey, grey]).astype(np.uint16) * 257),
+    ):
+        image = read_image(_png(tmp_path / name, array))
+        assert image.dtype == np.uint8 and np.array_equal(image, np.dstack([grey] * 3)), name
+
+
+@pytest.mark.parametrize("ending", [".jpg", ".png"])
+@pytest.mark.parametrize("part", [0, 0.1, 0.5, 0.98])
+def test_a_truncated_image_is_named(tmp_path: Path, ending: str, part: float) -> None:
+    noise = np.random.default_rng(1).integers(0, 256, (64, 64, 3), np.uint8)
+    whole = cv2.imencode(ending, noise)[1].tobytes()
+    for name, data in (("1", whole), ("2", whole[: int(len(whole) * part)])):
+        (tmp_path / f"{name}{ending}").write_bytes(data)
+    source = open_source(tmp_path)
+    assert source.read() is not None
+    with pytest.raises(InputError, match=rf"2\{ending} is (empty|not a whole image)"):
+        source.read()
+
+
+def test_a_text_file_named_jpg_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_text("hello")
+    with pytest.raises(InputError, match=r"a\.jpg is not a whole image"):
+        open_source(tmp_path / "a.jpg").read()
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("absent.mp4", "there is no .*absent.mp4"),
+        ("empty", "holds no images"),
+        ("text.txt", "is not a video"),
+        ("*.webp", "no image matches"),
+        ("telnet://host", "does not know telnet://"),
+        ("/dev/null", "neither a file nor a folder"),
+    ],
+)
+def test_what_cannot_be_a_source_says_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spec: str, message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("empty").mkdir()
+    Path("text.txt").write_text("hello\n" * 100)
+    with pytest.raises(InputError, match=message):
+        open_source(spec)

@@ -1,0 +1,104 @@
+"""The page of the http sink in a real browser."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from pix2pix_edge.runtime.engine import open_engine
+from pix2pix_edge.runtime.sinks.web import WebSink
+from pix2pix_edge.runtime.stream import Stream, translate
+from tests.conftest import write_inverter
+from tests.runtime.web.chromium import Chromium
+
+STATE = "document.getElementById('state').textContent"
+STATUS = """{state: "streaming", source: "test", frames: 7, fps: 30, latency_p50_ms: 9.9, latency_p95_ms: 12.3,
+  dropped: {stale: 1200, "queue full": 34, "source gap": 0}, engine: "e", device: "d", precision: "int8"}"""
+WIDTH = "document.documentElement.scrollWidth"
+PIXELS = """(() => {
+  const canvas = document.createElement("canvas"), image = document.getElementById("picture");
+  [canvas.width, canvas.height] = [image.naturalWidth, image.naturalHeight];
+  const context = canvas.getContext("2d");
+  context.drawImage(image, 0, 0);
+  return canvas.width + "x" + canvas.height + context.getImageData(0, 0, canvas.width, canvas.height).data.join();
+})()"""
+
+
+@pytest.fixture
+def browser(tmp_path: Path) -> Iterator[Chromium]:
+    with Chromium(tmp_path) as browser:
+        yield browser
+
+
+def start(engine_file: Path, port: int = 0) -> tuple[Stream, WebSink, threading.Thread]:
+    sink = WebSink("127.0.0.1", port, token="wörd")
+    engine = open_engine(engine_file, backend="onnxruntime")
+    stream = translate("test://96x96@20", engine, [sink])
+
+    def run() -> None:
+        with engine:
+            stream.run()
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    return stream, sink, thread
+
+
+@pytest.mark.slow
+def test_the_page_in_a_browser(browser: Chromium, tmp_path: Path) -> None:
+    engine = write_inverter(tmp_path / "inverter.fp32.onnx", 96)
+    stream, sink, thread = start(engine)
+    try:
+        browser.size(1280, 800)
+        browser.page("Page.navigate", url=f"http://127.0.0.1:{sink.port}/?token=w%C3%B6rd")
+        browser.wait(f"{STATE} == 'live'")
+
+        browser.wait("document.getElementById('picture').naturalWidth == 96")
+        first = browser.value(PIXELS)
+        browser.wait(f"{PIXELS} != {first!r}")  # the picture moves
+        first = browser.value("document.getElementById('frames').textContent")
+        browser.wait(f"document.getElementById('frames').textContent != {first!r}")  # so do the numbers
+        browser.wait("document.getElementById('p50').textContent.endsWith(' ms')")
+        browser.wait("parseFloat(document.getElementById('fps').textContent) > 0")
+        assert "ONNX Runtime" in browser.value("document.getElementById('engine').textContent")
+        panel = browser.value(
+            f"(update({{...{STATUS}, temperature_c: 48.4, watts: 6.25}}), document.querySelector('dl').innerText)"
+        )
+        for text in ("1,234", "1,200\u00a0stale, 34\u00a0queue\u00a0full", "int8", "48 °C", "6.3 W", "12 ms", "9.9 ms"):
+            assert text in panel, panel
+
+        browser.value("document.getElementById('beside').click()")
+        browser.wait("document.getElementById('picture').naturalWidth == 192")
+        browser.value("document.getElementById('snapshot').click()")
+        until = time.monotonic() + 20
+        while not (found := list(browser.downloads.glob("*.png"))) and time.monotonic() < until:
+            time.sleep(0.05)
+        picture = cv2.imread(str(found[0]))
+        assert picture.shape == (96, 192, 3) and np.array_equal(picture[:, 96:], 255 - picture[:, :96])
+
+        for width, dark in ((360, True), (320, False)):
+            browser.size(width, 720, dark=dark, phone=True)
+            browser.wait(f"innerWidth == {width}")
+            assert browser.value(WIDTH) == width  # nothing sticks out
+            assert browser.screenshot(tmp_path / f"phone-{width}.png")
+
+        stream.stop()
+        thread.join()
+        browser.wait(f"{STATE} == 'ended'")
+        assert browser.value("document.getElementById('message').textContent") == "The stream has ended."
+        assert browser.value("document.getElementById('picture').naturalWidth") == 192  # the last picture stays
+
+        stream, _, thread = start(engine, sink.port)  # the page finds the next stream by itself
+        browser.wait(f"{STATE} == 'live'")
+        browser.wait("document.getElementById('picture').naturalWidth == 192")
+        before = browser.value(PIXELS)
+        browser.wait(f"{PIXELS} != {before!r}")
+    finally:
+        stream.stop()
+        thread.join()

@@ -1,0 +1,460 @@
+"""The http sink, asked by a real HTTP client."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import os
+import re
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from pix2pix_edge.runtime.engine import open_engine
+from pix2pix_edge.runtime.errors import InputError
+from pix2pix_edge.runtime.frame import Frame
+from pix2pix_edge.runtime.sinks import open_sink
+from pix2pix_edge.runtime.sinks.web import WebSink
+from pix2pix_edge.runtime.stream import translate
+from pix2pix_edge.runtime.web import server as web_server
+from tests.conftest import index_of, picture
+
+
+def frame(index: int, name: str = "") -> Frame:
+    image = picture(index, 64, 64)
+    return Frame(index, time.monotonic_ns(), name or f"f{index}", image, image, 255 - image)
+
+
+def noise(index: int) -> Frame:
+    image = np.random.default_rng(index).integers(0, 256, (256, 256, 3), np.uint8)
+    return Frame(index, 0, f"n{index}", image, image, image)
+
+
+@pytest.fixture
+def sink() -> Iterator[WebSink]:
+    with contextlib.closing(WebSink("127.0.0.1", 0)) as sink:
+        yield sink
+
+
+@pytest.fixture
+def guarded() -> Iterator[WebSink]:
+    with contextlib.closing(WebSink("127.0.0.1", 0, token="pässword&1")) as sink:
+        yield sink
+
+
+def ask(sink: WebSink, path: str, method: str = "GET", **headers: str) -> tuple[int, http.client.HTTPMessage, bytes]:
+    """Return status, headers and body."""
+    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", sink.port, timeout=20)) as connection:
+        connection.request(method, path, headers=headers)
+        answer = connection.getresponse()
+        return answer.status, answer.headers, answer.read()
+
+
+def eventually(condition: Callable[[], bool]) -> bool:
+    until = time.monotonic() + 20
+    while not (done := condition()) and time.monotonic() < until:
+        time.sleep(0.01)
+    return done
+
+
+class Viewer:
+    """Watches /stream.mjpg; a context manager."""
+
+    def __init__(self, sink: WebSink, query: str = "") -> None:
+        self._connection = http.client.HTTPConnection("127.0.0.1", sink.port, timeout=20)
+        self._connection.request("GET", f"/stream.mjpg{query}")
+        self.answer = self._connection.getresponse()
+
+    def next(self) -> NDArray[np.uint8] | None:
+        """Return the next picture, RGB; None when the stream has ended."""
+        headers = {}
+        while (line := self.answer.readline()) not in (b"\r\n", b""):
+            key, _, value = line.decode().partition(":")
+            headers[key] = value.strip()
+        if not line:
+            return None
+        jpeg = self.answer.read(int(headers["Content-Length"]))
+        assert self.answer.readline() == b"\r\n"
+        return cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
+
+    def __enter__(self) -> Viewer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.answer.close()
+        self._connection.close()
+
+
+def index_seen(image: NDArray[np.uint8] | None) -> int:
+    assert image is not None
+    return index_of(image, inverted=True)
+
+
+def test_the_page_asks_nobody_else_for_anything(sink: WebSink) -> None:
+    status, headers, body = ask(sink, "/")
+    page = body.decode()
+    assert status == 200 and headers["Content-Type"] == "text/html; charset=utf-8"
+    nonces = set(re.findall(r'nonce="([^"]+)"', page))
+    assert len(nonces) == 1 and f"script-src 'nonce-{nonces.pop()}'" in headers["Content-Security-Policy"]
+    assert "default-src 'none'" in headers["Content-Security-Policy"] and "{{" not in page
+    assert re.findall(r"https?://[^'\" ]+", page) == ["http://www.w3.org/2000/svg"]
+    assert headers["Referrer-Policy"] == "no-referrer" and headers["X-Content-Type-Options"] == "nosniff"
+    assert headers["Server"] == "pix2pix-edge"
+
+
+def test_a_viewer_sees_the_newest_picture_move_and_the_stream_end(sink: WebSink) -> None:
+    sink.write(frame(1))
+    with Viewer(sink) as viewer:
+        assert viewer.answer.getheader("Content-Type") == "multipart/x-mixed-replace; boundary=frame"
+        assert viewer.answer.readline() == b"--frame\r\n"
+        shown = viewer.next()
+        assert shown is not None and shown.shape == (64, 64, 3) and index_seen(shown) == 1
+        for index in (2, 3):
+            sink.write(frame(index))
+            assert viewer.answer.readline() == b"--frame\r\n" and index_seen(viewer.next()) == index
+        sink.close()
+        assert viewer.answer.readline() == b"--frame\r\n" and viewer.next() is None
+
+
+def test_side_by_side_is_the_viewers_choice_and_view_the_default(sink: WebSink) -> None:
+    sink.write(frame(5))
+    with Viewer(sink, "?view=side-by-side") as viewer:
+        viewer.answer.readline()
+        shown = viewer.next()
+    assert shown is not None and shown.shape == (64, 128, 3)
+    assert index_of(shown[:, :64]) == 5 and index_seen(shown[:, 64:]) == 5
+    with contextlib.closing(WebSink("", 0, mode="side-by-side")) as other:
+        other.write(frame(1))
+        assert cv2.imdecode(np.frombuffer(ask(other, "/snapshot.png")[2], np.uint8), 1).shape == (64, 128, 3)
+
+
+def test_nothing_is_encoded_while_nobody_watches(sink: WebSink) -> None:
+    for index in range(20):
+        sink.write(frame(index))
+    ask(sink, "/")
+    ask(sink, "/metrics")
+    assert sink.broadcast.encodings == 0
+
+
+def test_fifty_viewers_share_each_encoding(sink: WebSink) -> None:
+    last: list[int] = []
+
+    def watch() -> None:
+        with Viewer(sink) as viewer:
+            seen = -1
+            viewer.answer.readline()
+            while (image := viewer.next()) is not None:
+                assert index_seen(image) > seen  # never one again, never an older one
+                seen = index_seen(image)
+                viewer.answer.readline()
+            last.append(seen)
+
+    threads = [threading.Thread(target=watch) for _ in range(50)]
+    for thread in threads:
+        thread.start()
+    assert eventually(lambda: json.loads(_event(sink))["viewers"] == 50)
+    for index in range(40):
+        sink.write(frame(index))
+        time.sleep(0.01)
+    sink.close()
+    for thread in threads:
+        thread.join()
+    assert last == [39] * 50
+    assert 1 <= sink.broadcast.encodings <= 40
+
+
+def _event(sink: WebSink, query: str = "") -> str:
+    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", sink.port, timeout=20)) as connection:
+        connection.request("GET", f"/events{query}")
+        answer = connection.getresponse()
+        line = answer.readline().decode()
+        answer.close()
+    assert line.startswith("data: ")
+    return line[6:]
+
+
+def test_a_viewer_that_reads_nothing_holds_up_nobody(sink: WebSink, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(web_server._Handler, "timeout", 0.5)
+    with socket.create_connection(("127.0.0.1", sink.port)) as lazy, Viewer(sink) as viewer:
+        lazy.sendall(b"GET /stream.mjpg HTTP/1.0\r\n\r\n")
+        viewer.answer.readline()
+        assert eventually(lambda: json.loads(_event(sink))["viewers"] == 2)
+        for index in range(200):  # some 100 kB each: far more than the system keeps for it
+            sink.write(noise(index))
+            assert viewer.next() is not None
+            viewer.answer.readline()
+            if index > 60 and json.loads(_event(sink))["viewers"] == 1:
+                break
+        assert eventually(lambda: json.loads(_event(sink))["viewers"] == 1)  # and it was given up
+
+
+def test_a_viewer_who_leaves_in_the_middle_of_a_picture(sink: WebSink, capfd: pytest.CaptureFixture[str]) -> None:
+    sink.write(noise(0))
+    with socket.create_connection(("127.0.0.1", sink.port)) as leaver:
+        leaver.sendall(b"GET /stream.mjpg HTTP/1.0\r\n\r\n")
+        assert leaver.recv(1000)
+        assert json.loads(_event(sink))["viewers"] == 1
+    for index in range(1, 4):
+        sink.write(noise(index))
+    assert eventually(lambda: json.loads(_event(sink))["viewers"] == 0)
+    assert "warning" not in capfd.readouterr().err
+
+
+def test_a_viewer_who_leaves_before_the_first_picture_is_noticed(sink: WebSink) -> None:
+    with Viewer(sink):
+        assert eventually(lambda: json.loads(_event(sink))["viewers"] == 1)
+    assert eventually(lambda: json.loads(_event(sink))["viewers"] == 0)
+
+
+def test_a_snapshot_is_the_newest_picture_without_loss(sink: WebSink) -> None:
+    status, headers, body = ask(sink, "/snapshot.png")
+    assert status == 503 and headers["Retry-After"] and b"no picture yet" in body
+    sink.write(frame(9, name='Haus "ü"/1\r\nX: y'))
+    status, headers, body = ask(sink, "/snapshot.png?view=side-by-side")
+    assert status == 200 and headers["Content-Type"] == "image/png" and "X" not in headers
+    assert headers["Content-Disposition"].endswith("filename*=UTF-8''Haus%20%22%C3%BC%22%2F1%0D%0AX%3A%20y.png")
+    shown = cv2.imdecode(np.frombuffer(body, np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
+    assert np.array_equal(shown, np.concatenate([picture(9, 64, 64), 255 - picture(9, 64, 64)], axis=1))
+
+
+METRIC = re.compile(r'(?P<name>\w+)(?:\{(?P<labels>(?:\w+="(?:[^"\\\n]|\\.)*",?)+)\})? (?P<value>[-+.\de]+)')
+
+
+def metrics(text: str) -> dict[str, float]:
+    """Parse Prometheus' text format strictly: every sample has a type, and stands below it."""
+    values: dict[str, float] = {}
+    family = ""
+    for line in text.splitlines():
+        if line.startswith("# TYPE "):
+            _, _, family, kind = line.split(" ")
+            assert kind in ("counter", "gauge", "summary")
+        elif not line.startswith("# HELP "):
+            match = METRIC.fullmatch(line)
+            assert match and match["name"] == family, line
+            key = family + (f"{{{match['labels']}}}" if match["labels"] else "")
+            assert key not in values
+            values[key] = float(match["value"])
+    return values
+
+
+def test_metrics_are_those_of_the_stream(inverter: Path, clip: Path) -> None:
+    during: dict[str, float] = {}
+    sink = open_sink("http://127.0.0.1:0")
+    assert isinstance(sink, WebSink)
+    with open_engine(inverter, backend="onnxruntime") as engine, translate(str(clip), engine, [sink]) as stream:
+        for done, _ in enumerate(stream, start=1):
+            if done == 30:
+                assert eventually(lambda: stream.timings.frames >= 30)
+                status, headers, body = ask(sink, "/metrics")
+                assert status == 200 and headers["Content-Type"].startswith("text/plain; version=0.0.4")
+                during = metrics(body.decode())
+                assert ask(sink, "/health")[0] == 200
+    assert 30 <= during["pix2pix_frames_total"] <= 40
+    assert during["pix2pix_frames_per_second"] > 0
+    assert 0 < during['pix2pix_latency_seconds{quantile="0.5"}'] < 60
+    assert 'pix2pix_latency_seconds{quantile="0.99"}' not in during  # too few frames for one
+    for cause in ("stale", "queue full", "source gap", "rate limit"):
+        assert during[f'pix2pix_frames_dropped_total{{cause="{cause}"}}'] == 0
+    info = next(key for key in during if key.startswith("pix2pix_info"))
+    assert 'engine="ONNX Runtime' in info and 'source="clip' in info
+    with pytest.raises(ConnectionRefusedError):
+        ask(sink, "/")
+
+
+def test_label_values_are_escaped(sink: WebSink) -> None:
+    status = web_server.StatusBoard(sink.broadcast, lambda: 3).read()
+    text = web_server.as_prometheus(status.__class__(**{**vars(status), "source": 'a"b\\c\nd'}))
+    values = metrics(text)
+    assert values[r'pix2pix_info{source="a\"b\\c\nd"}'] == 1 and values["pix2pix_viewers"] == 3
+
+
+def test_health_tells_whether_frames_come(guarded: WebSink, monkeypatch: pytest.MonkeyPatch) -> None:
+    def health() -> tuple[int, str]:
+        status, _, body = ask(guarded, "/health")
+        return status, json.loads(body)["state"]
+
+    assert health() == (503, "waiting")
+    guarded.write(frame(0))
+    assert health() == (200, "streaming")
+    monkeypatch.setattr("pix2pix_edge.runtime.web.status.STALLED_S", 0.0)
+    assert health() == (503, "stalled")
+
+
+@pytest.mark.parametrize("path", ["/", "/stream.mjpg", "/snapshot.png", "/events", "/metrics", "/nothing"])
+def test_without_the_token_there_is_one_sentence(guarded: WebSink, path: str) -> None:
+    guarded.write(frame(0))
+    for wrong in (path, f"{path}?token=", f"{path}?token=p%C3%A4ssword", f"{path}?token=%FF"):
+        status, headers, body = ask(guarded, wrong)
+        assert status == 401 and headers["WWW-Authenticate"] == "Bearer"
+        assert body == b"This stream asks for its token: add ?token=WORD to the address.\n"
+    assert ask(guarded, path, Authorization="Bearer wrong")[0] == 401
+    assert ask(guarded, path, Authorization="Basic cMOkc3N3b3JkJjE=")[0] == 401
+
+
+def test_with_the_token_all_is_open(guarded: WebSink) -> None:
+    guarded.write(frame(0))
+    for path in ("/", "/snapshot.png", "/metrics"):
+        assert ask(guarded, f"{path}?token=p%C3%A4ssword%261")[0] == 200
+        assert ask(guarded, path, Authorization="Bearer pässword&1".encode().decode("latin-1"))[0] == 200
+    assert json.loads(_event(guarded, "?token=p%C3%A4ssword%261"))["state"] == "streaming"
+
+
+def test_the_token_is_never_shown(capfd: pytest.CaptureFixture[str]) -> None:
+    with contextlib.closing(WebSink("127.0.0.1", 0, token="secret")) as sink:
+        ask(sink, "/?token=secret")
+        ask(sink, "/nothing?token=secret")
+    out, err = capfd.readouterr()
+    assert f"watch at http://127.0.0.1:{sink.port}/?token=" in err and "secret" not in out + err
+
+
+def test_a_page_from_elsewhere_cannot_pose_as_us(sink: WebSink, guarded: WebSink) -> None:
+    for name in ("evil.example", "127.0.0.1.evil.example:80", "[::1", "8.8.8.8"):
+        assert ask(sink, "/health", Host=name)[0] in (400, 403)
+    for name in ("localhost:9000", "127.0.0.1", "[::1]:80"):
+        assert ask(sink, "/", Host=name)[0] == 200
+    assert ask(guarded, "/?token=p%C3%A4ssword%261", Host="board.example")[0] == 200
+
+
+def test_what_is_not_there_or_not_understood(sink: WebSink) -> None:
+    assert ask(sink, "/../runtime/web.py")[0] == 404
+    assert ask(sink, "/nothing")[0] == 404
+    assert ask(sink, "/snapshot.png?view=<b>")[0] == 400
+    status, _, body = ask(sink, "/", method="POST")
+    assert status == 501 and body == b"501 Not Implemented\n"
+    assert ask(sink, "/", method="HEAD")[2] == b"" and ask(sink, "/stream.mjpg", method="HEAD")[0] == 200
+    assert ask(sink, "/" + "x" * 70_000)[0] == 414
+
+
+@pytest.mark.parametrize(
+    "rubbish",
+    [
+        b"\x16\x03\x01\x02\0\1\0\1\r\n\r\n",
+        b"\r\n",
+        b"GET\r\n\r\n",
+        b"GET / HTTP/9.9\r\n\r\n",
+        b"GET //[ HTTP/1.0\r\n\r\n",
+    ],
+)
+def test_rubbish_does_no_harm(sink: WebSink, rubbish: bytes, capfd: pytest.CaptureFixture[str]) -> None:
+    with socket.create_connection(("127.0.0.1", sink.port), timeout=20) as connection:
+        connection.sendall(rubbish)
+        connection.shutdown(socket.SHUT_WR)
+        with contextlib.suppress(ConnectionResetError):
+            connection.recv(1000)
+    assert ask(sink, "/")[0] == 200
+    assert "warning" not in capfd.readouterr().err
+
+
+def test_too_many_are_turned_away(sink: WebSink, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(web_server, "MOST_CONNECTIONS", 3)
+    with Viewer(sink), Viewer(sink), Viewer(sink) as viewer:
+        assert ask(sink, "/")[::2] == (503, b"Too many viewers; close some and try again.\n")
+        sink.write(frame(7))
+        viewer.answer.readline()
+        assert index_seen(viewer.next()) == 7
+    assert eventually(lambda: ask(sink, "/")[0] == 200)
+
+
+def descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def test_after_close_nothing_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    before, open_before = threading.active_count(), descriptors()
+    sink = WebSink("127.0.0.1", 0)
+    sink.write(noise(0))
+    lazy = socket.create_connection(("127.0.0.1", sink.port))
+    lazy.sendall(b"GET /stream.mjpg HTTP/1.0\r\n\r\n")
+    silent = socket.create_connection(("127.0.0.1", sink.port))
+    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", sink.port, timeout=20)) as watcher:
+        watcher.request("GET", "/events")
+        answer = watcher.getresponse()
+        assert json.loads(answer.readline()[6:])["state"] == "streaming"
+        sink.close()
+        sink.close()
+        events = [json.loads(line[6:]) for line in answer.read().decode().splitlines() if line]
+        assert events[-1]["state"] == "ended" and events[-1]["frames"] == 1
+        answer.close()
+    lazy.close()
+    silent.close()
+    assert eventually(lambda: threading.active_count() == before)
+    assert descriptors() == open_before
+
+
+def test_a_port_in_use_is_named(sink: WebSink) -> None:
+    with pytest.raises(InputError, match=rf"{sink.port}: the port is in use; choose another one"):
+        WebSink("127.0.0.1", sink.port)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may serve at any port")
+def test_a_port_for_root_is_named() -> None:
+    with pytest.raises(InputError, match="ports below 1024 are for root"):
+        WebSink("127.0.0.1", 80)
+
+
+@pytest.mark.parametrize(
+    ("host", "port", "reason"),
+    [
+        ("127.0.0.1", 65536, "is no address"),
+        ("127.0.0.1", -1, "is no address"),
+        ("192.0.2.1", 8080, "has not that address"),
+        ("no host", 8080, "there is no host"),
+        ("x" * 300, 8080, "there is no host"),
+    ],
+)
+def test_where_nobody_can_serve(host: str, port: int, reason: str) -> None:
+    with pytest.raises(InputError, match=reason):
+        WebSink(host, port)
+
+
+@pytest.mark.parametrize("token", ["", "  "])
+def test_an_empty_token_is_a_mistake(token: str) -> None:
+    with pytest.raises(InputError, match="--token is empty"):
+        WebSink("127.0.0.1", 0, token=token)
+
+
+def test_only_this_machine_may_watch_unless_told_otherwise(capfd: pytest.CaptureFixture[str]) -> None:
+    with contextlib.closing(WebSink("", 0)) as sink:
+        assert sink._server.server_address[0] == "127.0.0.1"
+    assert "warning" not in capfd.readouterr().err
+    with contextlib.closing(WebSink("0.0.0.0", 0)) as sink:
+        assert ask(sink, "/", Host="board.local")[0] == 200
+    assert f"warning: whoever reaches port {sink.port}" in capfd.readouterr().err
+    with contextlib.closing(WebSink("0.0.0.0", 0, token="word")) as sink:
+        assert ask(sink, "/")[0] == 401
+    assert "warning" not in capfd.readouterr().err
+
+
+def test_ipv6() -> None:
+    try:
+        sink = WebSink("::1", 0)
+    except InputError:
+        pytest.skip("this machine has no IPv6")
+    with contextlib.closing(sink), contextlib.closing(http.client.HTTPConnection("::1", sink.port)) as connection:
+        connection.request("GET", "/health")
+        assert connection.getresponse().status == 503
+
+
+def test_the_grammar_of_the_command_line() -> None:
+    with contextlib.closing(open_sink("http://:0", mode="side-by-side", token="word")) as sink:
+        assert isinstance(sink, WebSink) and sink._server.server_address[0] == "127.0.0.1"
+        assert sink._server.mode == "side-by-side" and ask(sink, "/?token=word")[0] == 200
+    for wrong in (
+        "http://",
+        "http://127.0.0.1",
+        "http://:99999",
+        "http://u:secret@:80",
+        "http://:80/path",
+        "http://[:80",
+    ):
+        with pytest.raises(InputError, match="is no address to serve at") as error:
+            open_sink(wrong)
+        assert "secret" not in str(error.value)

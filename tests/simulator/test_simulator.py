@@ -1,0 +1,254 @@
+"""The simulator itself: each mistake, planted, must fail; and its API must be that of the real module."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pix2pix_edge.runtime.engine import open_engine
+from pix2pix_edge.runtime.engines.tensorrt import TensorRTEngine
+from pix2pix_edge.runtime.errors import EngineError
+from pix2pix_edge.runtime.nvidia.cuda import Device
+from tests.conftest import write_inverter
+from tests.simulator import Simulator, SimulatorError, build_plan, install, run_simulated
+from tests.simulator.graph import SIZE, write_generator
+
+IMAGE = np.full((1, SIZE, SIZE, 3), 9, np.uint8)
+TRANSLATED = 246  # what the inverter makes of IMAGE
+
+
+@pytest.fixture
+def simulator() -> Iterator[Simulator]:
+    """TensorRT 10.3, with nothing checked at the end: mistakes are what is looked for."""
+    with install("10.3") as installed:
+        yield installed
+
+
+@pytest.fixture
+def plan(simulator: Simulator, tmp_path: Path) -> Path:
+    return build_plan(write_inverter(tmp_path / "inverter.onnx", SIZE), tmp_path / "inverter.plan")
+
+
+@pytest.fixture
+def context(simulator: Simulator) -> Iterator[Any]:
+    """A context pushed in this thread."""
+    import pycuda.driver as driver
+
+    driver.init()
+    made = driver.Device(0).retain_primary_context()
+    made.push()
+    yield made
+    if simulator.gpu.stack:
+        driver.Context.pop()
+
+
+# Mistakes planted in the engine
+
+
+def test_reading_the_output_before_synchronising(plan: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(TensorRTEngine, "_wait", lambda self, slot: slot.finished.release())
+    with open_engine(plan) as engine:
+        assert (engine(IMAGE) == 0xA5).all()  # not yet written, and never by chance right
+
+
+def test_computing_before_the_upload_has_ended(plan: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(TensorRTEngine, "_copy_in", lambda self, slot: slot.input.upload(self._up))
+    with open_engine(plan) as engine:
+        assert not (engine(IMAGE) == TRANSLATED).any()
+
+
+def test_downloading_before_computing_has_ended(plan: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with open_engine(plan) as engine:
+        assert (engine(IMAGE) == TRANSLATED).all()
+        monkeypatch.setattr(engine._down, "wait_for_event", lambda event: None, raising=False)
+        with pytest.raises(EngineError, match="device not ready"):  # the time of computing is not known yet
+            engine(IMAGE)
+
+
+def test_copying_from_pageable_memory(plan: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with open_engine(plan, slots=1) as engine:
+        buffer = engine._slots[0].input
+        pinned, buffer.host = buffer.host, np.zeros(buffer.host.shape, np.uint8)
+        with pytest.raises(EngineError, match="an asynchronous copy of pageable memory: it is not asynchronous"):
+            engine(IMAGE)
+        buffer.host = pinned
+
+
+def test_using_a_buffer_after_it_was_freed(simulator: Simulator) -> None:
+    def use_after_free(device: Device) -> None:
+        stream, buffer = device.stream(), device.buffer((4,), np.uint8)
+        buffer.upload(stream)
+        buffer.free()
+        stream.synchronize()
+
+    with Device() as device, pytest.raises(SimulatorError, match=r"after its page-locked memory was freed"):
+        device.owner.call(use_after_free, device)
+
+
+def test_computing_in_a_buffer_that_was_freed(plan: Path) -> None:
+    with open_engine(plan, slots=1) as engine:
+        slot = engine._slots[0]
+
+        def run() -> None:
+            slot.graph.launch()
+            slot.output.free()
+            engine._compute.synchronize()
+
+        with pytest.raises(SimulatorError, match=r"tensor translated uses address 0x\w+, which was freed"):
+            engine._device.owner.call(run)
+        slot.output = None
+
+
+def test_calling_from_a_thread_without_a_context(plan: Path) -> None:
+    import pycuda.driver as driver
+
+    with open_engine(plan) as engine:
+        slot = engine._slots[0]
+        for action in (driver.Stream, lambda: slot.input.upload(engine._up), slot.done.synchronize):
+            with pytest.raises(driver.LogicError, match="no currently active context"):
+                action()
+        with pytest.raises(SimulatorError, match="TensorRT would take the primary context"):
+            slot.context.execute_async_v3(engine._compute.handle)
+
+
+def test_a_missing_input_shape(simulator: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    graph = write_generator(tmp_path / "free.onnx", batch="N")
+    make = TensorRTEngine._make_context
+
+    def without_shape(self: TensorRTEngine) -> Any:
+        self._free_batch = False
+        return make(self)
+
+    monkeypatch.setattr(TensorRTEngine, "_make_context", without_shape)
+    with pytest.raises(EngineError, match=r"does not start .*Input tensor image has no shape set"):
+        open_engine(build_plan(graph, tmp_path / "free.plan", batch=2))
+
+
+def test_replaying_a_graph_after_an_address_changed(plan: Path) -> None:
+    with open_engine(plan, slots=2) as engine:
+        one, other = engine._slots
+        engine._device.owner.call(one.context.set_tensor_address, "image", other.input.address)
+        with pytest.raises(EngineError, match="a graph is replayed after an address or a shape of its context"):
+            engine(IMAGE)
+
+
+def test_capturing_what_has_not_run_before(plan: Path, simulator: Simulator) -> None:
+    """TensorRT reserves memory when it first runs, which a capture forbids."""
+    with open_engine(plan, slots=1) as engine:
+
+        def capture() -> None:
+            context = engine._make_context()
+            for name in ("image", "translated"):
+                context.set_tensor_address(name, engine._slots[0].input.address)
+            engine._device.capture(engine._compute, lambda: context.execute_async_v3(engine._compute.handle))
+
+        with pytest.raises(EngineError, match="STREAM_CAPTURE_INVALIDATED"):
+            engine._device.owner.call(capture)
+
+
+# Wrong order of destruction
+
+
+def test_freeing_buffers_before_the_execution_context(plan: Path, simulator: Simulator) -> None:
+    engine = open_engine(plan, slots=1)
+    slot = engine._slots[0]
+    engine._device.owner.call(lambda: (slot.graph.free(), slot.input.free(), slot.output.free()))
+    slot.graph = slot.input = slot.output = None
+    engine.close()
+    assert simulator.mistakes == ["a buffer was freed before the execution context that uses it"]
+
+
+def test_freeing_the_execution_context_before_its_graph(plan: Path, simulator: Simulator) -> None:
+    engine = open_engine(plan, slots=1)
+    engine._device.owner.call(lambda: setattr(engine._slots[0], "context", None))
+    engine.close()
+    assert simulator.mistakes == ["an execution context was destroyed before the graph that was captured from it"]
+
+
+def test_destroying_the_engine_in_another_thread(plan: Path, simulator: Simulator) -> None:
+    engine = open_engine(plan, slots=1)
+    slot = engine._slots[0]
+    engine._device.owner.call(slot.graph.free)
+    slot.graph = slot.context = None  # here, where no context is current
+    engine.close()
+    assert simulator.mistakes == ["an execution context was destroyed in a thread without a CUDA context"]
+
+
+def test_giving_the_context_back_first(context: Any, simulator: Simulator) -> None:
+    import pycuda.driver as driver
+
+    memory, stream = driver.mem_alloc(16), driver.Stream()
+    driver.Context.pop()
+    context.detach()
+    assert simulator.mistakes == ["a context was detached while 2 of its objects live"]
+    del memory, stream
+    assert simulator.mistakes[1:] == ["memory outlived its context", "a stream outlived its context"]
+
+
+def test_destroying_a_stream_with_work_on_it(context: Any, simulator: Simulator) -> None:
+    import pycuda.driver as driver
+
+    stream, event = driver.Stream(), driver.Event()
+    event.record(stream)
+    del stream
+    assert simulator.mistakes == ["a stream was destroyed with work that nobody waited for"]
+
+
+def test_freeing_in_another_thread(context: Any, simulator: Simulator) -> None:
+    import pycuda.driver as driver
+
+    held = [driver.mem_alloc(16)]
+    thread = threading.Thread(target=held.clear)
+    thread.start()
+    thread.join()
+    assert simulator.mistakes == ["memory was freed in a thread that does not hold its context: pycuda leaks it"]
+
+
+def test_a_thread_that_ends_with_a_context(context: Any, simulator: Simulator) -> None:
+    thread = threading.Thread(target=context.push, name="careless")
+    thread.start()
+    thread.join()
+    assert simulator.mistakes == ["thread careless ended with a context on its stack: pycuda aborts"]
+
+
+def test_a_program_that_ends_with_a_context(tmp_path: Path) -> None:
+    script = tmp_path / "careless.py"
+    script.write_text(
+        "import pycuda.driver as driver\ndriver.init()\ndriver.Device(0).retain_primary_context().push()\n"
+    )
+    done = run_simulated(script)
+    assert done.returncode == 134 and "1 contexts on the stack" in done.stderr
+
+
+def test_freeing_twice_and_reading_what_was_freed(context: Any) -> None:
+    import pycuda.driver as driver
+
+    memory, pinned = driver.mem_alloc(16), driver.pagelocked_empty((4,), np.uint8)
+    pinned[:] = 1
+    memory.free()
+    pinned.base.free()
+    assert (pinned == 0xA5).all()
+    with pytest.raises(driver.LogicError, match="invalid resource handle"):
+        memory.free()
+    with pytest.raises(SimulatorError, match="address of memory that was freed"):
+        int(memory)
+
+
+def test_running_over_the_end_of_a_buffer(context: Any) -> None:
+    import pycuda.driver as driver
+
+    memory, stream = driver.mem_alloc(16), driver.Stream()
+    with pytest.raises(SimulatorError, match="takes 32 bytes, 16 are allocated there"):
+        driver.memcpy_htod_async(memory, driver.pagelocked_empty((32,), np.uint8), stream)
+
+
+def test_giving_tensorrt_host_memory_that_is_not_mapped(plan: Path, simulator: Simulator) -> None:
+    with open_engine(plan, slots=1) as engine:
+        slot = engine._slots[0]
+        with pytest.raises(SimulatorError, match="host memory that is not mapped"):
+            engine._device.owner.call(slot.context.set_tensor_address, "image", slot.input.host.ctypes.data)

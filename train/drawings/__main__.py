@@ -1,0 +1,81 @@
+"""Draw facades: pairs of a label map and a plausible picture, for whoever has no data yet.
+
+python -m train.drawings --out data/drawn --pairs 400
+python -m train.drawings --out data/drawn --pairs 100 --test-pairs 12 --size 128 --seed 7
+
+Writes train_label/N.png, train_picture/N.png, and test_label/, test_picture/ likewise. A pair follows from the seed,
+its set and its number alone: the same command gives the same bytes, and more pairs leave the first ones as they are.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pix2pix_edge.runtime.cli import CommandParser, run_command
+from pix2pix_edge.runtime.errors import InputError
+from pix2pix_edge.train.settings import at_least
+
+if TYPE_CHECKING:
+    from pix2pix_edge.runtime.frame import Image
+
+SETS = ("train", "test")
+
+
+def draw_pair(seed: int, number: int, size: int = 256, part: str = "train") -> tuple[Image, Image]:
+    """Return label map and picture number `number` of a set: uint8 [size, size, 3] each, RGB.
+
+    part: "train" or "test"; the two share no pair.
+    """
+    import numpy as np
+
+    from pix2pix_edge.train.drawings.paint import paint_scene
+    from pix2pix_edge.train.drawings.plan import label_map, plan_scene
+
+    random = np.random.default_rng((seed, SETS.index(part), number))
+    scene = plan_scene(random, size)
+    return label_map(scene), paint_scene(random, scene)
+
+
+def draw_folders(out: Path, pairs: int, test_pairs: int, size: int, seed: int) -> None:
+    """Write the folders of pairs. Raises InputError when they cannot be written or hold images already."""
+    from tqdm import tqdm
+
+    from pix2pix_edge.runtime.images import write_image
+    from pix2pix_edge.train.data import images_in
+
+    folders = [out / f"{part}_{side}" for part in SETS for side in ("label", "picture")]
+    for folder in folders:
+        if images_in(folder):
+            raise InputError(f"{folder} already holds images; choose another --out, or delete them")
+    work = [(part, number) for part, count in zip(SETS, (pairs, test_pairs), strict=True) for number in range(count)]
+    for part, number in tqdm(work, "drawing", unit="pair", disable=None):
+        label, picture = draw_pair(seed, number, size, part)
+        write_image(out / f"{part}_label" / f"{number + 1}.png", label)
+        write_image(out / f"{part}_picture" / f"{number + 1}.png", picture)
+
+
+def run(args: argparse.Namespace) -> None:
+    draw_folders(args.out, args.pairs, args.test_pairs, args.size, args.seed)
+    print(f"{args.out}: {args.pairs} pairs to train on, {args.test_pairs} to test")
+    side = 1 << (args.size.bit_length() - 1)  # train takes powers of two
+    print(f"next: python -m train --data {args.out} --out RUN --filters 16 --image-size {side}")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = CommandParser(prog="python -m train.drawings", description=__doc__)
+    parser.add_argument("--out", metavar="DIR", type=Path, required=True, help="folder to write to")
+    parser.add_argument("--pairs", metavar="N", type=at_least(1), required=True, help="pairs to train on")
+    parser.add_argument("--test-pairs", metavar="N", type=at_least(0), default=12, help="pairs to test (default 12)")
+    parser.add_argument("--size", metavar="S", type=at_least(32), default=256, help="side in pixels (default 256)")
+    parser.add_argument(
+        "--seed", metavar="N", type=at_least(0), default=0, help="another seed, other houses (default 0)"
+    )
+    return run_command(run, parser, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
