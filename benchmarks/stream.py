@@ -72,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
         tempfile.TemporaryDirectory() as temporary,
     ):
         about = engine.describe()
-        if "threads" in about:  # an engine on the CPU wants every core, as in runtime/run.py
+        if engine.on_cpu:  # an engine on the CPU wants every core, as in runtime/run.py
             cv2.setNumThreads(1)
         size = engine.input.shape[1]
         clip = write_clip(Path(temporary), size)

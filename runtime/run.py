@@ -93,7 +93,7 @@ def run(args: argparse.Namespace) -> int:
             raise InputError("--token is for a page, and there is none; add: --sink http://127.0.0.1:8080")
         engine = open_engine(args.engine, backend=args.backend, threads=args.threads, slots=max(2, args.slots or 0))
         stack.enter_context(engine)
-        if "threads" in engine.describe():  # an engine on the CPU wants every core
+        if engine.on_cpu:  # an engine on the CPU wants every core
             import cv2
 
             cv2.setNumThreads(1)

@@ -48,6 +48,8 @@ class Peer:
 class KerasPredict(HostEngine):
     """A generator by model.predict, as its user would call it: uint8 [1, S, S, 3] -> the same."""
 
+    kind, precision = "keras", "fp32"
+
     def __init__(self, peer: Peer) -> None:
         from pix2pix_edge.export.graph.trace import load_generator
 
@@ -68,6 +70,8 @@ class KerasPredict(HostEngine):
 
 class LiteRt(HostEngine):
     """A .tflite file with XNNPACK on every core."""
+
+    kind = "litert"
 
     def __init__(self, peer: Peer) -> None:
         import os

@@ -74,6 +74,8 @@ def open_reference(path: str | Path) -> KerasEngine:
 class KerasEngine(HostEngine):
     """A Keras generator behind the exported graph's contract: uint8 [N, S, S, 3] RGB in and out, any N when called."""
 
+    kind, precision = "keras", "fp32"
+
     def __init__(self, path: Path) -> None:
         super().__init__(slots=1)
         model = load_generator(path)

@@ -20,6 +20,9 @@ BACKENDS = ("auto", "onnxruntime", "openvino")
 Images = NDArray[np.uint8]
 """A batch: uint8 [N, S, S, 3], RGB."""
 
+UNKNOWN = "unknown"
+"""The precision of a file that has no sidecar."""
+
 INPUT_NAME = "image"
 OUTPUT_NAME = "translated"
 
@@ -47,14 +50,23 @@ class Ticket(Protocol):
 
 
 class Engine(Protocol):
-    """What every engine offers; a context manager. Usable from any thread, by one thread at a time."""
+    """What every engine offers; a context manager. Usable from any thread, by one thread at a time.
+
+    kind: what computes: "onnxruntime", "openvino", "tensorrt", "keras", … on_cpu: whether it does so on the cores that
+    also capture, decode and deliver. precision: "fp32", "fp16", "bf16", "int8", or UNKNOWN for a file without a sidecar.
+    threads: CPU threads of one run, None where the engine does not tell.
+    """
 
     input: TensorSpec
     output: TensorSpec
     slots: int
+    kind: str
+    on_cpu: bool
+    precision: str
+    threads: int | None
 
     def describe(self) -> dict[str, str]:
-        """Return what a report should print: engine, version, precision, device, threads, …"""
+        """Return what a report prints for people, by which nothing is decided: engine, version, device, …"""
         ...
 
     def submit(self, images: Images) -> Ticket:
@@ -108,7 +120,12 @@ def is_quantized(path: Path) -> bool:
         return content.find(b"DequantizeLinear") >= 0
 
 
+def printed_precision(precision: str) -> str:
+    """Return a precision for people."""
+    return f"{precision} (no sidecar)" if precision == UNKNOWN else precision
+
+
 def precision_of(path: Path) -> str:
     """Return the precision that a report prints: what the sidecar says was asked, else what the .onnx shows."""
     asked = (read_sidecar(path) or {}).get("precision", {}).get("asked")
-    return str(asked) if asked else "int8" if is_quantized(path) else "unknown (no sidecar)"
+    return str(asked) if asked else "int8" if is_quantized(path) else UNKNOWN

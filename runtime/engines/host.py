@@ -10,7 +10,7 @@ from types import TracebackType
 
 import numpy as np
 
-from pix2pix_edge.runtime.engines.base import Images, TensorSpec, check_images
+from pix2pix_edge.runtime.engines.base import UNKNOWN, Images, TensorSpec, check_images
 from pix2pix_edge.runtime.errors import EngineError
 
 
@@ -36,11 +36,16 @@ class HostTicket:
 class HostEngine(abc.ABC):
     """An engine that computes on the CPU in one worker thread, so that submit() returns at once.
 
-    A subclass sets input and output, and implements describe(), _run() and, where it holds resources, _close().
+    A subclass sets input, output and kind, where they are known precision and threads, and implements describe(),
+    _run() and, where it holds resources, _close().
     """
 
     input: TensorSpec
     output: TensorSpec
+    kind: str
+    on_cpu = True
+    precision = UNKNOWN
+    threads: int | None = None
 
     def __init__(self, slots: int) -> None:
         self.slots = slots

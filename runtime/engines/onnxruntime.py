@@ -6,7 +6,15 @@ import os
 from pathlib import Path
 from typing import Any
 
-from pix2pix_edge.runtime.engines.base import INPUT_NAME, OUTPUT_NAME, Images, TensorSpec, check_contract, precision_of
+from pix2pix_edge.runtime.engines.base import (
+    INPUT_NAME,
+    OUTPUT_NAME,
+    Images,
+    TensorSpec,
+    check_contract,
+    precision_of,
+    printed_precision,
+)
 from pix2pix_edge.runtime.engines.host import HostEngine
 from pix2pix_edge.runtime.errors import EngineError, require
 
@@ -15,6 +23,8 @@ DTYPES = {"tensor(uint8)": "uint8", "tensor(float)": "float32", "tensor(float16)
 
 class OnnxRuntimeEngine(HostEngine):
     """An .onnx file in an ONNX Runtime session with every graph optimisation."""
+
+    kind = "onnxruntime"
 
     def __init__(self, path: str | Path, slots: int = 2, threads: int | None = None) -> None:
         """threads: inside an operator; None for one per physical core. Raises EngineError when it cannot be opened."""
@@ -39,13 +49,14 @@ class OnnxRuntimeEngine(HostEngine):
         check_contract(path, inputs, outputs)
         super().__init__(slots)
         self.input, self.output = inputs[0], outputs[0]
+        self.precision, self.threads = precision_of(path), int(options.intra_op_num_threads)
         self._about = {
             "engine": "ONNX Runtime",
             "version": str(ort.__version__),
             "file": path.name,
-            "precision": precision_of(path),
+            "precision": printed_precision(self.precision),
             "device": "CPU",
-            "threads": str(options.intra_op_num_threads),
+            "threads": str(self.threads),
         }
 
     def describe(self) -> dict[str, str]:

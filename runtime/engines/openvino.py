@@ -7,7 +7,7 @@ import importlib
 from pathlib import Path
 from typing import Any
 
-from pix2pix_edge.runtime.engines.base import Images, TensorSpec, check_contract, precision_of
+from pix2pix_edge.runtime.engines.base import Images, TensorSpec, check_contract, precision_of, printed_precision
 from pix2pix_edge.runtime.engines.host import HostEngine
 from pix2pix_edge.runtime.errors import EngineError, require
 
@@ -26,6 +26,8 @@ def core() -> Any:
 
 class OpenVinoEngine(HostEngine):
     """An .onnx file compiled by OpenVINO for the lowest latency on the CPU."""
+
+    kind = "openvino"
 
     def __init__(self, path: str | Path, slots: int = 2, threads: int | None = None, *, bf16: bool = False) -> None:
         """threads: None for OpenVINO's choice. bf16: compute in bfloat16 where the CPU can (the rest stays float32).
@@ -54,13 +56,14 @@ class OpenVinoEngine(HostEngine):
         super().__init__(slots)
         self.input, self.output = inputs[0], outputs[0]
         self._request = compiled.create_infer_request()
+        self.precision, self.threads = precision_of(path), int(compiled.get_property("INFERENCE_NUM_THREADS"))
         self._about = {
             "engine": "OpenVINO",
             "version": str(ov.__version__).partition("-")[0],
             "file": path.name,
-            "precision": precision_of(path) + (" (bf16)" if bf16 else ""),
+            "precision": printed_precision(self.precision) + (" (bf16)" if bf16 else ""),
             "device": str(core().get_property("CPU", "FULL_DEVICE_NAME")).strip(),
-            "threads": str(compiled.get_property("INFERENCE_NUM_THREADS")),
+            "threads": str(self.threads),
         }
 
     def describe(self) -> dict[str, str]:

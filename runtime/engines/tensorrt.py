@@ -13,7 +13,14 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from pix2pix_edge.runtime.engines.base import Images, TensorSpec, check_contract, check_images
+from pix2pix_edge.runtime.engines.base import (
+    UNKNOWN,
+    Images,
+    TensorSpec,
+    check_contract,
+    check_images,
+    printed_precision,
+)
 from pix2pix_edge.runtime.errors import EngineError
 from pix2pix_edge.runtime.nvidia import capabilities
 from pix2pix_edge.runtime.nvidia.cuda import Device, GpuMemoryError, explained
@@ -103,6 +110,10 @@ class TensorRTEngine:
     so that each one's time is its own. On an integrated GPU nothing is copied.
     """
 
+    kind = "tensorrt"
+    on_cpu = False
+    threads: int | None = None
+
     def __init__(self, path: str | Path, slots: int = 2) -> None:
         """Open a plan for `slots` frames in flight.
 
@@ -114,6 +125,7 @@ class TensorRTEngine:
         self._found.require_tensorrt()
         self._gpu = self._found.require_gpu()
         data, self._sidecar = read_plan(self.path, self._found, self._gpu)
+        self.precision = str(self._sidecar.get("precision", {}).get("asked", UNKNOWN))
         self._runtime: Any = None
         self._engine: Any = None
         self._streams: list[Any] = []
@@ -287,8 +299,7 @@ class TensorRTEngine:
             "engine": "TensorRT",
             "version": found.tensorrt,
             "file": self.path.name,
-            "precision": str(precision.get("asked", "unknown (no sidecar)"))
-            + (f" (convolutions: {counted})" if counted else ""),
+            "precision": printed_precision(self.precision) + (f" (convolutions: {counted})" if counted else ""),
             "device": f"{self._gpu.name}, compute capability {'.'.join(map(str, self._gpu.compute_capability))}",
             "cuda": f"{found.cuda}, driver {found.driver or 'unknown'}",
             "start": f"plain enqueue ({self._no_graph})" if self._no_graph else "CUDA graph",

@@ -82,6 +82,8 @@ class Recorder:
 class SlowEngine(HostEngine):
     """Inverts pictures [1, 32, 32, 3] in a given time; `trouble` is asked with the number of each call."""
 
+    kind = "slow"
+
     def __init__(
         self, seconds: float = 0.0, slots: int = 2, trouble: Callable[[int], None] = lambda call: None
     ) -> None:

@@ -44,6 +44,7 @@ def test_an_engine_translates_and_describes_itself(inverter: Path, backend: str)
         assert np.array_equal(engine(batch), 255 - batch)
         about = engine.describe()
         assert about["file"] == inverter.name and about["threads"] == "1" and about["version"][0].isdigit()
+        assert (engine.kind, engine.on_cpu, engine.threads) == (backend, True, 1)
         assert about["engine"] == {"onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}[backend]
 
 
@@ -146,7 +147,7 @@ def test_a_file_altered_after_its_export_is_refused(tmp_path: Path) -> None:
     path = write_inverter(tmp_path / "a.fp32.onnx")
     write_sidecar(path, {"kind": "onnx", "precision": {"asked": "fp32"}, "source": {"file": "g.keras"}})
     with open_engine(path, backend="onnxruntime") as engine:
-        assert engine.describe()["precision"] == "fp32"
+        assert engine.precision == engine.describe()["precision"] == "fp32"
     path.write_bytes(path.read_bytes() + b"\0")
     with pytest.raises(EngineError, match=r"altered after .*python -m export convert g\.keras --out"):
         open_engine(path)
@@ -258,6 +259,8 @@ def test_a_plan_that_cannot_run_here_names_the_onnx_beside_it(tmp_path: Path) ->
 
 class Failing(HostEngine):
     """An engine that fails at its second run only."""
+
+    kind = "failing"
 
     input = output = TensorSpec("image", (1, 2, 2, 3), "uint8")
     runs = 0

@@ -151,5 +151,6 @@ def test_the_report_names_precision_and_board(plan: Path, monkeypatch: pytest.Mo
     write_sidecar(plan, {"kind": "plan", "precision": precision})
     with TensorRTEngine(plan) as engine:
         about = engine.describe()
+        assert (engine.kind, engine.on_cpu, engine.precision, engine.threads) == ("tensorrt", False, "int8", None)
     assert about["precision"] == "int8 (convolutions: 2 int8, 1 fp16)"
     assert about["board"] == "NVIDIA Jetson Orin Nano, JetPack 6.2"
