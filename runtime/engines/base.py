@@ -53,7 +53,7 @@ class Engine(Protocol):
     """What every engine offers; a context manager. Usable from any thread, by one thread at a time.
 
     kind: what computes: "onnxruntime", "openvino", "tensorrt", "keras", … on_cpu: whether it does so on the cores that
-    also capture, decode and deliver. precision: "fp32", "fp16", "bf16", "int8", or UNKNOWN for a file without a sidecar.
+    also capture, decode and deliver. precision: "fp32", "fp16", "bf16", "int8", UNKNOWN where no sidecar tells.
     threads: CPU threads of one run, None where the engine does not tell.
     """
 
