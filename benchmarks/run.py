@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pix2pix_edge.runtime.engines.base import BACKENDS
+from pix2pix_edge.runtime.cli import BACKENDS
 from pix2pix_edge.runtime.errors import EngineError, InputError, ToolkitError
 
 if TYPE_CHECKING:

@@ -22,8 +22,8 @@ from pix2pix_edge.benchmarks.measure.interleave import Plan, Samples
 from pix2pix_edge.benchmarks.measure.streams import Ages, engine_ns, live, long_run, throughput, write_clip
 from pix2pix_edge.benchmarks.report.schema import STREAM
 from pix2pix_edge.benchmarks.report.summary import paired_ratio, samples_needed
+from pix2pix_edge.runtime.cli import BACKENDS
 from pix2pix_edge.runtime.engine import open_engine
-from pix2pix_edge.runtime.engines.base import BACKENDS
 from pix2pix_edge.runtime.errors import InputError, require
 from pix2pix_edge.runtime.files import written_beside
 

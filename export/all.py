@@ -14,7 +14,7 @@ import shlex
 import sys
 from pathlib import Path
 
-from pix2pix_edge.runtime.cli import CommandParser
+from pix2pix_edge.runtime.cli import CommandParser, add_data, add_out
 from pix2pix_edge.runtime.errors import ToolkitError
 from pix2pix_edge.runtime.nvidia.capabilities import probe
 
@@ -26,11 +26,11 @@ Command = list[str]
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("generator", type=Path, help="generator.keras, as train/ writes it")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for every file")
+    add_out(parser, "folder for every file")
     parser.add_argument(
         "--name", default="generator", help="the files are called NAME.fp32.onnx, … (default: generator)"
     )
-    parser.add_argument("--data", type=Path, metavar="DIR", help="images to calibrate and compare on, for INT8")
+    add_data(parser, "calibrate and compare on, for INT8", required=False)
 
 
 def run(args: argparse.Namespace) -> int:

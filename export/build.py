@@ -17,6 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pix2pix_edge.runtime.cli import add_data, add_out
 from pix2pix_edge.runtime.errors import EngineError, InputError, MissingPackageError
 from pix2pix_edge.runtime.files import sha256_of, written_beside
 from pix2pix_edge.runtime.nvidia.capabilities import Capabilities, memory, probe
@@ -31,7 +32,7 @@ IMAGES = 8
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", type=Path, metavar="FILE.onnx", help="written by: python -m export convert or quantize")
-    parser.add_argument("--out", type=Path, required=True, metavar="FILE.plan")
+    add_out(parser, "the plan to write", "FILE.plan")
     parser.add_argument(
         "--batch",
         type=int,
@@ -54,7 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="measurements to reuse and extend (default: one beside the plan for each TensorRT and GPU)",
     )
-    parser.add_argument("--data", type=Path, metavar="DIR", help="images to compare on (default: drawn ones)")
+    add_data(parser, "compare on (default: drawn ones)", required=False)
     parser.add_argument("--verbose", action="store_true", help="print TensorRT's own log")
 
 

@@ -14,8 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
+from pix2pix_edge.runtime.cli import add_backend, add_data
 from pix2pix_edge.runtime.engine import open_engine
-from pix2pix_edge.runtime.engines.base import BACKENDS, Engine
+from pix2pix_edge.runtime.engines.base import Engine
 from pix2pix_edge.runtime.errors import InputError
 from pix2pix_edge.runtime.frame import Image
 
@@ -28,12 +29,11 @@ AMPLIFIED = 8
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("a", type=Path, metavar="A", help="the reference: .onnx, .plan or .keras")
     parser.add_argument("b", type=Path, metavar="B", help="what is judged: .onnx, .plan or .keras")
-    parser.add_argument("--data", type=Path, metavar="DIR", required=True,
-        help="input images; of a data set its test_label/ or testB/ is taken")  # fmt: skip
+    add_data(parser, "translate with both; of a data set its test_label/ or testB/ is taken")
     parser.add_argument("--min-psnr", type=float, default=MIN_PSNR_DB, metavar="DB", help="gate (default: %(default)s)")
     parser.add_argument("--min-ssim", type=float, default=MIN_SSIM, metavar="S", help="gate (default: %(default)s)")
     parser.add_argument("--gallery", type=Path, metavar="FILE.png", help="input, A, B and amplified difference")
-    parser.add_argument("--backend", choices=BACKENDS, default="auto", help="what runs an .onnx (default: %(default)s)")
+    add_backend(parser)
 
 
 def run(args: argparse.Namespace) -> None:
@@ -47,7 +47,7 @@ def run(args: argparse.Namespace) -> None:
     if args.gallery and args.gallery.suffix.lower() not in (".png", ".jpg", ".jpeg"):
         raise InputError(f"--gallery {args.gallery} must end in .png or .jpg")
     files = judging_files(args.data)
-    with open_any(args.a, args.backend) as a, open_any(args.b, args.backend) as b:
+    with open_any(args.a, args.backend, args.threads) as a, open_any(args.b, args.backend, args.threads) as b:
         size = a.input.shape[1]
         if b.input.shape[1] != size:
             raise InputError(
@@ -78,13 +78,13 @@ def run(args: argparse.Namespace) -> None:
     found.require(args.min_psnr, args.min_ssim, f"{args.b} differs from {args.a}", "see --gallery FILE.png")
 
 
-def open_any(path: Path, backend: str) -> Engine:
+def open_any(path: Path, backend: str, threads: int | None = None) -> Engine:
     """Open an .onnx, a .plan or a .keras file as an Engine. Raises InputError and EngineError."""
     if path.suffix in (".keras", ".h5"):
         from pix2pix_edge.export.graph.trace import open_reference
 
         return open_reference(path)
-    return open_engine(path, backend=backend)
+    return open_engine(path, backend=backend, threads=threads)
 
 
 def one(engine: Engine, image: Image) -> Image:

@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pix2pix_edge.runtime.cli import add_data, add_out
 from pix2pix_edge.runtime.engine import open_engine
 from pix2pix_edge.runtime.engines.base import Engine, TensorSpec
 from pix2pix_edge.runtime.errors import EngineError, GateFailedError, InputError
@@ -39,9 +40,9 @@ Judge = Callable[[Engine], dict[str, Any]]
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("generator", type=Path, help="a .keras file: image in, image of the same size out, in [-1, 1]")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the files; made if missing")
+    add_out(parser, "folder for the files; made if missing")
     parser.add_argument("--name", default="generator", help="the files are NAME.fp32.onnx, … (default: generator)")
-    parser.add_argument("--data", type=Path, metavar="DIR", help="images to compare on, at any depth (default: drawn)")
+    add_data(parser, "compare on, at any depth (default: drawn)", required=False)
     parser.add_argument(
         "--fold",
         choices=FOLDS,

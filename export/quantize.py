@@ -20,6 +20,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pix2pix_edge.runtime.cli import add_data
 from pix2pix_edge.runtime.engines.base import Engine
 from pix2pix_edge.runtime.errors import GateFailedError, InputError, ToolkitError
 from pix2pix_edge.runtime.files import sha256_of
@@ -43,7 +44,7 @@ JUDGED = 100
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     option = parser.add_argument
     option("model", type=Path, metavar="NAME.fp32.onnx", help="as written by: python -m export convert")
-    option("--data", type=Path, required=True, metavar="DIR", help="images like those the network will meet")
+    add_data(parser, "calibrate and judge on, like those the network will meet")
     option("--target", choices=("tensorrt", "cpu", "both"), default="both", help="what to write (default: both)")
     option("--images", type=int, default=200, metavar="N", help="calibrate on N of them (default: 200)")
     option("--method", choices=METHODS, default="auto", help="how ranges are chosen (default: auto, the best here)")

@@ -12,6 +12,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from pix2pix_edge.runtime.cli import add_out
 from pix2pix_edge.runtime.engines.base import INPUT_NAME, OUTPUT_NAME
 from pix2pix_edge.runtime.errors import InputError
 from pix2pix_edge.runtime.files import sha256_of, written_beside
@@ -20,7 +21,7 @@ from pix2pix_edge.runtime.sidecar import Sidecar, read_sidecar, sidecar_path
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", type=Path, metavar="FILE", help=".plan or .onnx, with its sidecar beside it")
-    parser.add_argument("--out", type=Path, required=True, metavar="REPOSITORY", help="folder of the model repository")
+    add_out(parser, "folder of the model repository", "REPOSITORY")
     parser.add_argument("--name", help="name that clients ask for (default: the file's name up to the first dot)")
     parser.add_argument(
         "--max-batch",

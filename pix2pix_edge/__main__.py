@@ -1,4 +1,4 @@
-"""The command `pix2pix-edge`: run, doctor, train, convert, quantize, check, build, inspect, all, triton, bench."""
+"""The command `pix2pix-edge`."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from pix2pix_edge.runtime.cli import run_subcommand
 
 PROGRAM = "pix2pix-edge"
 COMMANDS = {
+    "demo": ("pix2pix_edge.demo", "translate the drawn label maps in the box, and show a contact sheet"),
     "run": ("pix2pix_edge.runtime.run", "translate pictures, videos or a camera"),
     "doctor": ("pix2pix_edge.runtime.doctor", "what this machine has: the table that a defect report needs"),
     "train": ("pix2pix_edge.train.__main__", "paired pictures -> generator.keras"),
     **EXPORT,
-    "bench": ("", "measure: run, compare, stream, predict, …"),
+    "bench": ("", "measure, with the fidelity beside the speed: bench run, bench compare, …"),
 }
 
 
@@ -23,10 +24,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status."""
     argv = list(sys.argv[1:] if argv is None else argv)
     if argv[:1] == ["bench"]:
-        return run_subcommand(f"{PROGRAM} bench", "Measure, with the fidelity beside the speed.", BENCH, argv[1:])
-    return run_subcommand(
-        PROGRAM, "Train an image translator in Keras, and run it live on a small box.", COMMANDS, argv
-    )
+        return run_subcommand(f"{PROGRAM} bench", COMMANDS["bench"][1], BENCH, argv[1:])
+    if argv[:1] == ["run"]:  # its main also ends the process where a thread hangs
+        from pix2pix_edge.runtime import run
+
+        return run.main(argv[1:], f"{PROGRAM} run")
+    about = "Train an image translator in Keras, and run it live on a small box."
+    return run_subcommand(PROGRAM, about, COMMANDS, argv)
 
 
 if __name__ == "__main__":

@@ -9,22 +9,78 @@ import argparse
 import importlib
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import ModuleType
 from typing import NoReturn
 
 from pix2pix_edge.runtime.errors import ToolkitError
+
+BACKENDS = ("auto", "onnxruntime", "openvino")
+"""What runs an .onnx file."""
+
+FIT_MODES = ("stretch", "crop", "pad")
+"""How a frame meets the engine's square: see runtime.frame.fit."""
+
+VIEW_MODES = ("output", "side-by-side")
+"""What a sink shows: see runtime.frame.view."""
 
 
 class CommandParser(argparse.ArgumentParser):
     """An argument parser that reports a bad command line on one line, and knows --debug."""
 
-    def __init__(self, *args: object, **kwargs: object) -> None:
-        kwargs.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
-        super().__init__(*args, **kwargs)  # type: ignore[arg-type]
+    def __init__(self, prog: str | None = None, description: str | None = None, usage: str | None = None) -> None:
+        """description: as the module's docstring has it, line breaks kept."""
+        super().__init__(prog, usage, description, formatter_class=argparse.RawDescriptionHelpFormatter)
         self.add_argument("--debug", action="store_true", help="show the traceback of an error")
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"error: {message}; see: {self.prog} --help\n")
+
+
+def at_least(lowest: int) -> Callable[[str], int]:
+    """Return a type for argparse: a whole number of `lowest` or more."""
+
+    def number(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"expected a whole number, got {text!r}") from None
+        if value < lowest:
+            raise argparse.ArgumentTypeError(f"must be at least {lowest}, got {value}")
+        return value
+
+    return number
+
+
+def add_engine(parser: argparse.ArgumentParser, *, many: bool = False) -> None:
+    """Declare --engine: the file, or files, that the command runs."""
+    parser.add_argument(
+        "--engine",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        nargs="+" if many else None,
+        help=".onnx (CPU) or .plan (TensorRT)",
+    )
+
+
+def add_data(parser: argparse.ArgumentParser, purpose: str, *, required: bool = True) -> None:
+    """Declare --data: a folder of images, or a data set. purpose: ends the sentence "images to …"."""
+    parser.add_argument("--data", type=Path, required=required, metavar="DIR", help=f"images to {purpose}")
+
+
+def add_out(parser: argparse.ArgumentParser, what: str, metavar: str = "DIR", *, required: bool = True) -> None:
+    """Declare --out: the folder or file that the command writes."""
+    parser.add_argument("--out", type=Path, required=required, metavar=metavar, help=what)
+
+
+def add_backend(parser: argparse.ArgumentParser) -> None:
+    """Declare --backend and --threads: how an .onnx file runs on the CPU."""
+    parser.add_argument(
+        "--backend", choices=BACKENDS, default="auto", help="what runs an .onnx (auto: the faster that passed)"
+    )
+    parser.add_argument("--threads", type=at_least(1), metavar="N", help="CPU threads of an .onnx (one per core)")
 
 
 def run_command(
@@ -59,28 +115,32 @@ def run_command(
         return code
 
 
-def run_subcommand(
-    program: str, description: str, commands: dict[str, tuple[str, str]], argv: Sequence[str] | None
-) -> int:
-    """Dispatch `program COMMAND ...` to a module that has `add_arguments(parser)` and `run(args) -> int | None`.
+Commands = Mapping[str, tuple[str, str]]
+"""name -> (module with `add_arguments(parser)` and `run(args) -> int | None`, one-line help)."""
 
-    commands: name -> (module, one-line help). Only the chosen module is imported, so that `--help` and the light
-    commands never load TensorFlow or onnx.
+
+def command_parser(program: str, name: str, commands: Commands) -> tuple[CommandParser, ModuleType]:
+    """Return the parser of `program NAME`, described by its module's docstring, and the module."""
+    module = importlib.import_module(commands[name][0])
+    parser = CommandParser(f"{program} {name}", (module.__doc__ or commands[name][1]).strip())
+    module.add_arguments(parser)
+    return parser, module
+
+
+def run_subcommand(program: str, description: str, commands: Commands, argv: Sequence[str] | None) -> int:
+    """Dispatch `program COMMAND …`; returns the exit status.
+
+    Only the chosen module is imported, so that `--help` and the light commands never load TensorFlow or onnx.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
     name = next((word for word in argv if not word.startswith("-")), None)
-    if name not in commands or argv.index(name) > 0:
+    if name is None or name not in commands or argv.index(name) > 0:
         listing = "\n".join(f"  {command:<12}{summary}" for command, (_, summary) in commands.items())
-        parser = CommandParser(
-            prog=program, description=f"{description}\n\ncommands:\n{listing}", usage=f"{program} COMMAND …"
-        )
+        parser = CommandParser(program, f"{description}\n\ncommands:\n{listing}", f"{program} COMMAND …")
         parser.add_argument(
             "command", choices=list(commands), metavar="COMMAND", help=f"then: {program} COMMAND --help"
         )
         parser.parse_args(argv)
         return 2  # unreachable: without a known command first, parse_args has ended the process
-    module = importlib.import_module(commands[name][0])
-    summary = (module.__doc__ or commands[name][1]).strip()
-    parser = CommandParser(prog=f"{program} {name}", description=summary)
-    module.add_arguments(parser)
+    parser, module = command_parser(program, name, commands)
     return run_command(module.run, parser, argv[1:])

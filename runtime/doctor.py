@@ -152,6 +152,10 @@ def _display() -> str:
     return display_problem() or os.environ.get("DISPLAY", "yes")
 
 
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """It takes none."""
+
+
 def run(_: argparse.Namespace) -> int:
     """Print the table."""
     table = rows()

@@ -10,12 +10,6 @@ from numpy.typing import NDArray
 
 from pix2pix_edge.runtime.errors import InputError
 
-FIT_MODES = ("stretch", "crop", "pad")
-"""How a frame meets the engine's square: see runtime.frame.fit."""
-
-VIEW_MODES = ("output", "side-by-side")
-"""What a sink shows: see runtime.frame.view."""
-
 Image = NDArray[np.uint8]
 """uint8 [H, W, 3], RGB, C-contiguous."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -73,7 +73,7 @@ TITLE = 34
 INK, PAPER = (32, 32, 32), (255, 255, 255)
 
 
-def sheet(columns: dict[str, Sequence[Image]]) -> Image:
+def sheet(columns: Mapping[str, Sequence[Image]]) -> Image:
     """Return one picture: a title over each column, equal cells of the first image's size, white between.
 
     columns: title -> images uint8 [H, W, 3], RGB, as many in each column; others are resized to the first one's size.

@@ -25,10 +25,15 @@ if __package__ in (None, "") and sys.path[0] != ROOT:
     sys.path[0] = ROOT  # a script's own folder comes first there, and cuda.py must not hide the package cuda
 
 from pix2pix_edge.runtime.addresses import redacted  # noqa: E402
-from pix2pix_edge.runtime.cli import CommandParser, run_command  # noqa: E402
-from pix2pix_edge.runtime.engines.base import BACKENDS  # noqa: E402
+from pix2pix_edge.runtime.cli import (  # noqa: E402
+    FIT_MODES,
+    VIEW_MODES,
+    CommandParser,
+    add_backend,
+    at_least,
+    run_command,
+)
 from pix2pix_edge.runtime.errors import InputError  # noqa: E402
-from pix2pix_edge.runtime.frame import FIT_MODES, VIEW_MODES  # noqa: E402
 from pix2pix_edge.runtime.streaming.interrupt import Interrupt  # noqa: E402
 from pix2pix_edge.runtime.streaming.policy import POLICIES  # noqa: E402
 
@@ -50,27 +55,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         " window or null; repeatable (null)")  # fmt: skip
     add("--view", choices=VIEW_MODES, default="output", help="what sinks show (default: %(default)s)")
     add("--fit", choices=FIT_MODES, default="stretch", help="how a frame meets the engine's square (%(default)s)")
-    add("--limit", type=_at_least(1), metavar="N", help="end after N frames")
-    add("--loop", type=_at_least(0), default=1, metavar="N", help="play a stored source N times, 0 for ever (1)")
+    add("--limit", type=at_least(1), metavar="N", help="end after N frames")
+    add("--loop", type=at_least(0), default=1, metavar="N", help="play a stored source N times, 0 for ever (1)")
     add("--policy", choices=POLICIES, default="auto",
         help="freshest drops frames that are no longer the newest, every_frame none (auto: by the source)")  # fmt: skip
     add("--max-staleness", type=float, metavar="S", help="of a live source, drop what is older than S seconds")
     add("--max-fps", type=float, metavar="N", help="frames per second at most (no limit)")
-    add("--slots", type=_at_least(1), metavar="N", help="frames in the engine at once (1 for freshest, else 2)")
+    add("--slots", type=at_least(1), metavar="N", help="frames in the engine at once (1 for freshest, else 2)")
     add("--token", metavar="WORD", help="what a browser must give to see an http:// sink (nothing)")
-    add("--backend", choices=BACKENDS, default="auto", help="what runs an .onnx (default: the faster that passed)")
-    add("--threads", type=_at_least(1), metavar="N", help="CPU threads of an .onnx (default: one per core)")
-
-
-def _at_least(lowest: int) -> type[int]:
-    def number(text: str) -> int:
-        value = int(text)
-        if value < lowest:
-            raise argparse.ArgumentTypeError(f"must be {lowest} or more, not {value}")
-        return value
-
-    number.__name__ = "whole number"  # what argparse calls it in "invalid … value"
-    return number  # type: ignore[return-value]
+    add_backend(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -197,14 +190,14 @@ def _warn_if_short(stream: Stream, frames: int | None) -> None:
         )
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None, program: str = "runtime/run.py") -> int:
     """Run the command; returns the exit status."""
     argv = list(sys.argv[1:] if argv is None else argv)
     if argv[:1] == ["doctor"]:
         from pix2pix_edge.runtime import doctor
 
         return doctor.main(argv[1:])
-    parser = CommandParser(prog="runtime/run.py", description=(__doc__ or "").strip())
+    parser = CommandParser(program, (__doc__ or "").strip())
     add_arguments(parser)
     code = run_command(run, parser, argv)
     if any(thread.name.startswith("stream ") for thread in threading.enumerate()):

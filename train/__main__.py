@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pix2pix_edge.runtime.cli import CommandParser, run_command
+from pix2pix_edge.runtime.cli import CommandParser, at_least, run_command
 from pix2pix_edge.runtime.errors import InputError
 from pix2pix_edge.runtime.files import sha256_of
 from pix2pix_edge.train.distribution import KINDS, place_of
@@ -30,7 +30,6 @@ from pix2pix_edge.train.settings import (
     NORMS,
     SCHEDULES,
     Settings,
-    at_least,
     read_settings,
     resumed,
     settings_path,

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pix2pix_edge.runtime.cli import CommandParser, run_command
+from pix2pix_edge.runtime.cli import CommandParser, at_least, run_command
 from pix2pix_edge.runtime.errors import InputError
 from pix2pix_edge.runtime.images import sheet
 
@@ -68,8 +68,6 @@ def run(args: argparse.Namespace) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    from pix2pix_edge.train.settings import at_least
-
     parser = CommandParser(prog="python -m train.grid", description=__doc__)
     parser.add_argument("--columns", nargs="+", type=column, metavar="TITLE=DIR", required=True, help="left to right")
     parser.add_argument("--out", type=image_name, required=True, help="the image file to write")

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 from pix2pix_edge.runtime.errors import InputError
@@ -94,18 +92,3 @@ def resumed(saved: Settings, given: dict[str, object]) -> Settings:
             " another --out"
         )
     return whole
-
-
-def at_least(lowest: int) -> Callable[[str], int]:
-    """Return an argparse type: a whole number not below `lowest`."""
-
-    def whole_number(text: str) -> int:
-        try:
-            value = int(text)
-        except ValueError:
-            raise argparse.ArgumentTypeError(f"expected a whole number, got {text!r}") from None
-        if value < lowest:
-            raise argparse.ArgumentTypeError(f"must be at least {lowest}, got {value}")
-        return value
-
-    return whole_number

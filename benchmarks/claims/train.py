@@ -22,10 +22,11 @@ from typing import Any
 
 import numpy as np
 
+from pix2pix_edge.runtime.cli import at_least
 from pix2pix_edge.runtime.errors import InputError
 from pix2pix_edge.runtime.files import written_beside
 from pix2pix_edge.train.native import load_tensorflow
-from pix2pix_edge.train.settings import Settings, at_least
+from pix2pix_edge.train.settings import Settings
 
 OURS, ARTICLE = "train_step", "article"
 

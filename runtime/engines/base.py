@@ -14,9 +14,6 @@ from numpy.typing import NDArray
 from pix2pix_edge.runtime.errors import EngineError
 from pix2pix_edge.runtime.sidecar import read_sidecar
 
-BACKENDS = ("auto", "onnxruntime", "openvino")
-"""What runs an .onnx file."""
-
 Images = NDArray[np.uint8]
 """A batch: uint8 [N, S, S, 3], RGB."""
 

@@ -28,7 +28,7 @@ def open_sink(
 ) -> Sink:
     """Open what --sink names (see GRAMMAR); an object with write() and close() is returned as it is.
 
-    mode: what it shows, one of runtime.frame.VIEW_MODES. fps, frames, live: of the source, where known; fps None with
+    mode: what it shows, one of runtime.cli.VIEW_MODES. fps, frames, live: of the source, where known; fps None with
     a known count means still pictures. token: what a browser must give to an http:// sink. Raises InputError when the
     sink cannot be used.
     """

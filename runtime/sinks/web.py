@@ -27,7 +27,7 @@ class WebSink:
         """host: where to listen; "" is 127.0.0.1, "0.0.0.0" or "::" every network. port: 0 takes a free one.
 
         token: what a browser must give, as ?token=… or `Authorization: Bearer …`; None lets everybody in. mode: what
-        is shown until the viewer chooses, one of runtime.frame.VIEW_MODES. Raises InputError when it cannot listen.
+        is shown until the viewer chooses, one of runtime.cli.VIEW_MODES. Raises InputError when it cannot listen.
         """
         self.broadcast = Broadcast()
         self._server = _listen(host or "127.0.0.1", port, self.broadcast, token, mode)

@@ -61,7 +61,7 @@ class Broadcast:
     def next(self, mode: str, form: str, *, after: int = 0, seconds: float = 0.0) -> Encoded | None:
         """Return the newest frame as `form` ("png", or "part": a JPEG as one part of a multipart stream).
 
-        mode: one of runtime.frame.VIEW_MODES. after: the number the viewer has already; waits up to `seconds` for a
+        mode: one of runtime.cli.VIEW_MODES. after: the number the viewer has already; waits up to `seconds` for a
         later one, and returns None when there is none.
         """
         key = (mode, form)

@@ -26,8 +26,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, quote, urlsplit
 
+from pix2pix_edge.runtime.cli import VIEW_MODES
 from pix2pix_edge.runtime.errors import warn
-from pix2pix_edge.runtime.frame import VIEW_MODES
 from pix2pix_edge.runtime.web.broadcast import BOUNDARY, Broadcast
 from pix2pix_edge.runtime.web.status import StatusBoard, as_prometheus
 

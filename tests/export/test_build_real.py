@@ -318,8 +318,8 @@ def test_a_terminal_sees_a_progress_bar(tmp_path: Path) -> None:
 def test_neither_tensorflow_nor_onnx_is_loaded(tmp_path: Path) -> None:
     path = write_small_network(tmp_path / "a.onnx")
     program = (
-        "import sys; from pathlib import Path; from export.build import build\n"
-        "from runtime.errors import EngineError\n"
+        "import sys; from pathlib import Path; from pix2pix_edge.export.build import build\n"
+        "from pix2pix_edge.runtime.errors import EngineError\n"
         f"try: build(Path({str(path)!r}), Path({str(tmp_path / 'a.plan')!r}))\n"
         "except EngineError as error: print(error)\n"
         "print(sorted({'tensorflow', 'keras', 'onnx', 'tf2onnx'} & set(sys.modules)))"

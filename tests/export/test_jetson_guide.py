@@ -52,7 +52,7 @@ def check(words: list[str]) -> None:
 def constants() -> str:
     """Every string in the project's modules, as Python joins them; a gap of an f-string is a newline."""
     found = []
-    for path in [*(REPOSITORY / "runtime").glob("*.py"), *(REPOSITORY / "export").glob("*.py")]:
+    for path in [*(REPOSITORY / "runtime").rglob("*.py"), *(REPOSITORY / "export").rglob("*.py")]:
         nodes = ast.walk(ast.parse(path.read_text()))
         found += [node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)]
     return "\n".join(found)

@@ -141,7 +141,7 @@ import sys, time
 import numpy as np
 from tests.gpu.inverting_tensorrt import make_module
 sys.modules["tensorrt"] = make_module({size})
-from runtime.engine import open_engine
+from pix2pix_edge.runtime.engine import open_engine
 engine = open_engine({plan!r})
 frame = np.zeros((1, {size}, {size}, 3), np.uint8)
 print("open", int(engine(frame)[0, 0, 0, 0]), flush=True)

@@ -103,7 +103,7 @@ def test_a_subcommand_is_imported_only_when_it_is_chosen(
 
 def test_a_reader_that_goes_away_is_no_error() -> None:
     program = (
-        "import sys; from runtime.errors import *;"
+        "import sys; from pix2pix_edge.runtime.cli import *;"
         "sys.exit(run_command(lambda _: [print('x' * 99) for _ in range(99999)] and 0, CommandParser(), []))"
     )
     done = subprocess.run(

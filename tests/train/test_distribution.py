@@ -228,7 +228,7 @@ class TwoCpus(tf.distribute.MirroredStrategy):  # takes every GPU otherwise
     def __init__(self):
         super().__init__(["CPU:0", "CPU:1"])
 tf.distribute.MirroredStrategy = TwoCpus
-from train.__main__ import main
+from pix2pix_edge.train.__main__ import main
 sys.exit(main(sys.argv[1:]))
 """
 

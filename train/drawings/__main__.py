@@ -15,9 +15,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pix2pix_edge.runtime.cli import CommandParser, run_command
+from pix2pix_edge.runtime.cli import CommandParser, at_least, run_command
 from pix2pix_edge.runtime.errors import InputError
-from pix2pix_edge.train.settings import at_least
 
 if TYPE_CHECKING:
     from pix2pix_edge.runtime.frame import Image

@@ -215,7 +215,7 @@ def test_an_error_in_the_loop_itself_finishes_the_files(tmp_path: Path) -> None:
 def test_a_program_that_ends_inside_the_loop_finishes_its_video(tmp_path: Path) -> None:
     program = """
 import sys
-from runtime.stream import translate
+from pix2pix_edge.runtime.stream import translate
 from tests.runtime.doubles import Camera, SlowEngine
 frames = iter(translate(Camera(None), SlowEngine(), [sys.argv[1]]))
 for _ in range(20):
@@ -291,7 +291,7 @@ def test_a_sink_that_blocks_does_not_hold_up_the_end_of_the_process(inverter: Pa
     os.mkfifo(pipe := tmp_path / "pipe")
     program = """
 import sys
-from runtime import run, sinks
+from pix2pix_edge.runtime import run, sinks
 class Pipe:
     name = "pipe"
     def write(self, frame): open(sys.argv.pop(), "wb")
