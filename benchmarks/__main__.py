@@ -16,7 +16,6 @@ COMMANDS = {
     "compare": ("pix2pix_edge.benchmarks.compare", "two reports: what changed beyond the noise"),
     "trtexec": ("pix2pix_edge.benchmarks.trtexec", "a trtexec log or JSON as one more row of a report"),
     "train": ("pix2pix_edge.benchmarks.claims.train", "our training step against the article's loop"),
-    "experiments": ("pix2pix_edge.benchmarks.experiments", "train and judge the runs of docs/training.md"),
     "predict": ("pix2pix_edge.benchmarks.predict", "a roofline prediction for a board"),
     "trials": ("pix2pix_edge.benchmarks.claims.trials", "is the benchmark itself to be trusted on this machine"),
     "docs": ("pix2pix_edge.benchmarks.docs", "the tables of docs/benchmarks.md from the committed reports"),

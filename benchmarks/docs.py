@@ -18,7 +18,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from pix2pix_edge.benchmarks.report.schema import EXPERIMENTS, STREAM, TRAINING, TRIALS
+from pix2pix_edge.benchmarks.report.schema import STREAM, TRAINING, TRIALS
 from pix2pix_edge.runtime.errors import InputError
 from pix2pix_edge.runtime.files import written_beside
 
@@ -106,15 +106,15 @@ def _publish(name: str, content: dict[str, Any]) -> None:
         temporary.write_text(text + "\n", encoding="utf-8")
 
 
-def loader(form: str, command: str, table: str | None) -> Callable[[Path], dict[str, Any]]:
-    """Return a function that reads a JSON file of this format and table; it raises InputError for any other."""
+def loader(form: str, command: str) -> Callable[[Path], dict[str, Any]]:
+    """Return a function that reads a JSON file of this format; it raises InputError for any other."""
 
     def load(file: Path) -> dict[str, Any]:
         try:
             content: Any = json.loads(file.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise InputError(f"{file} cannot be read as JSON ({error}); make it with: {command}") from error
-        if not isinstance(content, dict) or (content.get("format"), content.get("table")) != (form, table):
+        if not isinstance(content, dict) or content.get("format") != form:
             raise InputError(f"{file} was not written by this version's: {command}")
         found: dict[str, Any] = content
         return found
@@ -149,12 +149,6 @@ def _trials(content: dict[str, Any]) -> str:
     return f"With {content['engine']} on {where}: {sentence(content)}."
 
 
-def _experiments(content: dict[str, Any]) -> str:
-    from pix2pix_edge.benchmarks.experiments import markdown
-
-    return markdown(content)
-
-
 def _training(content: dict[str, Any]) -> str:
     from pix2pix_edge.benchmarks.claims.train import sentence
 
@@ -172,18 +166,14 @@ def _stream(content: dict[str, Any]) -> str:
     return "\n".join([*lines, f"\nMeasured with:\n\n    {content['command']}"])
 
 
-def _section(
-    page: str, form: str, command: str, show: Callable[[dict[str, Any]], str], table: str | None = None
-) -> Section:
+def _section(page: str, form: str, command: str, show: Callable[[dict[str, Any]], str]) -> Section:
     command = f"python -m benchmarks {command}"
-    return Section(Path("docs") / page, command, loader(form, command, table), show)
+    return Section(Path("docs") / page, command, loader(form, command), show)
 
 
 SECTIONS = {
     "results": Section(Path("docs/benchmarks.md"), "python -m benchmarks run", _load_report, _results),
     "trials": _section("benchmarks.md", TRIALS, "trials --out FILE.json", _trials),
     "stream": _section("streaming.md", STREAM, "stream", _stream),
-    "recipes": _section("training.md", EXPERIMENTS, "experiments recipes", _experiments, "recipes"),
-    "widths": _section("training.md", EXPERIMENTS, "experiments widths", _experiments, "widths"),
     "training": _section("training.md", TRAINING, "train --out FILE.json", _training),
 }

@@ -17,7 +17,7 @@ from pix2pix_edge.runtime.files import written_beside
 
 FORMAT = "pix2pix-edge-report/1"
 TRIALS, STREAM = "pix2pix-edge-trials/1", "pix2pix-edge-stream/1"
-EXPERIMENTS, TRAINING = "pix2pix-edge-experiments/1", "pix2pix-edge-training/1"
+TRAINING = "pix2pix-edge-training/1"
 FILE = "report.json"
 QUANTILES = 100
 """The distribution of a scope is kept as its 0th, 1st … 100th percentile; the calls themselves would fill megabytes."""
