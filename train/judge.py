@@ -113,7 +113,8 @@ def load(path: Path) -> Any:
         return keras.models.load_model(path, compile=False)
     except (ValueError, OSError, TypeError, KeyError, zipfile.BadZipFile) as error:
         raise InputError(
-            f"{path} is not a network saved by Keras ({str(error).splitlines()[0]}); make one with: python -m train"
+            f"{path} is not a network saved by Keras ({str(error).splitlines()[0]}); make one with:"
+            " python -m train --data DIR --out RUN"
         ) from error
 
 

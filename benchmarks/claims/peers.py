@@ -143,7 +143,10 @@ def run(args: argparse.Namespace) -> None:
         raise InputError(f"--rounds must be {FEWEST_BLOCKS} or more, --turn more than 0 and at most 600 seconds")
     for path in args.engine:
         if path.suffix != ".onnx" or not path.is_file():
-            raise InputError(f"--engine {path} is not an .onnx file; make one with: python -m export convert")
+            raise InputError(
+                f"--engine {path} is not an .onnx file; make one with:"
+                " python -m export convert GENERATOR.keras --out DIR"
+            )
     files = evenly(judging_files(args.data), JUDGED)
     with tempfile.TemporaryDirectory() as folder:
         peers = [*peers_of(args.generator, Path(folder)), *ours(args.engine)]

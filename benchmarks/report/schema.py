@@ -76,6 +76,7 @@ def load_report(path: str | Path) -> Report:
     except OSError as error:
         raise InputError(
             f"there is no report {file} ({error.strerror}); make one with: python -m benchmarks run"
+            " --engine FILE --data DIR --out DIR"
         ) from error
     except ValueError as error:
         raise InputError(f"{file} is not whole JSON ({error}); measure again") from error

@@ -227,7 +227,7 @@ def test_auto_does_without_openvino(inverter: Path, monkeypatch: pytest.MonkeyPa
 
 def test_onnx_runtime_reports_to_nobody(inverter: Path, tmp_path: Path) -> None:
     """It would open a database in the user's home, and fill it with what it is going to send."""
-    program = "import sys; from pix2pix_edge.runtime.engine import open_engine; open_engine(sys.argv[1], backend='onnxruntime').close()"
+    program = "import sys, pix2pix_edge; pix2pix_edge.open_engine(sys.argv[1], backend='onnxruntime').close()"
     away = ("ORT_DISABLE_TELEMETRY", "XDG_CACHE_HOME", "CI")
     environment = {name: value for name, value in os.environ.items() if name not in away} | {"HOME": str(tmp_path)}
     subprocess.run([sys.executable, "-c", program, str(inverter)], cwd=REPOSITORY, env=environment, check=True)
