@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,8 +13,12 @@ BOARD_INPUTS = ("VDD_IN", "POM_5V_IN", "VIN")
 SUMMED = (
     ("VDD_GPU_SOC", "VDD_CPU_CV", "VIN_SYS_5V0"),  # AGX Orin
     ("GPU", "CPU", "SOC", "CV", "VDDRQ", "SYS5V"),  # AGX Xavier
+    ("VDD_GPU", "VDD_CPU_SOC_MSS", "VIN_SYS_5V0"),  # Thor on a carrier board without a sensor of its input
 )
 """Rails that add up to the whole board, where no one sensor sees it (jetson-stats, jtop/core/power.py)."""
+
+NO_SENSOR = "PMIC"
+"""A zone of this name says 50 or 100 °C for ever: the power chip's own limit, not a measurement."""
 
 
 @dataclass(frozen=True)
@@ -26,10 +31,18 @@ class Board:
 
 def read_board(root: Path = Path("/")) -> Board:
     """Read the sensors now; takes a millisecond or so, because they answer over a slow bus. `root` is where /sys is."""
-    readings = [_number(path) for path in root.glob("sys/class/thermal/thermal_zone*/temp")]
-    celsius = [value / 1000 for value in readings if value is not None]
-    celsius = [value for value in celsius if 0 < value < 150]  # a sensor without power says -256
-    return Board(max(celsius, default=None), board_watts(_rails(root)))
+    zones = root.glob("sys/class/thermal/thermal_zone*")
+    celsius = ((_text(zone / "type"), value / 1000) for zone in zones if (value := _number(zone / "temp")) is not None)
+    return Board(hottest(celsius), board_watts(_rails(root)))
+
+
+def hottest(sensors: Iterable[tuple[str, float]]) -> float | None:
+    """Return the temperature of the hottest sensor, from (name, degrees Celsius) of each; None without any.
+
+    Left out are PMIC zones, and sensors without power, which say -256.
+    """
+    found = [celsius for name, celsius in sensors if not name.upper().startswith(NO_SENSOR) and 0 < celsius < 150]
+    return max(found, default=None)
 
 
 def board_watts(rails: dict[str, float]) -> float | None:

@@ -16,18 +16,16 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from pix2pix_edge.runtime.board import board_watts, hottest
+
 INTERVAL_MS = 100
 IDLE_S = 2.0
 """How long the idle machine is watched before the engines start, to tell what the frames add."""
 
-BOARD_INPUTS = ("VDD_IN", "POM_5V_IN", "VIN")
-"""Rails that carry the whole board, where it has such a sensor (Orin NX and Nano, Xavier NX, TX2; Nano; Thor)."""
 
-SUMMED = (
-    ("VDD_GPU_SOC", "VDD_CPU_CV", "VIN_SYS_5V0"),  # AGX Orin
-    ("GPU", "CPU", "SOC", "CV", "VDDRQ", "SYS5V"),  # AGX Xavier
-)
-"""Rails that add up to the whole board, where no one sensor sees it (jetson-stats, jtop/core/power.py)."""
+_RAIL = re.compile(r"\b([A-Z][A-Z0-9_]+) (-?\d{1,7})(?: ?mW)?/-?\d{1,7}(?: ?mW)?(?![\dM])", re.I)
+_LONE_RAIL = re.compile(r"\b([A-Z][A-Z0-9_]+) (-?\d{1,7}) ?mW\b", re.I)
+_SENSOR = re.compile(r"\b([A-Za-z]\w*)@(-?\d{1,4}(?:\.\d{1,6})?)C")
 
 
 @dataclass(frozen=True)
@@ -52,33 +50,19 @@ def parse_tegrastats(line: str, at_ns: int = 0) -> Reading:
     Rails are "NAME 4865/4865" (JetPack 4, mW), "NAME 4865mW/4865mW" (5, 6: now/mean) or with a third value (7: peak).
     GR3D_FREQ is "12%@1300", "12%@[1300,1300]" (one clock for each cluster), or, on Thor, "@[1000,1000]" with no load.
     """
-    rails = {
-        name.upper(): int(milliwatts) / 1000
-        for name, milliwatts in re.findall(r"\b([A-Z][A-Z0-9_]+) (-?\d+)(?: ?mW)?/-?\d+(?: ?mW)?(?![\dM])", line, re.I)
-        if name.upper() not in ("NC", "RAM", "SWAP", "IRAM")
-    } or {name.upper(): int(mw) / 1000 for name, mw in re.findall(r"\b([A-Z][A-Z0-9_]+) (-?\d+) ?mW\b", line, re.I)}
-    gpu = re.search(r"GR3D_FREQ\s+(?:(\d+)%)?(?:@\[?(\d+))?", line, re.I)
-    hottest = [float(t) for t in re.findall(r"\b[A-Za-z]\w*@(-?\d+(?:\.\d+)?)C", line)]
-    hottest = [t for t in hottest if 0 < t < 150]  # a sensor without power says -256
+    pairs = _RAIL.findall(line) or _LONE_RAIL.findall(line)
+    rails = {name.upper(): int(milliwatts) / 1000 for name, milliwatts in pairs}
+    for name in ("NC", "RAM", "SWAP", "IRAM"):
+        rails.pop(name, None)
+    gpu = re.search(r"GR3D_FREQ\s+(?:(\d{1,3})%)?(?:@\[?(\d{1,6}))?", line, re.I)
     return Reading(
         at_ns=at_ns,
         watts=board_watts(rails),
         rails_w=rails,
         gpu_mhz=float(gpu[2]) if gpu and gpu[2] else None,
         gpu_busy=int(gpu[1]) / 100 if gpu and gpu[1] else None,
-        temperature_c=max(hottest, default=None),
+        temperature_c=hottest((name, float(celsius)) for name, celsius in _SENSOR.findall(line)),
     )
-
-
-def board_watts(rails: dict[str, float]) -> float | None:
-    """Return the power of the whole board, or None where its rails do not tell."""
-    for name in BOARD_INPUTS:
-        if name in rails:
-            return rails[name]
-    for names in SUMMED:
-        if names[0] in rails and names[1] in rails:
-            return sum(rails.get(name, 0.0) for name in names)
-    return None
 
 
 class Meter(Protocol):

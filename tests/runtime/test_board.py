@@ -22,6 +22,20 @@ def test_the_hottest_zone_counts_and_one_without_power_does_not(tmp_path: Path) 
     assert read_board(tmp_path) == Board(51.25, None)
 
 
+def test_a_power_chip_s_limit_is_no_temperature(tmp_path: Path) -> None:
+    write(tmp_path, thermal__thermal_zone0__type="CPU-therm", thermal__thermal_zone0__temp="41000",
+          thermal__thermal_zone1__type="PMIC-Die", thermal__thermal_zone1__temp="100000")  # fmt: skip
+    assert read_board(tmp_path) == Board(41.0, None)
+
+
+def test_a_thor_without_a_sensor_of_its_input_is_summed(tmp_path: Path) -> None:
+    for number, label in enumerate(("VDD_GPU", "VDD_CPU_SOC_MSS", "VIN_SYS_5V0"), 1):
+        write(tmp_path, **{"hwmon__hwmon1__name": "ina3221", f"hwmon__hwmon1__in{number}_label": label,
+                           f"hwmon__hwmon1__in{number}_input": "20000",
+                           f"hwmon__hwmon1__curr{number}_input": "150"})  # fmt: skip
+    assert read_board(tmp_path) == Board(None, 9.0)
+
+
 def test_the_input_rail_of_an_orin_nano(tmp_path: Path) -> None:
     write(tmp_path, hwmon__hwmon0__name="cpu_thermal", hwmon__hwmon1__name="ina3221",
           hwmon__hwmon1__in1_label="VDD_IN", hwmon__hwmon1__in1_input="5000", hwmon__hwmon1__curr1_input="1200",
