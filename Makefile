@@ -5,7 +5,7 @@ READY := .venv/.ready
 RUNTIME := .venv/.runtime
 PIPELINE := runs/pipeline
 
-.PHONY: help setup demo pipeline test lint format bench widths
+.PHONY: help setup demo pipeline test test-oldest docs lint format bench widths
 .DEFAULT_GOAL := help
 
 help: ## show this list
@@ -55,10 +55,22 @@ pipeline: $(READY) ## the whole chain with no data: draw facades, train, export,
 test: $(READY) ## run the tests that need no GPU
 	$(BIN)/python -m pytest
 
-lint: $(READY) ## check style and types
+test-oldest: ## run the tests with the lowest versions that pyproject.toml allows, in .venv-oldest
+	@test -x .venv-oldest/bin/python || { $(PYTHON) -m venv .venv-oldest && .venv-oldest/bin/pip install --quiet uv; }
+	.venv-oldest/bin/uv pip install --quiet --python .venv-oldest/bin/python --resolution lowest-direct --editable '.[dev]'
+	.venv-oldest/bin/python -m pytest
+
+docs: $(READY) ## build the site from docs/ with the reference from the docstrings: runs/site
+	@$(BIN)/python -c 'import mkdocstrings, material' 2>/dev/null || $(BIN)/python -m pip install --quiet '.[docs]'
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo 'Look at runs/site/architecture.html'
+
+lint: $(READY) ## check style, types, walls and spelling
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+	$(BIN)/codespell
 
 format: $(READY) ## rewrite the code in the project's style
 	$(BIN)/ruff check --fix .

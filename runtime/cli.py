@@ -14,7 +14,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import NoReturn
 
-from pix2pix_edge.runtime.errors import ToolkitError
+from pix2pix_edge.runtime.errors import ToolkitError, as_typed
 
 BACKENDS = ("auto", "onnxruntime", "openvino")
 """What runs an .onnx file."""
@@ -24,6 +24,15 @@ FIT_MODES = ("stretch", "crop", "pad")
 
 VIEW_MODES = ("output", "side-by-side")
 """What a sink shows: see runtime.frame.view."""
+
+
+EXTRAS = {
+    **dict.fromkeys(("numpy", "cv2", "tqdm", "onnxruntime"), ""),
+    **dict.fromkeys(("tensorflow", "keras"), "train"),
+    **dict.fromkeys(("onnx", "tf2onnx"), "export"),
+    "matplotlib": "benchmarks",
+}
+"""Package -> the extra of this distribution that brings it; "" for what every installation has."""
 
 
 class CommandParser(argparse.ArgumentParser):
@@ -103,15 +112,16 @@ def run_command(
             message, code = str(error), error.exit_code
         elif isinstance(error, OSError):
             message, code = f"{error.filename or 'the system'}: {error.strerror or error}", 2
-        elif isinstance(error, ModuleNotFoundError) and error.name in ("numpy", "cv2", "tqdm", "onnxruntime"):
-            message = f"{sys.executable} has no package {error.name}; run: make setup, and then use .venv/bin/python"
-            code = 2
+        elif isinstance(error, ModuleNotFoundError) and error.name in EXTRAS:
+            extra = EXTRAS[error.name]
+            remedy = f"pip install 'pix2pix-edge[{extra}]'" if extra else "make setup, and then use .venv/bin/python"
+            message, code = f"{sys.executable} has no package {error.name}; run: {remedy}", 2
         elif isinstance(error, MemoryError):
             message, code = "out of memory; use a smaller --batch-size, --image-size or --filters", 2
         else:
             message = f"unexpected {type(error).__name__}: {error} (a defect: run again with --debug and report it)"
             code = 2
-        print("error: " + " ".join(message.split()), file=sys.stderr)
+        print("error: " + as_typed(" ".join(message.split())), file=sys.stderr)
         return code
 
 

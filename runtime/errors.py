@@ -8,7 +8,9 @@ Exit status of every command: 0 done, 1 a gate failed (fidelity, regression), 2 
 from __future__ import annotations
 
 import importlib
+import re
 import sys
+from pathlib import Path
 from types import ModuleType
 
 
@@ -52,6 +54,27 @@ def require(module: str, extra: str, purpose: str) -> ModuleType:
         ) from error
 
 
+INSTALLED = not (Path(__file__).resolve().parents[1] / "pyproject.toml").exists()
+"""Whether this is a wheel's copy: there `python -m export` and `runtime/run.py` do not exist."""
+
+INSTALLED_AS = (
+    (r"python -m export\b", "pix2pix-edge"),
+    (r"python -m benchmarks\b", "pix2pix-edge bench"),
+    (r"python -m train\.", "python -m pix2pix_edge.train."),
+    (r"python -m train\b", "pix2pix-edge train"),
+    (r"runtime/run\.py doctor\b", "pix2pix-edge doctor"),
+    (r"runtime/run\.py", "pix2pix-edge run"),
+)
+"""A checkout's command -> the same one of the installed package."""
+
+
+def as_typed(text: str, *, installed: bool = INSTALLED) -> str:
+    """Return a text with the commands in it as this installation takes them."""
+    for pattern, command in INSTALLED_AS if installed else ():
+        text = re.sub(pattern, command, text)
+    return text
+
+
 def warn(message: str) -> None:
     """Print one line on standard error."""
-    print(f"warning: {message}", file=sys.stderr, flush=True)
+    print(as_typed(f"warning: {message}"), file=sys.stderr, flush=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pix2pix_edge.runtime.cli import CommandParser, run_command, run_subcommand
-from pix2pix_edge.runtime.errors import GateFailedError, InputError, MissingPackageError, require
+from pix2pix_edge.runtime.errors import GateFailedError, InputError, MissingPackageError, as_typed, require
 from tests.conftest import REPOSITORY
 
 
@@ -32,6 +32,7 @@ def raising(error: BaseException | None) -> Callable[[argparse.Namespace], int |
         (OSError("odd"), 2, "error: the system: odd\n"),
         (MemoryError(), 2, "error: out of memory"),
         (ModuleNotFoundError("", name="numpy"), 2, f"error: {sys.executable} has no package numpy; run: make setup"),
+        (ModuleNotFoundError("", name="onnx"), 2, f"error: {sys.executable} has no package onnx; run: pip install "),
         (ZeroDivisionError("x"), 2, "error: unexpected ZeroDivisionError: x (a defect"),
         (KeyboardInterrupt(), 130, "interrupted\n"),
     ],
@@ -111,3 +112,15 @@ def test_a_reader_that_goes_away_is_no_error() -> None:
         shell=True, executable="/bin/bash", cwd=REPOSITORY, capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 0 and done.stderr == "" and done.stdout.count("\n") == 1
+
+
+def test_an_installed_package_advises_its_own_commands() -> None:
+    text = "python -m export convert A --out B, python -m train.grid x, python -m train --data D, runtime/run.py doctor"
+    assert as_typed(text, installed=False) == text
+    assert as_typed(text, installed=True) == (
+        "pix2pix-edge convert A --out B, python -m pix2pix_edge.train.grid x, pix2pix-edge train --data D,"
+        " pix2pix-edge doctor"
+    )
+    assert as_typed("python -m benchmarks run; runtime/run.py --engine E", installed=True) == (
+        "pix2pix-edge bench run; pix2pix-edge run --engine E"
+    )

@@ -1,0 +1,20 @@
+"""How far are one engine's pictures from another's? Here: the box in ONNX Runtime on one thread and on all.
+
+python examples/04_fidelity.py
+"""
+
+from pathlib import Path
+
+import pix2pix_edge
+from pix2pix_edge.export.fidelity import compare
+from pix2pix_edge.runtime.images import read_image
+
+BOX = Path(pix2pix_edge.__file__).parent
+file = BOX / "models" / "facades.int8.cpu.onnx"
+pictures = [read_image(path)[None] for path in sorted((BOX / "samples").glob("*.png"))]
+with (
+    pix2pix_edge.open_engine(file, backend="onnxruntime") as one,
+    pix2pix_edge.open_engine(file, backend="onnxruntime", threads=1) as other,
+):
+    found = compare((one(picture)[0], other(picture)[0]) for picture in pictures)
+print(found.summary())
