@@ -36,6 +36,7 @@ from pix2pix_edge.runtime.cli import (  # noqa: E402
 from pix2pix_edge.runtime.errors import InputError  # noqa: E402
 from pix2pix_edge.runtime.streaming.interrupt import Interrupt  # noqa: E402
 from pix2pix_edge.runtime.streaming.policy import POLICIES  # noqa: E402
+from pix2pix_edge.runtime.web.guard import add_token_arguments, token_from  # noqa: E402
 
 if TYPE_CHECKING:
     from pix2pix_edge.runtime.engines.base import Engine
@@ -62,7 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--max-staleness", type=float, metavar="S", help="of a live source, drop what is older than S seconds")
     add("--max-fps", type=float, metavar="N", help="frames per second at most (no limit)")
     add("--slots", type=at_least(1), metavar="N", help="frames in the engine at once (1 for freshest, else 2)")
-    add("--token", metavar="WORD", help="what a browser must give to see an http:// sink (nothing)")
+    add_token_arguments(parser)
     add_backend(parser)
 
 
@@ -82,8 +83,9 @@ def run(args: argparse.Namespace) -> int:
         frames = _frames(source, args.limit)
         specs = args.sink or ["null"]
         _protect(args.source, specs)
-        if args.token is not None and not any(spec.startswith("http://") for spec in specs):
+        if (args.token or args.token_file) and not any(spec.startswith("http://") for spec in specs):
             raise InputError("--token is for a page, and there is none; add: --sink http://127.0.0.1:8080")
+        token = token_from(args)
         engine = open_engine(args.engine, backend=args.backend, threads=args.threads, slots=max(2, args.slots or 0))
         stack.enter_context(engine)
         if engine.on_cpu:  # an engine on the CPU wants every core
@@ -91,9 +93,7 @@ def run(args: argparse.Namespace) -> int:
 
             cv2.setNumThreads(1)
         for spec in [] if interrupt.received else specs:
-            sinks.append(
-                open_sink(spec, mode=args.view, fps=source.fps, frames=frames, live=source.live, token=args.token)
-            )
+            sinks.append(open_sink(spec, mode=args.view, fps=source.fps, frames=frames, live=source.live, token=token))
             stack.callback(sinks[-1].close)
         if not source.live and sys.stderr.isatty():
             sinks.append(ProgressBar(frames))

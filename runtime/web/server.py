@@ -1,49 +1,37 @@
-"""The http sink's server: a thread for each connection, in which its pictures are encoded and sent.
+"""The web server of both pages: a thread for each connection, in which its pictures are encoded and sent.
 
-    /               the page                     /metrics   Prometheus' text format
-    /stream.mjpg    the live picture, MJPEG      /health    200 while frames come, else 503; needs no token
-    /snapshot.png   the newest picture           /events    the page's numbers, a server-sent event a second
-
-/stream.mjpg and /snapshot.png take ?view=output or ?view=side-by-side.
+What it answers is a Site's: runtime/web/live.py, runtime/web/drawing.py.
 """
 
 from __future__ import annotations
 
 import contextlib
-import hmac
-import ipaddress
-import json
-import secrets
+import http.cookies
+import math
 import select
 import socket
 import socketserver
 import sys
-import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, quote, urlsplit
+from urllib.parse import parse_qs, urlsplit
 
-from pix2pix_edge.runtime.cli import VIEW_MODES
 from pix2pix_edge.runtime.errors import warn
-from pix2pix_edge.runtime.web.broadcast import BOUNDARY, Broadcast
-from pix2pix_edge.runtime.web.status import StatusBoard, as_prometheus
-
-PAGE = Path(__file__).parent / "pages" / "live.html"
-
-MOST_CONNECTIONS = 256
-"""A hundred viewers and as many who ask for numbers; more are turned away."""
+from pix2pix_edge.runtime.web.connections import Connections
+from pix2pix_edge.runtime.web.guard import Guard
+from pix2pix_edge.runtime.web.site import POLICY, RefusedError, Site, files_of
 
 PATIENCE_S = 10
-"""A browser that takes so long to send a request, or to take one picture, has gone."""
+"""A browser that takes so long to take one picture has gone."""
 
-SEND_BUFFER = 64 << 10
-"""Bytes the system keeps for a slow viewer: a picture or two, since more would be old ones."""
+LINGER_S = 1.0
+"""After an answer to a request that was not read whole: closing at once would take the answer away with it."""
 
-LEAVE_S = 0.5
-"""What viewers get to take the last event when the sink closes."""
+TOO_MANY = "Too many viewers; close some and try again."
+ASKS_FOR_TOKEN = "This stream asks for its token: add ?token=WORD to the address."
 
 
 class WebServer(ThreadingHTTPServer):
@@ -53,198 +41,222 @@ class WebServer(ThreadingHTTPServer):
     allow_reuse_port = False  # newer Pythons would let two streams share a port, unseen
     request_queue_size = 128
 
-    def __init__(self, family: int, address: Any, broadcast: Broadcast, token: str | None, mode: str) -> None:
+    def __init__(self, family: int, address: Any, site: Site, token: str | None, name: str = "") -> None:
+        """address: where to listen, as getaddrinfo gives it. name: the host's name, where one was asked for."""
         self.address_family = family
-        super().__init__(address, _Handler)
-        self.broadcast, self.mode = broadcast, mode
-        self.token = None if token is None else token.encode()
+        super().__init__(address, Handler)
         host = str(address[0])
-        self.loopback = ipaddress.ip_address(host.partition("%")[0]).is_loopback
-        self.page = PAGE.read_text(encoding="utf-8")
-        self.viewers = 0
-        self.status = StatusBoard(broadcast, lambda: self.viewers)
-        everywhere = ipaddress.ip_address(host.partition("%")[0]).is_unspecified
-        shown = socket.gethostname() if everywhere else f"[{host}]" if ":" in host else host
-        self.url = f"http://{shown}:{self.server_address[1]}/"
-        self._open: dict[socket.socket, None] = {}
-        self._changed = threading.Condition()
+        self.site = site
+        self.assets = files_of(site.folder)
+        self.guard = Guard(host, token, name)
+        self.connections = Connections()
+        shown = socket.gethostname() if self.guard.everywhere else f"[{host}]" if ":" in host else host
+        self.port: int = self.server_address[1]
+        self.url = f"http://{shown}:{self.port}/"
 
     def server_bind(self) -> None:
         socketserver.TCPServer.server_bind(self)  # HTTPServer's asks the name server who we are, which may take long
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        with self._changed:
-            full = len(self._open) >= MOST_CONNECTIONS
-            self._open[request] = None
-        if full:
+        if self.connections.enter(request):
+            super().process_request(request, client_address)
+        else:
             request.setblocking(False)
             with contextlib.suppress(OSError):
-                request.send(b"HTTP/1.0 503 Service Unavailable\r\n\r\nToo many viewers; close some and try again.\n")
+                request.send(f"HTTP/1.0 503 Service Unavailable\r\n\r\n{TOO_MANY}\n".encode())
             self.shutdown_request(request)
-        else:
-            super().process_request(request, client_address)
+
+    def service_actions(self) -> None:
+        self.connections.end_overdue()
 
     def shutdown_request(self, request: Any) -> None:
         super().shutdown_request(request)
-        with self._changed:
-            self._open.pop(request, None)
-            self._changed.notify_all()
+        self.connections.leave(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         error = sys.exc_info()[1]
         if not isinstance(error, OSError):  # that is a viewer who went away, or was too slow
             warn(f"the web page could not answer: {type(error).__name__}: {error}")
 
-    @contextlib.contextmanager
-    def viewer(self) -> Iterator[None]:
-        """Count a viewer while inside."""
-        with self._changed:
-            self.viewers += 1
-        try:
-            yield
-        finally:
-            with self._changed:
-                self.viewers -= 1
 
-    def hang_up(self) -> None:
-        """Wait for the connections to end by themselves, then end them."""
-        with self._changed:
-            for patience in (LEAVE_S, LEAVE_S):
-                if self._changed.wait_for(lambda: not self._open, patience):
-                    return
-                for connection in self._open:
-                    with contextlib.suppress(OSError):
-                        connection.shutdown(socket.SHUT_RDWR)  # wakes a thread that waits in send or recv
+class Handler(BaseHTTPRequestHandler):
+    """Answers the requests of one connection, one after the other: a runtime.web.site.Request.
 
-
-class _Handler(BaseHTTPRequestHandler):
-    """Answers one request; see the module's docstring."""
+    path: of the address, without the query.
+    """
 
     server: WebServer
     server_version = "pix2pix-edge"
     timeout = PATIENCE_S
     disable_nagle_algorithm = True
 
+    path: str
+    query: dict[str, str]
+    client: str
+
+    def handle_one_request(self) -> None:
+        self.server.connections.awaited(self.connection)
+        self._unread = False
+        super().handle_one_request()
+
+    def parse_request(self) -> bool:
+        parsed = super().parse_request()
+        # ours is HTTP/1.0, in which a connection is kept only for those who ask for it by name, as browsers do
+        self._keeps = parsed and self.headers.get("Connection", "").lower() == "keep-alive"
+        if parsed:
+            self._unread = "Content-Length" in self.headers or "Transfer-Encoding" in self.headers
+            if not self._unread:
+                self.server.connections.answered(self.connection)
+        return parsed
+
     def do_GET(self) -> None:
         try:
-            address = urlsplit(self.path)
-            query = {key: values[-1] for key, values in parse_qs(address.query).items()}
-        except ValueError:
-            return self._say(400, "This is no address.")
-        if not self._knows_us():
-            return self._say(
-                403, "Open the page as http://127.0.0.1 or http://localhost, or give the stream a --token."
-            )
-        if address.path == "/health":
-            return self._health()
-        if not self._may(query.get("token")):
-            return self._say(401, "This stream asks for its token: add ?token=WORD to the address.")
-        mode = query.get("view", self.server.mode)
-        if mode not in VIEW_MODES:
-            return self._say(400, f"There is no such view; use one of: {', '.join(VIEW_MODES)}.")
-        if address.path == "/":
-            self._page()
-        elif address.path == "/stream.mjpg":
-            self._stream(mode)
-        elif address.path == "/snapshot.png":
-            self._snapshot(mode)
-        elif address.path == "/events":
-            self._events()
-        elif address.path == "/metrics":
-            text = as_prometheus(self.server.status.read())
-            self._answer(200, "text/plain; version=0.0.4; charset=utf-8", text.encode())
-        else:
-            self._say(404, "There is nothing here; the page is at /.")
+            self._dispatch()
+        except RefusedError as refused:
+            self.say(refused.status, refused.sentence, refused.headers)
+        if self._unread:
+            self._linger()
 
-    do_HEAD = do_GET
+    do_HEAD = do_POST = do_GET
 
-    def _knows_us(self) -> bool:
-        """Whether the browser asked for us by our own name.
-
-        A stream for this machine alone must not be readable by a web page from elsewhere whose host name was made to
-        point here (DNS rebinding). With a token it could not read anything.
-        """
-        if not self.server.loopback or self.server.token:
-            return True
+    def _dispatch(self) -> None:
+        guard, self.client = self.server.guard, str(self.client_address[0])
+        if seconds := guard.flood(self.client):
+            raise _slow_down("Too many requests", seconds)
         try:
-            host = urlsplit(f"//{self.headers.get('Host', '')}").hostname or "localhost"
-            return host == "localhost" or ipaddress.ip_address(host).is_loopback
+            address = urlsplit(self.path)
+            query = parse_qs(address.query)
         except ValueError:
-            return False
+            address, query = urlsplit(""), {}
+        self.query = {key: values[-1] for key, values in query.items()}
+        if not guard.knows(self.headers.get("Host", "")) and not self._has_token():
+            raise RefusedError(
+                403,
+                "This machine does not go by that name: open the page by its address, such as http://127.0.0.1 or"
+                " http://192.168.1.2, or give the stream a --token.",
+            )
+        if not address.path:
+            raise RefusedError(400, "This is no address.")
+        self.path = address.path
+        route = self.server.site.routes.get(self.path)
+        asset = self.server.assets.get(self.path)
+        if self.server.connections.full() and self.path not in ("/health", "/metrics"):
+            raise RefusedError(503, TOO_MANY, {"Retry-After": "1"})
+        if self._is_foreign():
+            raise RefusedError(403, "Another page may not use this one.")
+        if not (route and route.is_open) and not (asset and self.path != "/") and not self._has_token():
+            return self._ask_for_token()
+        allowed = route.method if route else "GET"
+        if self.command != allowed and (self.command, allowed) != ("HEAD", "GET"):
+            raise RefusedError(405, f"This address takes {allowed} only.", {"Allow": allowed})
+        if route:
+            route.answer(self)
+        elif asset:
+            self.answer(200, asset.kind, asset.body)
+        elif self.path == "/sign-in" and guard.token:
+            self.answer(204, "text/plain", b"")
+        else:
+            raise RefusedError(404, "There is nothing here; the page is at /.")
 
-    def _may(self, given: str | None) -> bool:
-        if self.server.token is None:
+    def _is_foreign(self) -> bool:
+        """Whether a page of another site asks, by way of our viewer's browser."""
+        origin = self.headers.get("Origin")
+        return origin is not None and origin.partition("://")[2] != self.headers.get("Host", "")
+
+    def _has_token(self) -> bool:
+        """Whether the request needs no token, or brings it: in the address, as a bearer, or as our cookie.
+
+        Raises RefusedError where its sender has guessed too often.
+        """
+        guard = self.server.guard
+        if guard.token is None:
+            return guard.knows(self.headers.get("Host", ""))
+        if guard.recognises(self._cookie()):
             return True
         scheme, _, bearer = self.headers.get("Authorization", "").partition(" ")
-        if given is None and scheme.lower() == "bearer":
-            return hmac.compare_digest(bearer.strip().encode("latin-1", "replace"), self.server.token)
-        return hmac.compare_digest((given or "").encode("utf-8", "replace"), self.server.token)
+        given = self.query.get("token", "").encode("utf-8", "replace")
+        if not given and scheme.lower() == "bearer":
+            given = bearer.strip().encode("latin-1", "replace")
+        if not given:
+            return False
+        if seconds := guard.locked(self.client):
+            raise _slow_down("Too many wrong tokens", seconds)
+        self._was_given = guard.opens(given, self.client)
+        return self._was_given
 
-    def _page(self) -> None:
-        nonce = secrets.token_urlsafe(16)
-        page = self.server.page.replace("{{nonce}}", nonce).replace("{{view}}", self.server.mode)
-        policy = (
-            f"default-src 'none'; img-src 'self' data:; connect-src 'self'; script-src 'nonce-{nonce}';"
-            f" style-src 'nonce-{nonce}'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-        )
-        self._answer(200, "text/html; charset=utf-8", page.encode(), {"Content-Security-Policy": policy})
+    _was_given = False
 
-    def _health(self) -> None:
-        state, age = self.server.status.state()
-        body = json.dumps({"state": state, "frame_age_s": age}) + "\n"
-        self._answer(200 if state == "streaming" else 503, "application/json", body.encode())
+    @property
+    def _cookie_name(self) -> str:
+        return f"pix2pix-edge-{self.server.port}"  # browsers do not tell the ports of a host apart
 
-    def _snapshot(self, mode: str) -> None:
-        picture = self.server.broadcast.next(mode, "png")
-        if picture is None:
-            return self._say(503, "There is no picture yet; try again in a moment.")
-        name = f"attachment; filename=\"snapshot.png\"; filename*=UTF-8''{quote(picture.source, safe='')}.png"
-        self._answer(200, "image/png", picture.data, {"Content-Disposition": name})
+    def _cookie(self) -> str:
+        try:
+            found = http.cookies.SimpleCookie(self.headers.get("Cookie", "")).get(self._cookie_name)
+        except http.cookies.CookieError:
+            return ""
+        return found.value if found else ""
 
-    def _stream(self, mode: str) -> None:
-        self._begin(200, "multipart/x-mixed-replace; boundary=frame", {"X-Accel-Buffering": "no"})
-        if self.command == "HEAD":
-            return
-        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
-        self.wfile.write(BOUNDARY)
-        broadcast, number = self.server.broadcast, 0
-        with self.server.viewer():
-            while not self._gone():
-                if picture := broadcast.next(mode, "part", after=number, seconds=0.5):
-                    number = picture.number
-                    self.wfile.write(picture.data)
-                elif broadcast.ended.is_set():
-                    return
+    def _ask_for_token(self) -> None:
+        bearer = {"WWW-Authenticate": "Bearer"}
+        if self.path == "/" and "text/html" in self.headers.get("Accept", ""):
+            form = self.server.assets["/sign-in.html"]
+            self.answer(401, form.kind, form.body, bearer)
+        else:
+            raise RefusedError(401, ASKS_FOR_TOKEN, bearer)
 
-    def _events(self) -> None:
-        self._begin(200, "text/event-stream; charset=utf-8", {"X-Accel-Buffering": "no"})
-        while self.command != "HEAD":
-            begun = time.monotonic()
-            status = self.server.status.read()
-            self.wfile.write(f"data: {status.as_json()}\n\n".encode())
-            if status.state == "ended":
-                return
-            self.server.broadcast.ended.wait(max(0.0, begun + 1.0 - time.monotonic()))
+    def body(self, most: int) -> bytes:
+        lengths = self.headers.get_all("Content-Length") or []
+        if "Transfer-Encoding" in self.headers or not lengths:
+            raise RefusedError(411, "Say how long it is: Content-Length is missing.")
+        if len(lengths) > 1 or not lengths[0].isascii() or not lengths[0].isdecimal() or len(lengths[0]) > 18:
+            raise RefusedError(400, "Content-Length is no number.")
+        if int(lengths[0]) > most:
+            raise RefusedError(413, f"That is {int(lengths[0]):,} bytes; it may have {most:,} at most.")
+        body = self.rfile.read(int(lengths[0]))
+        if len(body) < int(lengths[0]):
+            raise RefusedError(400, "The request ended before its end.")
+        self._unread = False
+        self.server.connections.answered(self.connection)
+        return body
 
-    def _gone(self) -> bool:
+    def gone(self) -> bool:
         """Whether the viewer has closed the connection, which a thread that sends nothing would not notice."""
         poll = select.poll()
         poll.register(self.connection, select.POLLIN)
         return bool(poll.poll(0)) and not self.connection.recv(1, socket.MSG_PEEK)
 
-    def _say(self, status: int, sentence: str) -> None:
-        more = {401: {"WWW-Authenticate": "Bearer"}, 503: {"Retry-After": "1"}}.get(status, {})
-        self._answer(status, "text/plain; charset=utf-8", f"{sentence}\n".encode(), more)
+    def viewer(self) -> AbstractContextManager[None]:
+        return self.server.connections.viewer()
+
+    def _linger(self) -> None:
+        """Take what is left of a request that was refused, for a moment: else the refusal is lost with it."""
+        self.close_connection = True
+        until = time.monotonic() + LINGER_S
+        with contextlib.suppress(OSError):
+            self.connection.shutdown(socket.SHUT_WR)
+            while (left := until - time.monotonic()) > 0:
+                self.connection.settimeout(left)
+                if not self.connection.recv(1 << 16):
+                    return
+
+    def say(self, status: int, sentence: str, more: Mapping[str, str] | None = None) -> None:
+        """Answer with one sentence."""
+        self.answer(status, "text/plain; charset=utf-8", f"{sentence}\n".encode(), more)
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
-        self._say(code, f"{code} {self.responses.get(code, ('Error',))[0]}")  # never an echo of the request
+        self.say(code, f"{code} {self.responses.get(code, ('Error',))[0]}")  # never an echo of the request
 
-    def _answer(self, status: int, kind: str, body: bytes, more: dict[str, str] | None = None) -> None:
-        self._begin(status, kind, {"Content-Length": str(len(body)), **(more or {})})
+    def answer(self, status: int, kind: str, body: bytes, more: Mapping[str, str] | None = None) -> None:
+        self.close_connection = not self._keeps or self._unread
+        kept = {} if self.close_connection else {"Connection": "keep-alive"}
+        self.begin(status, kind, {"Content-Length": str(len(body)), **kept, **(more or {})})
         if self.command != "HEAD":
             self.wfile.write(body)
 
-    def _begin(self, status: int, kind: str, more: dict[str, str]) -> None:
+    _keeps = _unread = False
+
+    def begin(self, status: int, kind: str, more: Mapping[str, str]) -> None:
         self.send_response(status)
         headers = {
             "Content-Type": kind,
@@ -252,9 +264,11 @@ class _Handler(BaseHTTPRequestHandler):
             "X-Content-Type-Options": "nosniff",
             "Referrer-Policy": "no-referrer",  # the address may hold the token
             "Cross-Origin-Resource-Policy": "same-origin",
-            "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+            "Content-Security-Policy": POLICY if kind.startswith("text/html") else "default-src 'none'",
         }
-        for key, value in (headers | more).items():
+        if self._was_given:
+            headers["Set-Cookie"] = f"{self._cookie_name}={self.server.guard.cookie}; HttpOnly; SameSite=Strict; Path=/"
+        for key, value in (headers | dict(more)).items():
             self.send_header(key, value)
         self.end_headers()
 
@@ -263,3 +277,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: object) -> None:
         """Log nothing: the addresses hold the token, and the terminal belongs to the stream."""
+
+
+def _slow_down(what: str, seconds: float) -> RefusedError:
+    return RefusedError(429, f"{what}; try again in {math.ceil(seconds)} s.", {"Retry-After": str(math.ceil(seconds))})

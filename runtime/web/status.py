@@ -6,16 +6,14 @@ import dataclasses
 import json
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from pix2pix_edge.runtime.board import Board, read_board
 from pix2pix_edge.runtime.frame import QUEUE_FULL, RATE_LIMIT, SOURCE_GAP, STALE
+from pix2pix_edge.runtime.streaming.timings import Timings
 from pix2pix_edge.runtime.web.broadcast import Broadcast
-
-if TYPE_CHECKING:
-    from pix2pix_edge.runtime.stream import Stream
 
 FRESH_S = 0.9
 """A status younger than this is given again."""
@@ -30,14 +28,44 @@ AGE_WINDOW_S = 30.0
 CAUSES = (STALE, QUEUE_FULL, SOURCE_GAP, RATE_LIMIT)
 
 
+class Named(Protocol):
+    """Anything with a name, such as a source."""
+
+    @property
+    def name(self) -> str: ...
+
+
+class Describing(Protocol):
+    """Anything that says what it is, such as an engine."""
+
+    def describe(self) -> dict[str, str]: ...
+
+
+class Watched(Protocol):
+    """What is asked of a stream: its timings, what it dropped, what its source and its engine are called."""
+
+    @property
+    def timings(self) -> Timings: ...
+
+    @property
+    def dropped(self) -> Mapping[str, int]: ...
+
+    @property
+    def source(self) -> Named: ...
+
+    @property
+    def engine(self) -> Describing: ...
+
+
 @dataclass(frozen=True)
 class Status:
     """state: waiting (for the first frame), streaming, stalled or ended. Latency: from capture to delivery.
 
-    What is not known, or what too few frames support, is None or "".
+    view: what is shown until the viewer chooses. What is not known, or what too few frames support, is None or "".
     """
 
     state: str
+    view: str
     frames: int
     frame_age_s: float | None
     fps: float | None
@@ -61,16 +89,17 @@ class Status:
 class StatusBoard:
     """Reads the status of a stream. Usable from any thread."""
 
-    def __init__(self, broadcast: Broadcast, viewers: Callable[[], int]) -> None:
-        self._broadcast, self._viewers = broadcast, viewers
-        self._stream: Stream | None = None
+    def __init__(self, broadcast: Broadcast, viewers: Callable[[], int], mode: str = "output") -> None:
+        """viewers: how many there are now. mode: what is shown until the viewer chooses."""
+        self._broadcast, self._viewers, self._mode = broadcast, viewers, mode
+        self._stream: Watched | None = None
         self._about: dict[str, str] = {}
         self._lock = threading.Lock()
         self._board: Board | None = None
         self._last: Status | None = None
         self._read_at = 0.0
 
-    def attach(self, stream: Stream) -> None:
+    def attach(self, stream: Watched) -> None:
         """Take the numbers from this stream."""
         self._stream = stream
         self._about = stream.engine.describe()
@@ -110,6 +139,7 @@ class StatusBoard:
         ages = stream.timings.recent(AGE_WINDOW_S) if stream else None
         return Status(
             state=state,
+            view=self._mode,
             frames=0,
             frame_age_s=None,
             fps=rate.fps if rate else None,
@@ -118,7 +148,7 @@ class StatusBoard:
             latency_p99_ms=ages.age_p99_ms if ages else None,
             dropped={},
             viewers=0,
-            source=stream.source.name if stream else "",
+            source=printable(stream.source.name) if stream else "",
             engine=f"{about.get('engine', '')} {about.get('version', '')}".strip(),
             precision=about.get("precision", ""),
             device=about.get("device", ""),
@@ -155,6 +185,11 @@ def as_prometheus(status: Status) -> str:
     metric("board_temperature_celsius", "gauge", "The board's hottest sensor.", ({}, status.temperature_c))
     metric("board_power_watts", "gauge", "What the board takes.", ({}, status.watts))
     return "\n".join(lines) + "\n"
+
+
+def printable(text: str) -> str:
+    """Return a text without what no screen shows: control characters, and bytes of a name that are not UTF-8."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
 def _escaped(text: str) -> str:

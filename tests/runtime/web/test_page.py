@@ -37,7 +37,7 @@ def browser(tmp_path: Path) -> Iterator[Chromium]:
 
 
 def start(engine_file: Path, port: int = 0) -> tuple[Stream, WebSink, threading.Thread]:
-    sink = WebSink("127.0.0.1", port, token="wörd")
+    sink = WebSink("127.0.0.1", port, token="wörd-0123456789ab")
     engine = open_engine(engine_file, backend="onnxruntime")
     stream = translate("test://96x96@20", engine, [sink])
 
@@ -56,7 +56,7 @@ def test_the_page_in_a_browser(browser: Chromium, tmp_path: Path) -> None:
     stream, sink, thread = start(engine)
     try:
         browser.size(1280, 800)
-        browser.page("Page.navigate", url=f"http://127.0.0.1:{sink.port}/?token=w%C3%B6rd")
+        browser.page("Page.navigate", url=f"http://127.0.0.1:{sink.port}/?token=w%C3%B6rd-0123456789ab")
         browser.wait(f"{STATE} == 'live'")
 
         browser.wait("document.getElementById('picture').naturalWidth == 96")

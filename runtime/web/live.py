@@ -1,0 +1,91 @@
+"""The live page: what a stream shows, and its numbers.
+
+/               the page                     /metrics   Prometheus' text format
+/stream.mjpg    the live picture, MJPEG      /health    200 while frames come, else 503; needs no token
+/snapshot.png   the newest picture           /events    the page's numbers, a server-sent event a second
+
+/stream.mjpg and /snapshot.png take ?view=output or ?view=side-by-side.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import time
+from urllib.parse import quote
+
+from pix2pix_edge.runtime.cli import VIEW_MODES
+from pix2pix_edge.runtime.web.broadcast import BOUNDARY, Broadcast
+from pix2pix_edge.runtime.web.site import RefusedError, Request, Route
+from pix2pix_edge.runtime.web.status import StatusBoard, as_prometheus
+
+SEND_BUFFER = 64 << 10
+"""Bytes the system keeps for a slow viewer: a picture or two, since more would be old ones."""
+
+
+class LiveSite:
+    """Serves the newest frame of a Broadcast, and the numbers of its stream."""
+
+    folder = "live"
+
+    def __init__(self, broadcast: Broadcast, status: StatusBoard, mode: str) -> None:
+        """mode: what is shown until the viewer chooses, one of runtime.cli.VIEW_MODES."""
+        self.mode = mode
+        self._broadcast, self._status = broadcast, status
+        self.routes = {
+            "/health": Route(self._health, is_open=True),
+            "/metrics": Route(self._metrics),
+            "/stream.mjpg": Route(self._stream),
+            "/snapshot.png": Route(self._snapshot),
+            "/events": Route(self._events),
+        }
+
+    def _mode(self, request: Request) -> str:
+        mode = request.query.get("view", self.mode)
+        if mode not in VIEW_MODES:
+            raise RefusedError(400, f"There is no such view; use one of: {', '.join(VIEW_MODES)}.")
+        return mode
+
+    def _health(self, request: Request) -> None:
+        state, age = self._status.state()
+        body = json.dumps({"state": state, "frame_age_s": age}) + "\n"
+        request.answer(200 if state == "streaming" else 503, "application/json", body.encode())
+
+    def _metrics(self, request: Request) -> None:
+        text = as_prometheus(self._status.read())
+        request.answer(200, "text/plain; version=0.0.4; charset=utf-8", text.encode())
+
+    def _snapshot(self, request: Request) -> None:
+        picture = self._broadcast.next(self._mode(request), "png")
+        if picture is None:
+            raise RefusedError(503, "There is no picture yet; try again in a moment.", {"Retry-After": "1"})
+        # a name from a disk need not be UTF-8, and this header must be
+        name = quote(picture.source.encode("utf-8", "replace"), safe="")
+        disposition = f"attachment; filename=\"snapshot.png\"; filename*=UTF-8''{name}.png"
+        request.answer(200, "image/png", picture.data, {"Content-Disposition": disposition})
+
+    def _stream(self, request: Request) -> None:
+        mode = self._mode(request)
+        request.begin(200, "multipart/x-mixed-replace; boundary=frame", {"X-Accel-Buffering": "no"})
+        if request.command == "HEAD":
+            return
+        request.connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
+        request.wfile.write(BOUNDARY)
+        number = 0
+        with request.viewer():
+            while not request.gone():
+                if picture := self._broadcast.next(mode, "part", after=number, seconds=0.5):
+                    number = picture.number
+                    request.wfile.write(picture.data)
+                elif self._broadcast.ended.is_set():
+                    return
+
+    def _events(self, request: Request) -> None:
+        request.begin(200, "text/event-stream; charset=utf-8", {"X-Accel-Buffering": "no"})
+        while request.command != "HEAD":
+            begun = time.monotonic()
+            status = self._status.read()
+            request.wfile.write(f"data: {status.as_json()}\n\n".encode())
+            if status.state == "ended":
+                return
+            self._broadcast.ended.wait(max(0.0, begun + 1.0 - time.monotonic()))
