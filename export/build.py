@@ -15,13 +15,13 @@ import logging
 import re
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pix2pix_edge.runtime.cli import add_data, add_out
 from pix2pix_edge.runtime.errors import EngineError, InputError, MissingPackageError
 from pix2pix_edge.runtime.files import sha256_of, written_beside
 from pix2pix_edge.runtime.nvidia.capabilities import Capabilities, memory, probe
-from pix2pix_edge.runtime.sidecar import Sidecar, read_sidecar, sidecar_path, write_sidecar
+from pix2pix_edge.runtime.sidecar import BuiltBy, Precision, Sidecar, Source, read_sidecar, sidecar_path, write_sidecar
 
 if TYPE_CHECKING:
     from pix2pix_edge.export.tensorrt.builder import Network
@@ -128,19 +128,19 @@ def build(
         del plan  # on a Jetson the CPU's memory is the GPU's, which now has to hold the engine
         parsed = replace(parsed, builder=None, parser=None, network=None)
         sidecar = _describe(parsed, batch, machine)
-        sidecar["precision"] = {"asked": asked, "layers": proven_precision(temporary, parsed)}
+        sidecar = replace(sidecar, precision=Precision(asked, proven_precision(temporary, parsed)))
         write_sidecar(temporary, sidecar)  # the engine reads it
         try:
-            sidecar["fidelity"] = compare_with_onnxruntime(temporary, file, images, asked)
+            fidelity = compare_with_onnxruntime(temporary, file, images, asked)
         finally:
             sidecar_path(temporary).unlink(missing_ok=True)
-        write_sidecar(out, sidecar, described=temporary)
+        sidecar = write_sidecar(out, replace(sidecar, fidelity=fidelity), described=temporary)
         size = temporary.stat().st_size
-    found = collections.Counter(sidecar["precision"]["layers"].values())
+    found = collections.Counter(sidecar.precision.layers.values())
     print(f"convolutions: {', '.join(f'{count} {precision}' for precision, count in found.most_common())}")
     print(
-        "against ONNX Runtime on {images} images: PSNR {psnr_db:.1f} dB, SSIM {ssim:.4f}, at most {max_difference} of"
-        " 255".format(**sidecar["fidelity"])
+        f"against ONNX Runtime on {fidelity.images} images: PSNR {fidelity.psnr_db:.1f} dB, SSIM {fidelity.ssim:.4f},"
+        f" at most {fidelity.max_difference} of 255"
     )
     print(f"wrote {out} ({size / 1e6:.1f} MB) and {sidecar_path(out)}")
     return sidecar
@@ -188,28 +188,19 @@ def _workspace(machine: Capabilities, workspace_mib: int | None) -> int | None:
 def _describe(parsed: Network, batch: int | None, machine: Capabilities) -> Sidecar:
     """Return the sidecar of a plan but for what is measured."""
     gpu = machine.require_gpu()
-    of_source = read_sidecar(parsed.source) or {}
-    tensors = {
-        kind: {"name": spec.name, "shape": list(spec.shape), "dtype": spec.dtype}
-        for kind, spec in (("input", parsed.input), ("output", parsed.output))
-    }
-    tensorrt: dict[str, Any] = {
-        "version": machine.tensorrt,
-        "gpu": gpu.name,
-        "compute_capability": _dotted(gpu.compute_capability),
-        "cuda": machine.cuda,
-        "driver": machine.driver,
-    }
-    if batch:
-        tensorrt["max_batch"] = batch
-    return {
-        "kind": "plan",
-        "source": {"file": parsed.source.name, "sha256": sha256_of(parsed.source)},
-        **tensors,
-        **({"calibration": of_source["calibration"]} if "calibration" in of_source else {}),
-        "tools": {"tensorrt": machine.tensorrt},
-        "tensorrt": tensorrt,
-    }
+    of_source = read_sidecar(parsed.source) or Sidecar()
+    return Sidecar(
+        kind="plan",
+        source=Source(parsed.source.name, sha256_of(parsed.source)),
+        input=parsed.input,
+        output=parsed.output,
+        calibration=of_source.calibration,
+        palette=of_source.palette,
+        tools={"tensorrt": machine.tensorrt},
+        tensorrt=BuiltBy(
+            machine.tensorrt, gpu.name, _dotted(gpu.compute_capability), machine.cuda, machine.driver, batch
+        ),
+    )
 
 
 def _dotted(capability: tuple[int, int]) -> str:

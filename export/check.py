@@ -66,8 +66,8 @@ def run(args: argparse.Namespace) -> None:
             print(f"{name}: " + ", ".join(f"{key} {value}" for key, value in engine.describe().items()))
         summary = found.summary()
         print(
-            f"mean PSNR {summary['psnr_db']:.2f} dB, SSIM {summary['ssim']:.4f}, largest difference"
-            f" {summary['max_difference']} of 255, {summary['images']} images"
+            f"mean PSNR {summary.psnr_db:.2f} dB, SSIM {summary.ssim:.4f}, largest difference"
+            f" {summary.max_difference} of 255, {summary.images} images"
         )
         for i in worst:
             numbers = f"{found.psnr_db[i]:8.2f} dB  SSIM {found.ssim[i]:.4f}  {found.max_difference[i]:3}"

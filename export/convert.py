@@ -13,19 +13,19 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pix2pix_edge.runtime.cli import add_data, add_out
 from pix2pix_edge.runtime.engine import open_engine
-from pix2pix_edge.runtime.engines.base import Engine, TensorSpec
+from pix2pix_edge.runtime.engines.base import Engine
 from pix2pix_edge.runtime.errors import EngineError, GateFailedError, InputError
 from pix2pix_edge.runtime.files import sha256_of, written_beside
-from pix2pix_edge.runtime.sidecar import Sidecar, write_sidecar
+from pix2pix_edge.runtime.sidecar import FidelitySummary, Precision, Rewrite, Sidecar, Source, write_sidecar
 
 if TYPE_CHECKING:
     from pix2pix_edge.export.fidelity import Fidelity
-    from pix2pix_edge.export.graph.fold import Rewrite
     from pix2pix_edge.export.graph.graph import Graph
     from pix2pix_edge.runtime.frame import Image
 
@@ -34,7 +34,7 @@ COMPARED = 24  # images, spread evenly over --data
 MAX_DIFFERENCE = 1  # of 255: float rounding may tip a value that lies between two levels
 MIN_PSNR_FP16, MIN_SSIM_FP16 = 45.0, 0.97
 
-Judge = Callable[[Engine], dict[str, Any]]
+Judge = Callable[[Engine], FidelitySummary]
 """Returns an engine's fidelity as the sidecar keeps it; raises GateFailedError where it is not enough."""
 
 
@@ -67,18 +67,15 @@ def run(args: argparse.Namespace) -> None:
     rewrites = rewrite(graph, args.fold)
     print(f"{args.generator}  {before} multiply-adds, rewritten: {_arithmetic(graph)}", flush=True)
     for entry in rewrites:
-        if "reason" in entry:
-            print(f"left as it is: {entry['layer']}: {entry['reason']}", file=sys.stderr)
-    content = {
-        "kind": "onnx",
-        "source": {"file": args.generator.name, "sha256": sha256_of(args.generator)},
-        "rewrites": rewrites,
-        "tools": _tools(),
-    }
+        if entry.reason:
+            print(f"left as it is: {entry.layer}: {entry.reason}", file=sys.stderr)
+    content = Sidecar(
+        source=Source(args.generator.name, sha256_of(args.generator)), rewrites=tuple(rewrites), tools=_tools()
+    )
     fp32, fp16 = (args.out / f"{args.name}.{precision}.onnx" for precision in ("fp32", "fp16"))
     kind = f"{len(images)} {'' if files else 'drawn '}images"
 
-    def equals_keras(engine: Engine) -> dict[str, Any]:
+    def equals_keras(engine: Engine) -> FidelitySummary:
         with open_reference(args.generator) as reference:
             found = side_by_side(reference, engine, images)
         worst = max(found.max_difference)
@@ -87,18 +84,18 @@ def run(args: argparse.Namespace) -> None:
                 f"the exported graph differs from Keras by {worst} levels of 255 (at most {MAX_DIFFERENCE} is allowed)"
                 f" on {kind}; nothing was written; see whether a rewrite is the cause with: --fold none"
             )
-        return {"reference": args.generator.name, **found.summary()}
+        return found.summary(args.generator.name)
 
-    def resembles_fp32(engine: Engine) -> dict[str, Any]:
+    def resembles_fp32(engine: Engine) -> FidelitySummary:
         with open_engine(fp32, backend="onnxruntime") as reference:
             found = side_by_side(reference, engine, images)
         found.require(MIN_PSNR_FP16, MIN_SSIM_FP16, "FP16 changes the pictures too much", f"use {fp32}, which is whole")
-        return {"reference": fp32.name, **found.summary()}
+        return found.summary(fp32.name)
 
     found = write(graph, fp32, "fp32", content, equals_keras)
-    print(f"{fp32}  {_megabytes(fp32)}, at most {found['max_difference']} of 255 from Keras on {kind}", flush=True)
+    print(f"{fp32}  {_megabytes(fp32)}, at most {found.max_difference} of 255 from Keras on {kind}", flush=True)
     found = write(to_half(graph), fp16, "fp16", content, resembles_fp32)
-    print(f"{fp16}  {_megabytes(fp16)}, PSNR {found['psnr_db']:.1f} dB to FP32")
+    print(f"{fp16}  {_megabytes(fp16)}, PSNR {found.psnr_db:.1f} dB to FP32")
     print(f"next: runtime/run.py --engine {fp32} --source DIR --sink DIR")
 
 
@@ -124,7 +121,7 @@ def side_by_side(reference: Engine, engine: Engine, images: Sequence[Image]) -> 
     return compare((reference(image[None])[0], engine(image[None])[0]) for image in images)
 
 
-def write(graph: Graph, path: Path, precision: str, content: Sidecar, judge: Judge) -> dict[str, Any]:
+def write(graph: Graph, path: Path, precision: str, content: Sidecar, judge: Judge) -> FidelitySummary:
     """Write an exported graph and its sidecar, both or neither, after `judge` has seen it run in ONNX Runtime.
 
     precision: what was asked for; content: what else the sidecar is to say. Returns what `judge` found. Raises
@@ -138,17 +135,18 @@ def write(graph: Graph, path: Path, precision: str, content: Sidecar, judge: Jud
         try:
             engine = open_engine(temporary, backend="onnxruntime")
         except EngineError as error:
-            raise InputError(f"ONNX Runtime cannot run what {content['source']['file']} becomes ({error})") from error
+            raise InputError(f"ONNX Runtime cannot run what {content.source.file} becomes ({error})") from error
         with engine:
             fidelity = judge(engine)
-            shapes = {"input": _described(engine.input), "output": _described(engine.output)}
-        found = {"precision": {"asked": precision, "layers": layers}, **shapes, "fidelity": fidelity}
-        write_sidecar(path, {**content, **found}, described=temporary)
+            found = replace(
+                content,
+                precision=Precision(precision, layers),
+                input=engine.input,
+                output=engine.output,
+                fidelity=fidelity,
+            )
+        write_sidecar(path, found, described=temporary)
     return fidelity
-
-
-def _described(spec: TensorSpec) -> dict[str, Any]:
-    return {"name": spec.name, "shape": list(spec.shape), "dtype": spec.dtype}
 
 
 def _arithmetic(graph: Graph) -> str:

@@ -12,6 +12,7 @@ import numpy as np
 from pix2pix_edge.runtime.engines.base import Images
 from pix2pix_edge.runtime.errors import GateFailedError
 from pix2pix_edge.runtime.frame import Image
+from pix2pix_edge.runtime.sidecar import FidelitySummary
 
 EQUAL_PSNR_DB = 100.0
 """Stands for the infinite PSNR of equal pictures in a mean, and in JSON, which knows no infinity."""
@@ -78,14 +79,15 @@ class Fidelity:
         """Return the pairs' positions, the lowest PSNR first."""
         return [int(i) for i in np.argsort(self.psnr_db, kind="stable")]
 
-    def summary(self) -> dict[str, Any]:
-        """Return what a sidecar keeps; psnr_db and ssim are means over the images."""
-        return {
-            "images": len(self.psnr_db),
-            "psnr_db": round(self.mean_psnr_db, 2),
-            "ssim": round(self.mean_ssim, 5),
-            "max_difference": max(self.max_difference),
-        }
+    def summary(self, reference: str = "") -> FidelitySummary:
+        """Return what a sidecar keeps. reference: the file that the pictures were compared with."""
+        return FidelitySummary(
+            len(self.psnr_db),
+            round(self.mean_psnr_db, 2),
+            round(self.mean_ssim, 5),
+            max(self.max_difference),
+            reference,
+        )
 
     def passes(self, min_psnr_db: float, min_ssim: float) -> bool:
         return self.mean_psnr_db >= min_psnr_db and self.mean_ssim >= min_ssim

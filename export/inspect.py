@@ -16,10 +16,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pix2pix_edge.runtime.errors import InputError
-from pix2pix_edge.runtime.sidecar import Sidecar, read_sidecar
+from pix2pix_edge.runtime.sidecar import Rewrite, Sidecar, read_sidecar
 
 if TYPE_CHECKING:
     import onnx
@@ -125,14 +125,14 @@ def run(args: argparse.Namespace) -> None:
     for dim in graph.input.type.tensor_type.shape.dim[:1]:
         dim.dim_value = dim.dim_value or 1
     graph.output.type.tensor_type.ClearField("shape")  # inferred anew from the input
-    sidecar = read_sidecar(args.file) or {}
+    sidecar = read_sidecar(args.file) or Sidecar()
     print("\n".join(describe(count(graph), sidecar)))
 
 
 def describe(costs: Sequence[LayerCost], sidecar: Sidecar) -> list[str]:
     """Return the lines that `inspect` prints: layers that compute, everything else in one line, totals, rewrites."""
-    lost = _fidelity_lost(sidecar)
-    found = sidecar.get("precision", {}).get("layers", {})
+    lost = {layer: f"{psnr_db:.1f} dB" for layer, psnr_db in sidecar.sensitivity.items()}
+    found = sidecar.precision.layers
     layers = [cost for cost in costs if cost.multiply_adds]
     others = [cost for cost in costs if not cost.multiply_adds]
     header = ["layer", "operator", "output", "multiply-adds", "weights", "activations", "precision"]
@@ -151,45 +151,32 @@ def describe(costs: Sequence[LayerCost], sidecar: Sidecar) -> list[str]:
     if lost:
         header.append("costs")
         rows = [[*row, lost.get(row[0], "")] for row in rows]
-    return [*_table(header, rows, left=3), *_describe_rewrites(sidecar.get("rewrites", []), costs)]
+    return [*_table(header, rows, left=3), *_describe_rewrites(sidecar.rewrites, costs)]
 
 
-def _describe_rewrites(rewrites: Sequence[dict[str, Any]], costs: Sequence[LayerCost]) -> list[str]:
-    counted = [entry for entry in rewrites if any(entry.get("multiply_adds", []))]
+def _describe_rewrites(rewrites: Sequence[Rewrite], costs: Sequence[LayerCost]) -> list[str]:
+    counted = [entry for entry in rewrites if any(entry.multiply_adds)]
     lines = []
     if counted:
         rows = [
             [
-                str(entry["layer"]),
-                str(entry["form"]),
-                " → ".join(_multiples(n) for n in entry["multiply_adds"]),
-                " → ".join(_megabytes(n) for n in entry.get("weight_bytes", [])),
+                entry.layer,
+                entry.form,
+                " → ".join(_multiples(n) for n in entry.multiply_adds),
+                " → ".join(_megabytes(n) for n in entry.weight_bytes),
             ]
             for entry in counted
         ]
         after = sum(cost.multiply_adds for cost in costs)
-        before = after + sum(entry["multiply_adds"][0] - entry["multiply_adds"][1] for entry in counted)
+        before = after + sum(entry.multiply_adds[0] - entry.multiply_adds[1] for entry in counted)
         rows.append(["whole graph", "", f"{_multiples(before)} → {_multiples(after)}", ""])
         lines += ["", *_table(["rewritten", "form", "multiply-adds", "weights"], rows, left=2)]
-    absorbed = [entry for entry in rewrites if entry not in counted and not entry.get("reason")]
+    absorbed = [entry for entry in rewrites if entry not in counted and not entry.reason]
     if absorbed:
-        kinds = sorted({str(entry["rewrite"]) for entry in absorbed})
+        kinds = sorted({entry.rewrite for entry in absorbed})
         lines += ["", f"absorbed by their neighbours: {len(absorbed)} nodes ({', '.join(kinds)})"]
-    lines += [f"left alone: {entry['layer']}: {entry['reason']}" for entry in rewrites if entry.get("reason")]
+    lines += [f"left alone: {entry.layer}: {entry.reason}" for entry in rewrites if entry.reason]
     return lines
-
-
-def _fidelity_lost(sidecar: Sidecar) -> dict[str, str]:
-    """Return layer -> what its precision costs, from the sidecar's "sensitivity": {layer: dB} or [{"layer", …}]."""
-    told = sidecar.get("sensitivity") or {}
-    entries = told.items() if isinstance(told, dict) else [(e.get("layer"), e) for e in told if isinstance(e, dict)]
-    found = {}
-    for layer, value in entries:
-        if isinstance(value, dict):
-            value = next((value[key] for key in value if key.endswith("_db")), None)
-        if isinstance(value, (int, float)):
-            found[str(layer)] = f"{value:.1f} dB"
-    return found
 
 
 def _amounts(costs: Iterable[LayerCost]) -> list[str]:

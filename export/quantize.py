@@ -25,7 +25,7 @@ from pix2pix_edge.runtime.engines.base import Engine
 from pix2pix_edge.runtime.errors import GateFailedError, InputError, ToolkitError
 from pix2pix_edge.runtime.files import sha256_of
 from pix2pix_edge.runtime.frame import Image, fit
-from pix2pix_edge.runtime.sidecar import read_sidecar
+from pix2pix_edge.runtime.sidecar import CalibratedOn, Gate, Sidecar, Source, Verdict, read_sidecar
 
 if TYPE_CHECKING:
     from pix2pix_edge.export.fidelity import Fidelity
@@ -174,25 +174,20 @@ class _Work:
                 f" (reached: {best}); nothing was written; use the FP16 or FP32 file, or lower --min-psnr"
             )
         path = self.args.model.with_name(f"{self.stem}.int8{'.cpu' if target == 'cpu' else ''}.onnx")
-        fidelity = {"reference": self.args.model.name, **judged.summary()}
-        source = read_sidecar(self.args.model) or {}
-        content = {
-            "kind": "onnx",
-            "source": {"file": self.args.model.name, "sha256": self.calibration.model_sha256},
-            "rewrites": source.get("rewrites", []),
-            "calibration": {
-                "images_sha256": self.calibration.images_sha256,
-                "images": len(self.calibration.images),
-                "method": method,
-            },
-            "gate": {"min_psnr_db": self.args.min_psnr, "min_ssim": self.args.min_ssim},
-            "sensitivity": {
+        fidelity = judged.summary(self.args.model.name)
+        source = read_sidecar(self.args.model) or Sidecar()
+        content = Sidecar(
+            source=Source(self.args.model.name, self.calibration.model_sha256),
+            rewrites=source.rewrites,
+            calibration=CalibratedOn(self.calibration.images_sha256, len(self.calibration.images), method),
+            gate=Gate(self.args.min_psnr, self.args.min_ssim),
+            sensitivity={
                 name: round(alone[layer.name].mean_psnr_db, 1) for layer in self.layers for name in layer.convolutions
             },
-            "tools": {**source.get("tools", {}), **_tools()},
-        }
-        if target == "cpu":
-            content["backends"] = self._backends(judged)
+            backends=self._backends(judged) if target == "cpu" else {},
+            tools={**source.tools, **_tools()},
+            palette=source.palette,
+        )
         write(graph, path, "int8", content, lambda engine: fidelity)
         self._report(path, kept, judged, content)
 
@@ -238,9 +233,9 @@ class _Work:
         images = (self._read(path) for path in _bar(self.judging, what))
         return compare(zip(translated(engine, images), self.expected, strict=True))
 
-    def _backends(self, onnxruntime: Fidelity) -> dict[str, Any]:
+    def _backends(self, onnxruntime: Fidelity) -> dict[str, Verdict]:
         """Return what each CPU engine makes of the file just judged; OpenVINO in BF16 where that passes, too."""
-        found = {"onnxruntime": self._entry(onnxruntime)}
+        found = {"onnxruntime": self._verdict(onnxruntime)}
         if importlib.util.find_spec("openvino") is None:
             return found
         from pix2pix_edge.runtime.engines.openvino import OpenVinoEngine
@@ -251,32 +246,34 @@ class _Work:
                     judged = self._judged(engine, f"cpu: OpenVINO{' in BF16' if bf16 else ''}")
             except ToolkitError as error:
                 print(f"warning: OpenVINO cannot run the INT8 graph: {error}", file=sys.stderr)
-                found["openvino"] = {"passed": False, "bf16": False}
+                found["openvino"] = Verdict(False)
                 break
-            found["openvino"] = {**self._entry(judged), "bf16": bf16}
-            if found["openvino"]["passed"]:
+            found["openvino"] = self._verdict(judged, bf16)
+            if found["openvino"].passed:
                 break
         return found
 
-    def _entry(self, fidelity: Fidelity) -> dict[str, Any]:
+    def _verdict(self, fidelity: Fidelity, bf16: bool = False) -> Verdict:
+        summary = fidelity.summary()
         passed = fidelity.passes(self.args.min_psnr, self.args.min_ssim)
-        return {"passed": passed, **{k: v for k, v in fidelity.summary().items() if k in ("psnr_db", "ssim")}}
+        return Verdict(passed, summary.psnr_db, summary.ssim, bf16)
 
-    def _report(self, path: Path, kept: Sequence[Layer], judged: Fidelity, content: dict[str, Any]) -> None:
+    def _report(self, path: Path, kept: Sequence[Layer], judged: Fidelity, content: Sidecar) -> None:
+        method = content.calibration.method if content.calibration else ""
         whole = sum(layer.multiply_adds for layer in self.layers)
         share = sum(layer.multiply_adds for layer in kept) / whole
         print(
             f"{path}  {path.stat().st_size / 1e6:.1f} MB, PSNR {judged.mean_psnr_db:.1f} dB,"
             f" SSIM {judged.mean_ssim:.4f} on {len(self.judging)} held-out images; INT8: {len(kept)} of"
-            f" {len(self.layers)} layers, {share:.0%} of their arithmetic ({content['calibration']['method']} ranges)"
+            f" {len(self.layers)} layers, {share:.0%} of their arithmetic ({method} ranges)"
         )
         for layer in self.layers:
             if layer not in kept:
-                print(f"  {layer.name} stays in floating point: alone in INT8 {content['sensitivity'][layer.name]} dB")
-        other = content.get("backends", {}).get("openvino")
+                print(f"  {layer.name} stays in floating point: alone in INT8 {content.sensitivity[layer.name]} dB")
+        other = content.backends.get("openvino")
         if other:
-            verdict = "passes" if other["passed"] else "fails, and will not be chosen"
-            print(f"  OpenVINO {verdict}: PSNR {other.get('psnr_db', 'none')} dB{' in BF16' if other['bf16'] else ''}")
+            verdict = "passes" if other.passed else "fails, and will not be chosen"
+            print(f"  OpenVINO {verdict}: PSNR {other.psnr_db or 'none'} dB{' in BF16' if other.bf16 else ''}")
 
 
 def _bar(items: Iterable[Any] | None, what: str, total: int | None = None) -> Any:

@@ -10,13 +10,15 @@ import argparse
 import re
 import shutil
 from pathlib import Path
-from typing import Any
 
 from pix2pix_edge.runtime.cli import add_out
-from pix2pix_edge.runtime.engines.base import INPUT_NAME, OUTPUT_NAME
+from pix2pix_edge.runtime.engines.base import INPUT_NAME, OUTPUT_NAME, TensorSpec, check_contract
 from pix2pix_edge.runtime.errors import InputError
 from pix2pix_edge.runtime.files import sha256_of, written_beside
-from pix2pix_edge.runtime.sidecar import Sidecar, read_sidecar, sidecar_path
+from pix2pix_edge.runtime.nvidia.plan import rebuild_command
+from pix2pix_edge.runtime.sidecar import BuiltBy, Sidecar, read_sidecar, sidecar_path
+
+NOTHING = TensorSpec("nothing", (), "")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,7 +38,7 @@ def run(args: argparse.Namespace) -> None:
     model = write_repository(args.file, args.out, name=args.name, max_batch=args.max_batch, instances=args.instances)
     print(f"wrote {model} and {model.parent.parent / 'config.pbtxt'}")
     if args.file.suffix == ".plan":
-        version = (_sidecar(args.file).get("tensorrt") or {}).get("version", "of the machine that built it")
+        version = (_sidecar(args.file).tensorrt or BuiltBy()).version or "of the machine that built it"
         print(f"serve it on the GPU that built it, with a Triton release that has TensorRT {version}:")
     else:
         print("serve it:")
@@ -77,10 +79,12 @@ def write_repository(
 
 def config_text(name: str, file: Path, sidecar: Sidecar, batch: int, instances: int) -> str:
     """Return config.pbtxt: inference.ModelConfig of Triton's model_config.proto as protobuf text."""
-    tensors = {kind: _tensor(sidecar, kind, batch) for kind in ("input", "output")}
-    about = [f"{file.name}, {(sidecar.get('precision') or {}).get('asked', 'precision unknown')}"]
-    if built := sidecar.get("tensorrt"):
-        about.append(f"built by TensorRT {built['version']} on {built['gpu']}, and good for nothing else")
+    tensors = {
+        kind: _tensor(spec, batch) for kind, spec in (("input", sidecar.input), ("output", sidecar.output)) if spec
+    }
+    about = [f"{file.name}, {sidecar.precision.asked or 'precision unknown'}"]
+    if built := sidecar.tensorrt:
+        about.append(f"built by TensorRT {built.version} on {built.gpu}, and good for nothing else")
     if batch:
         batching = "dynamic_batching { }  # joins waiting requests; see max_queue_delay_microseconds to wait for more\n"
     else:
@@ -95,10 +99,9 @@ def config_text(name: str, file: Path, sidecar: Sidecar, batch: int, instances: 
     )
 
 
-def _tensor(sidecar: Sidecar, kind: str, batch: int) -> str:
-    shape: list[int] = sidecar[kind]["shape"][1:] if batch else sidecar[kind]["shape"]
-    dims = ", ".join(map(str, shape))
-    return f'    name: "{sidecar[kind]["name"]}"\n    data_type: TYPE_UINT8\n    dims: [ {dims} ]\n'
+def _tensor(spec: TensorSpec, batch: int) -> str:
+    dims = ", ".join(map(str, spec.shape[1:] if batch else spec.shape))
+    return f'    name: "{spec.name}"\n    data_type: TYPE_UINT8\n    dims: [ {dims} ]\n'
 
 
 def _kind(file: Path) -> str:
@@ -117,10 +120,8 @@ def _sidecar(file: Path) -> Sidecar:
         raise InputError(
             f"{sidecar_path(file)} is missing, and it tells the shapes; copy it with {file}, or export again"
         )
-    tensors: list[Any] = [sidecar.get(kind) for kind in ("input", "output")]
-    if [t.get("name") if isinstance(t, dict) else None for t in tensors] != [INPUT_NAME, OUTPUT_NAME]:
-        raise InputError(f"{sidecar_path(file)} does not describe an exported generator; export {file} again")
-    if sidecar.get("sha256") != sha256_of(file):
+    check_contract(sidecar_path(file), [sidecar.input or NOTHING], [sidecar.output or NOTHING])
+    if sidecar.sha256 != sha256_of(file):
         raise InputError(f"{file} was altered after its sidecar was written; export it again")
     return sidecar
 
@@ -131,13 +132,11 @@ def _batch(file: Path, sidecar: Sidecar, wanted: int | None) -> int:
         raise InputError(f"--max-batch {wanted} joins nothing; give 2 or more, or leave it out")
     if file.suffix == ".onnx":
         return wanted or 0
-    most = int((sidecar.get("tensorrt") or {}).get("max_batch", 0))
+    most = (sidecar.tensorrt or BuiltBy()).max_batch or 0
     if wanted is not None and wanted > most:
-        built = f"for up to {most} images" if most else f"for exactly {sidecar['input']['shape'][0]}"
-        source = (sidecar.get("source") or {}).get("file", "FILE.onnx")
+        built = f"for up to {most} images" if most else f"for exactly {sidecar.input.shape[0] if sidecar.input else 1}"
         raise InputError(
-            f"{file} is built {built} at once, not for {wanted};"
-            f" run: python -m export build {source} --out {file} --batch {wanted}"
+            f"{file} is built {built} at once, not for {wanted}; run: {rebuild_command(file, sidecar)} --batch {wanted}"
         )
     return wanted or most
 

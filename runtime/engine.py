@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import shlex
 from pathlib import Path
-from typing import Any
 
 from pix2pix_edge.runtime.engines.base import Engine, is_quantized
 from pix2pix_edge.runtime.errors import EngineError, InputError, ToolkitError
 from pix2pix_edge.runtime.files import sha256_of
-from pix2pix_edge.runtime.sidecar import Sidecar, read_sidecar, sidecar_path
+from pix2pix_edge.runtime.sidecar import Sidecar, Verdict, read_sidecar, sidecar_path
 
 
 def open_engine(path: str | Path, *, backend: str = "auto", slots: int = 2, threads: int | None = None) -> Engine:
@@ -30,8 +30,8 @@ def open_engine(path: str | Path, *, backend: str = "auto", slots: int = 2, thre
         )
     if path.suffix not in (".onnx", ".plan"):
         raise InputError(f"{path} is neither .onnx nor .plan; give --engine a file written by: python -m export")
-    sidecar = read_sidecar(path) or {}
-    if sidecar.get("sha256", (digest := sha256_of(path))) != digest:
+    sidecar = read_sidecar(path) or Sidecar()
+    if sidecar.sha256 not in ("", sha256_of(path)):
         raise EngineError(
             f"{path} was altered after it was exported (its SHA-256 is not the one in {sidecar_path(path).name});"
             f" export it again with: {_command_that_makes(path, sidecar)}"
@@ -43,26 +43,25 @@ def open_engine(path: str | Path, *, backend: str = "auto", slots: int = 2, thre
             return TensorRTEngine(path, slots=slots)
         except ToolkitError as error:
             raise type(error)(f"{error}{_instead_of(path)}") from error
-    openvino: dict[str, Any] = sidecar.get("backends", {}).get("openvino", {})
+    openvino = sidecar.backends.get("openvino")
     if backend == "openvino" or (backend == "auto" and _openvino_is_better(path, openvino)):
         from pix2pix_edge.runtime.engines.openvino import OpenVinoEngine
 
-        return OpenVinoEngine(path, slots=slots, threads=threads, bf16=openvino.get("bf16", False))
+        return OpenVinoEngine(path, slots=slots, threads=threads, bf16=bool(openvino and openvino.bf16))
     from pix2pix_edge.runtime.engines.onnxruntime import OnnxRuntimeEngine
 
     return OnnxRuntimeEngine(path, slots=slots, threads=threads)
 
 
-def _openvino_is_better(path: Path, entry: dict[str, Any]) -> bool:
+def _openvino_is_better(path: Path, verdict: Verdict | None) -> bool:
     """Whether "auto" means OpenVINO: installed, and it has not failed the fidelity gate with this very file.
 
     It is faster than ONNX Runtime, but has given wrong pictures with INT8 graphs: those it gets only once it has
-    passed. `entry` is the sidecar's backends.openvino.
+    passed. `verdict` is the sidecar's, None where nobody judged.
     """
     if importlib.util.find_spec("openvino") is None:
         return False
-    passed = entry.get("passed")
-    return passed is not False and (passed is True or not is_quantized(path))
+    return verdict.passed if verdict else not is_quantized(path)
 
 
 def _command_that_makes(path: Path, sidecar: Sidecar) -> str:
@@ -70,10 +69,11 @@ def _command_that_makes(path: Path, sidecar: Sidecar) -> str:
         from pix2pix_edge.runtime.nvidia.plan import rebuild_command
 
         return rebuild_command(path, sidecar)
-    source = sidecar.get("source", {}).get("file")
-    if sidecar.get("precision", {}).get("asked") == "int8":
-        return f"python -m export quantize {source or 'NAME.fp32.onnx'} --out {path.parent}"
-    return f"python -m export convert {source or 'GENERATOR.keras'} --out {path.parent}"
+    source = sidecar.source.file
+    if sidecar.precision.asked == "int8":
+        model = str(path.parent / source) if source else "NAME.fp32.onnx"
+        return shlex.join(["python", "-m", "export", "quantize", model, "--data", "DIR"])
+    return shlex.join(["python", "-m", "export", "convert", source or "GENERATOR.keras", "--out", str(path.parent)])
 
 
 def _instead_of(plan: Path) -> str:
@@ -81,5 +81,5 @@ def _instead_of(plan: Path) -> str:
     name = plan.name.partition(".")[0]
     for candidate in (plan.with_suffix(".cpu.onnx"), plan.with_suffix(".onnx"), plan.with_name(f"{name}.fp32.onnx")):
         if candidate.is_file():
-            return f"; meanwhile it runs on the CPU with: --engine {candidate}"
+            return f"; meanwhile it runs on the CPU with: --engine {shlex.quote(str(candidate))}"
     return "; meanwhile give --engine the .onnx file that the plan was built from, which runs on any CPU"

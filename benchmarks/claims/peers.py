@@ -28,6 +28,7 @@ from pix2pix_edge.runtime.engines.base import Engine, Images, TensorSpec
 from pix2pix_edge.runtime.engines.host import HostEngine
 from pix2pix_edge.runtime.errors import InputError, ToolkitError, require
 from pix2pix_edge.runtime.frame import Image
+from pix2pix_edge.runtime.sidecar import to_json
 
 BASE = "plain graph, ONNX Runtime"
 JUDGED = 16
@@ -248,7 +249,10 @@ def measure(
                 rows[peer.name]["describe"] = worker.ask("open")["describe"]
                 worker.ask("first", images)
                 found = compare(zip(worker.ask("translate", images), expected, strict=True))
-                rows[peer.name] |= {"fidelity": found.summary(), "peak_bytes": worker.ask("memory")["host_peak"]}
+                rows[peer.name] |= {
+                    "fidelity": to_json(found.summary()),
+                    "peak_bytes": worker.ask("memory")["host_peak"],
+                }
                 workers[peer.name] = worker
             except ToolkitError as error:
                 rows[peer.name]["error"] = str(error)

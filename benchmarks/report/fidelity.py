@@ -15,7 +15,7 @@ from pix2pix_edge.benchmarks.report.schema import rounded
 from pix2pix_edge.runtime.engines.base import Images
 from pix2pix_edge.runtime.errors import ToolkitError
 from pix2pix_edge.runtime.files import written_beside
-from pix2pix_edge.runtime.sidecar import Sidecar, read_sidecar
+from pix2pix_edge.runtime.sidecar import Sidecar, read_sidecar, to_json
 
 SHOWN = 6
 """Pictures in the gallery."""
@@ -41,8 +41,8 @@ def reference_path(engine: Path, engines: Sequence[Path]) -> Path:
     path, sidecar = engine, read_sidecar(engine)
     if sidecar is None:
         return engines[0] if engine == engines[0] else reference_path(engines[0], engines)
-    while sidecar and sidecar.get("precision", {}).get("asked") != "fp32":
-        source = path.with_name(str(sidecar.get("source", {}).get("file", "")))
+    while sidecar and sidecar.precision.asked != "fp32" and sidecar.source.file:
+        source = path.with_name(sidecar.source.file)
         if source.suffix != ".onnx" or not source.is_file():
             break
         path, sidecar = source, read_sidecar(source)
@@ -52,9 +52,9 @@ def reference_path(engine: Path, engines: Sequence[Path]) -> Path:
 
 def _generator(sidecar: Sidecar | None) -> str:
     """Return the sha256 of the generator that an FP32 graph was converted from; "" for anything else."""
-    if not sidecar or sidecar.get("precision", {}).get("asked") != "fp32":
+    if not sidecar or sidecar.precision.asked != "fp32":
         return ""
-    return str(sidecar.get("source", {}).get("sha256", ""))
+    return sidecar.source.sha256
 
 
 def references(engines: Sequence[Measured], images: Sequence[Images], chosen: Path | None) -> dict[str, Reference]:
@@ -98,7 +98,7 @@ def fidelity_json(measured: Measured, reference: Reference, names: Sequence[str]
     return {
         "reference": reference.path.name,
         "itself": measured.target.path == reference.path and _is_onnxruntime(measured),
-        **found.summary(),
+        **to_json(found.summary()),
         "psnr_worst_db": each[worst],
         "worst_image": names[worst],
         "psnr_each_db": each,

@@ -21,7 +21,7 @@ from pix2pix_edge.benchmarks.report.summary import NORMAL, early_stopping_estima
 from pix2pix_edge.runtime.errors import ToolkitError
 from pix2pix_edge.runtime.files import sha256_of
 from pix2pix_edge.runtime.frame import STAGES
-from pix2pix_edge.runtime.sidecar import read_sidecar
+from pix2pix_edge.runtime.sidecar import Sidecar, read_sidecar
 
 SCOPES = ("compute", "engine", "stream", "overlap", "submit", "cpu")
 AGES = 300
@@ -162,7 +162,7 @@ def work_json(row: Row, path: Path, peak: dict[str, float], board: Board | None)
 
 
 def _graph_of(plan: Path) -> Path | None:
-    source = (read_sidecar(plan) or {}).get("source", {}).get("file")
+    source = (read_sidecar(plan) or Sidecar()).source.file
     graph = plan.with_name(source) if source else None
     return graph if graph and graph.suffix == ".onnx" and graph.is_file() else None
 

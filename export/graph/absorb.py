@@ -18,6 +18,7 @@ import numpy as np
 import onnx
 
 from pix2pix_edge.export.graph.graph import Array, Graph, attributes
+from pix2pix_edge.runtime.sidecar import Rewrite
 
 Shapes = dict[str, tuple[int, ...]]
 Edit = Callable[[], None]
@@ -39,8 +40,8 @@ class Affine:
     shift: Array | None = None
 
 
-def absorb(graph: Graph) -> list[dict[str, Any]]:
-    """Absorb what can be, in place, and return one record for each node that went ("layer", "rewrite", "form")."""
+def absorb(graph: Graph) -> list[Rewrite]:
+    """Absorb what can be, in place, and return one record for each node that went."""
     shapes = graph.shapes()
     rewrites = []
     for node in list(graph.nodes):
@@ -51,7 +52,7 @@ def absorb(graph: Graph) -> list[dict[str, Any]]:
             form = attempt(graph, node, affine, shapes)
             if form:
                 what = "shift" if affine.scale is None else "scale" if affine.shift is None else "batch norm"
-                rewrites.append({"layer": node.name, "rewrite": what, "form": form, "multiply_adds": [0, 0]})
+                rewrites.append(Rewrite(node.name, what, form))
                 break
     graph.sort()
     return rewrites

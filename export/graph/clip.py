@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import onnx
 
 from pix2pix_edge.export.graph.graph import Graph
+from pix2pix_edge.runtime.sidecar import Rewrite
 
 RANGES = {"Tanh": (-1.0, 1.0), "Sigmoid": (0.0, 1.0), "HardSigmoid": (0.0, 1.0), "Softsign": (-1.0, 1.0)}
 MOVING = ("Identity", "Transpose", "Reshape", "DepthToSpace")
@@ -19,7 +18,7 @@ Interval = tuple[float, float]
 ANYTHING: Interval = (-np.inf, np.inf)
 
 
-def drop_idle_clips(graph: Graph) -> list[dict[str, Any]]:
+def drop_idle_clips(graph: Graph) -> list[Rewrite]:
     """Drop each Min, Max and Clip whose input stays within its limits; return a record for each one that went."""
     graph.sort()
     rewrites = []
@@ -35,7 +34,7 @@ def drop_idle_clips(graph: Graph) -> list[dict[str, Any]]:
         if limits[0] <= low + slack and high - slack <= limits[1]:
             graph.rename(node.output[0], source)
             graph.nodes = [other for other in graph.nodes if other is not node]
-            rewrites.append({"layer": node.name, "rewrite": "clip", "form": "dropped", "multiply_adds": [0, 0]})
+            rewrites.append(Rewrite(node.name, "clip", "dropped"))
     return rewrites
 
 

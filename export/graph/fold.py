@@ -21,11 +21,7 @@ from pix2pix_edge.export.graph.polyphase import Axis, Site
 from pix2pix_edge.export.graph.roofline import choose, estimate
 from pix2pix_edge.export.graph.simplify import ELEMENTWISE
 from pix2pix_edge.runtime.errors import InputError
-
-Rewrite = dict[str, Any]
-"""One rewrite, for the sidecar: "layer" (the node it changed), "rewrite" ("upsampling", "scale", "shift", "batch norm",
-"clip"), "form" (what became of it; "none" where it was left alone, and then "reason" where that was not a choice),
-"multiply_adds" and "weight_bytes" [before, after]."""
+from pix2pix_edge.runtime.sidecar import Rewrite
 
 FORMS = ("auto", *polyphase.FORMS, "none")
 
@@ -72,13 +68,13 @@ def fold_upsampling(graph: Graph, form: str) -> list[Rewrite]:
             if chosen != "none":
                 _replace(graph, reader, site, chosen)
             rewrites.append(
-                {
-                    "layer": site.name,
-                    "rewrite": "upsampling",
-                    "form": chosen,
-                    "multiply_adds": [before.multiply_adds, after.multiply_adds],
-                    "weight_bytes": [before.weight_bytes, after.weight_bytes],
-                }
+                Rewrite(
+                    site.name,
+                    "upsampling",
+                    chosen,
+                    (before.multiply_adds, after.multiply_adds),
+                    (before.weight_bytes, after.weight_bytes),
+                )
             )
     return rewrites
 
@@ -208,4 +204,4 @@ def _replace(graph: Graph, conv: onnx.NodeProto, site: Site, form: str) -> None:
 
 
 def _left_alone(resize: onnx.NodeProto, reason: str) -> Rewrite:
-    return {"layer": resize.name, "rewrite": "upsampling", "form": "none", "reason": reason}
+    return Rewrite(resize.name, "upsampling", "none", reason=reason)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -16,6 +15,7 @@ from pix2pix_edge.runtime.engines.base import Engine, Images
 from pix2pix_edge.runtime.errors import EngineError
 from pix2pix_edge.runtime.nvidia.cuda import Device
 from pix2pix_edge.runtime.nvidia.log import forget_reasons, reasons, tensorrt_logger
+from pix2pix_edge.runtime.sidecar import FidelitySummary
 
 LEAST = {"fp32": (45.0, 0.98), "fp16": (40.0, 0.97), "int8": (30.0, 0.9)}
 """Mean PSNR in dB and SSIM: rounding costs less than this, a miscompiled kernel far more."""
@@ -42,7 +42,7 @@ def _inspected(plan: Path, parsed: Network) -> str:
     return inspect_plan(trt, engine, parsed.input)
 
 
-def compare_with_onnxruntime(plan: Path, file: Path, paths: list[Path] | None, asked: str) -> dict[str, Any]:
+def compare_with_onnxruntime(plan: Path, file: Path, paths: list[Path] | None, asked: str) -> FidelitySummary:
     """Translate images with the plan and with ONNX Runtime; return the sidecar's "fidelity".
 
     paths: images to translate; None for drawn ones. Raises GateFailedError below LEAST. The kernels of both round
@@ -58,7 +58,7 @@ def compare_with_onnxruntime(plan: Path, file: Path, paths: list[Path] | None, a
         f"the plan does not translate as ONNX Runtime does with {file.name}",
         "nothing was kept; build again with another --optimization-level",
     )
-    return {"reference": file.name, **fidelity.summary()}
+    return fidelity.summary(file.name)
 
 
 def translated(engine: Engine, images: Images) -> Images:

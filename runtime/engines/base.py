@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import mmap
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol
@@ -12,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pix2pix_edge.runtime.errors import EngineError
-from pix2pix_edge.runtime.sidecar import read_sidecar
+from pix2pix_edge.runtime.sidecar import TensorSpec, read_sidecar
 
 Images = NDArray[np.uint8]
 """A batch: uint8 [N, S, S, 3], RGB."""
@@ -22,15 +21,6 @@ UNKNOWN = "unknown"
 
 INPUT_NAME = "image"
 OUTPUT_NAME = "translated"
-
-
-@dataclass(frozen=True)
-class TensorSpec:
-    """Name, shape [N, S, S, 3] and dtype ("uint8") of an engine's input or output."""
-
-    name: str
-    shape: tuple[int, ...]
-    dtype: str
 
 
 class Ticket(Protocol):
@@ -124,5 +114,6 @@ def printed_precision(precision: str) -> str:
 
 def precision_of(path: Path) -> str:
     """Return the precision that a report prints: what the sidecar says was asked, else what the .onnx shows."""
-    asked = (read_sidecar(path) or {}).get("precision", {}).get("asked")
-    return str(asked) if asked else "int8" if is_quantized(path) else UNKNOWN
+    sidecar = read_sidecar(path)
+    asked = sidecar.precision.asked if sidecar else ""
+    return asked or ("int8" if is_quantized(path) else UNKNOWN)

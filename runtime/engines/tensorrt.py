@@ -125,7 +125,7 @@ class TensorRTEngine:
         self._found.require_tensorrt()
         self._gpu = self._found.require_gpu()
         data, self._sidecar = read_plan(self.path, self._found, self._gpu)
-        self.precision = str(self._sidecar.get("precision", {}).get("asked", UNKNOWN))
+        self.precision = self._sidecar.precision.asked or UNKNOWN
         self._runtime: Any = None
         self._engine: Any = None
         self._streams: list[Any] = []
@@ -292,8 +292,7 @@ class TensorRTEngine:
 
     def describe(self) -> dict[str, str]:
         """Return the engine, its file and precision, the GPU, and how frames are started and reach the GPU."""
-        found, precision = self._found, self._sidecar.get("precision", {})
-        layers = Counter(precision.get("layers", {}).values())
+        found, layers = self._found, Counter(self._sidecar.precision.layers.values())
         counted = ", ".join(f"{count} {name}" for name, count in layers.most_common())
         about = {
             "engine": "TensorRT",

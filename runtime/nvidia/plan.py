@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pix2pix_edge.runtime.errors import EngineError
 from pix2pix_edge.runtime.nvidia.capabilities import Capabilities, Gpu
-from pix2pix_edge.runtime.sidecar import Sidecar, read_sidecar
+from pix2pix_edge.runtime.sidecar import BuiltBy, Sidecar, read_sidecar
 
 MAGIC = b"ftrt"
 VERSION_BYTES = slice(24, 28)
@@ -18,13 +18,13 @@ VERSION_BYTES = slice(24, 28)
 
 
 def read_plan(path: Path, capabilities: Capabilities, gpu: Gpu) -> tuple[bytes, Sidecar]:
-    """Return a plan's bytes and its sidecar ({} where there is none).
+    """Return a plan's bytes and its sidecar (an empty one where there is none).
 
     Raises EngineError when it is no plan, or was built by another TensorRT or for another GPU. Whether the file is
     the one that its sidecar describes, open_engine has looked.
     """
     data = path.read_bytes()
-    sidecar = read_sidecar(path) or {}
+    sidecar = read_sidecar(path) or Sidecar()
     rebuild = f"build it here with: {rebuild_command(path, sidecar)}"
     if data[: len(MAGIC)] != MAGIC or len(data) < VERSION_BYTES.stop:
         kind = "an ONNX graph under another name" if _looks_like_onnx(data) else "not a TensorRT plan"
@@ -33,11 +33,11 @@ def read_plan(path: Path, capabilities: Capabilities, gpu: Gpu) -> tuple[bytes, 
     if built[: len(here)] != here[: len(built)]:
         version = ".".join(map(str, built))
         raise EngineError(f"{path} was built by TensorRT {version}, but {capabilities.tensorrt} is here; {rebuild}")
-    origin = sidecar.get("tensorrt", {})
+    origin = sidecar.tensorrt or BuiltBy()
     capability = ".".join(map(str, gpu.compute_capability))
     for what, there, found in (
-        ("compute capability", origin.get("compute_capability"), capability),
-        ("GPU", origin.get("gpu"), gpu.name),
+        ("compute capability", origin.compute_capability, capability),
+        ("GPU", origin.gpu, gpu.name),
     ):
         if there and there != found:
             raise EngineError(f"{path} was built for the {what} {there}, but here it is {found}; {rebuild}")
@@ -46,8 +46,7 @@ def read_plan(path: Path, capabilities: Capabilities, gpu: Gpu) -> tuple[bytes, 
 
 def rebuild_command(path: Path, sidecar: Sidecar) -> str:
     """Return the command that builds `path` again, from the graph that its sidecar names."""
-    source = sidecar.get("source", {}).get("file")
-    onnx = path.parent / source if source else path.with_suffix(".onnx")
+    onnx = path.parent / sidecar.source.file if sidecar.source.file else path.with_suffix(".onnx")
     return shlex.join(["python", "-m", "export", "build", str(onnx), "--out", str(path)])
 
 

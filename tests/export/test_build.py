@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import signal
@@ -24,7 +23,17 @@ from pix2pix_edge.runtime.engine import open_engine
 from pix2pix_edge.runtime.errors import GateFailedError
 from pix2pix_edge.runtime.files import sha256_of
 from pix2pix_edge.runtime.nvidia.capabilities import probe
-from pix2pix_edge.runtime.sidecar import read_sidecar
+from pix2pix_edge.runtime.sidecar import (
+    BuiltBy,
+    CalibratedOn,
+    FidelitySummary,
+    Precision,
+    Sidecar,
+    Source,
+    TensorSpec,
+    read_sidecar,
+    write_sidecar,
+)
 from tests.export.small_network import CONVOLUTIONS, PRECISIONS, write_small_network
 from tests.simulator import VERSIONS, Simulator, simulated_tensorrt  # noqa: F401
 
@@ -53,7 +62,7 @@ def test_the_plan_translates_as_onnxruntime_does(
     source = write_small_network(tmp_path / f"a.{precision}.onnx", precision)
     out = tmp_path / "plans" / "a.plan"
     sidecar = build(source, out)
-    assert sidecar["precision"] == {"asked": precision, "layers": CONVOLUTIONS[precision]}
+    assert sidecar.precision == Precision(precision, CONVOLUTIONS[precision])
     images = np.stack(drawn_images(32))
     with open_engine(out) as plan, open_engine(source, backend="onnxruntime") as reference:
         for image in images:
@@ -68,18 +77,12 @@ def test_the_sidecar_says_what_the_plan_is(simulated_tensorrt: Start, tmp_path: 
     build(source, out)
     sidecar = read_sidecar(out)
     assert sidecar is not None
-    assert sidecar["kind"] == "plan" and sidecar["sha256"] == sha256_of(out)
-    assert sidecar["source"] == {"file": "a.int8.onnx", "sha256": sha256_of(source)}
-    assert sidecar["input"] == {"name": "image", "shape": [1, 32, 32, 3], "dtype": "uint8"}
-    assert sidecar["output"] == {"name": "translated", "shape": [1, 32, 32, 3], "dtype": "uint8"}
-    assert sidecar["tensorrt"] == {
-        "version": probe().tensorrt,
-        "gpu": "Orin",
-        "compute_capability": "8.7",
-        "cuda": "12.6",
-        "driver": probe().driver,
-    }
-    assert sidecar["fidelity"]["images"] == len(drawn_images(32)) and sidecar["fidelity"]["max_difference"] == 0
+    assert sidecar.kind == "plan" and sidecar.sha256 == sha256_of(out)
+    assert sidecar.source == Source("a.int8.onnx", sha256_of(source))
+    assert sidecar.input == TensorSpec("image", (1, 32, 32, 3), "uint8")
+    assert sidecar.output == TensorSpec("translated", (1, 32, 32, 3), "uint8")
+    assert sidecar.tensorrt == BuiltBy(probe().tensorrt, "Orin", "8.7", "12.6", probe().driver)
+    assert sidecar.fidelity == FidelitySummary(len(drawn_images(32)), 100.0, 1.0, 0, "a.int8.onnx")
     assert not [p for p in tmp_path.iterdir() if p.name.startswith(".")]
 
 
@@ -88,8 +91,9 @@ def test_a_batch_makes_a_plan_for_one_to_n_images(simulated_tensorrt: Start, tmp
     simulated_tensorrt(version)
     source = write_small_network(tmp_path / "a.int8.onnx", "int8")
     sidecar = build(source, tmp_path / "a.plan", batch=3)
-    assert sidecar["tensorrt"]["max_batch"] == 3 and sidecar["input"]["shape"] == [3, 32, 32, 3]
-    assert sidecar["precision"]["layers"] == CONVOLUTIONS["int8"]
+    assert sidecar.tensorrt and sidecar.tensorrt.max_batch == 3
+    assert sidecar.input and sidecar.input.shape == (3, 32, 32, 3)
+    assert sidecar.precision.layers == CONVOLUTIONS["int8"]
     images = np.stack(drawn_images(32)[-3:])
     with open_engine(tmp_path / "a.plan") as plan, open_engine(source, backend="onnxruntime") as reference:
         assert plan.input.shape == (3, 32, 32, 3)
@@ -99,7 +103,8 @@ def test_a_batch_makes_a_plan_for_one_to_n_images(simulated_tensorrt: Start, tmp
 def test_the_batch_of_the_file_is_the_default(simulated_tensorrt: Start, tmp_path: Path) -> None:  # noqa: F811
     simulated_tensorrt("10.3")
     sidecar = build(write_small_network(tmp_path / "a.onnx", batch=2), tmp_path / "a.plan")
-    assert sidecar["input"]["shape"] == [2, 32, 32, 3] and "max_batch" not in sidecar["tensorrt"]
+    assert sidecar.input and sidecar.input.shape == (2, 32, 32, 3)
+    assert sidecar.tensorrt and sidecar.tensorrt.max_batch is None
 
 
 def test_images_of_the_user_are_compared_on(simulated_tensorrt: Start, tmp_path: Path) -> None:  # noqa: F811
@@ -108,15 +113,15 @@ def test_images_of_the_user_are_compared_on(simulated_tensorrt: Start, tmp_path:
     for i, image in enumerate(drawn_images(48)[:3]):
         cv2.imwrite(str(tmp_path / "photos" / f"{i}.png"), image)
     sidecar = build(write_small_network(tmp_path / "a.onnx"), tmp_path / "a.plan", data=tmp_path / "photos")
-    assert sidecar["fidelity"]["images"] == 3
+    assert sidecar.fidelity and sidecar.fidelity.images == 3
 
 
 def test_calibration_is_carried_over_from_the_graph(simulated_tensorrt: Start, tmp_path: Path) -> None:  # noqa: F811
     simulated_tensorrt("10.3")
     source = write_small_network(tmp_path / "a.int8.onnx", "int8")
-    calibration = {"images_sha256": "1" * 64, "images": 24, "method": "percentile"}
-    Path(f"{source}.json").write_text(json.dumps({"format": "pix2pix-edge/1", "calibration": calibration}))
-    assert build(source, tmp_path / "a.plan")["calibration"] == calibration
+    calibration = CalibratedOn("1" * 64, 24, "percentile")
+    write_sidecar(source, Sidecar(calibration=calibration))
+    assert build(source, tmp_path / "a.plan").calibration == calibration
 
 
 def test_the_next_build_reuses_the_timing_cache(

@@ -23,7 +23,7 @@ from pix2pix_edge.runtime.cli import run_subcommand
 from pix2pix_edge.runtime.engine import open_engine
 from pix2pix_edge.runtime.errors import GateFailedError, InputError
 from pix2pix_edge.runtime.files import sha256_of
-from pix2pix_edge.runtime.sidecar import read_sidecar
+from pix2pix_edge.runtime.sidecar import Source, TensorSpec, read_sidecar
 from tests.conftest import REPOSITORY, picture, write_rgb
 from tests.export.keras_networks import NETWORKS, save
 
@@ -81,18 +81,18 @@ def test_files_and_contract(exported: Path) -> None:
 def test_sidecar(exported: Path, saved: Callable[[str], Path]) -> None:
     sidecar = read_sidecar(exported / "t.fp32.onnx")
     assert sidecar is not None
-    assert sidecar["sha256"] == sha256_of(exported / "t.fp32.onnx")
-    assert sidecar["source"] == {"file": "unet.keras", "sha256": sha256_of(saved("unet"))}
-    assert sidecar["precision"]["asked"] == "fp32"
-    assert sidecar["input"] == {"name": "image", "shape": [1, 32, 32, 3], "dtype": "uint8"}
-    assert sidecar["fidelity"]["max_difference"] <= 1
-    assert sidecar["fidelity"]["images"] == len(drawn_images(32))
-    assert {"keras", "onnx", "onnxruntime", "tensorflow", "tf2onnx"} <= sidecar["tools"].keys()
-    assert len(sidecar["rewrites"]) >= 3
+    assert sidecar.sha256 == sha256_of(exported / "t.fp32.onnx")
+    assert sidecar.source == Source("unet.keras", sha256_of(saved("unet")))
+    assert sidecar.precision.asked == "fp32"
+    assert sidecar.input == TensorSpec("image", (1, 32, 32, 3), "uint8")
+    assert sidecar.fidelity and sidecar.fidelity.max_difference <= 1
+    assert sidecar.fidelity.images == len(drawn_images(32))
+    assert {"keras", "onnx", "onnxruntime", "tensorflow", "tf2onnx"} <= sidecar.tools.keys()
+    assert len(sidecar.rewrites) >= 3
     half = read_sidecar(exported / "t.fp16.onnx")
     assert half is not None
-    assert half["precision"]["asked"] == "fp16"
-    assert half["fidelity"]["psnr_db"] >= 45
+    assert half.precision.asked == "fp16"
+    assert half.fidelity and half.fidelity.psnr_db >= 45
 
 
 @pytest.mark.parametrize("name", NETWORKS)

@@ -62,7 +62,7 @@ def test_means_count_equal_pictures_as_a_hundred_and_the_worst_comes_first() -> 
     found = compare([(a, a), (a, b), (a, 255 - a)])
     assert found.mean_psnr_db == pytest.approx((EQUAL_PSNR_DB + psnr(a, b) + psnr(a, 255 - a)) / 3)
     assert found.worst_first() == [2, 1, 0]
-    assert found.summary()["images"] == 3 and found.summary()["max_difference"] == max_difference(a, 255 - a)
+    assert found.summary().images == 3 and found.summary().max_difference == max_difference(a, 255 - a)
 
 
 def test_the_gate_needs_both() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import shutil
 from pathlib import Path
@@ -20,7 +21,7 @@ from pix2pix_edge.runtime.cli import run_subcommand
 from pix2pix_edge.runtime.engine import open_engine
 from pix2pix_edge.runtime.files import sha256_of
 from pix2pix_edge.runtime.images import write_image
-from pix2pix_edge.runtime.sidecar import read_sidecar
+from pix2pix_edge.runtime.sidecar import Precision, read_sidecar
 from tests.export.accepts import accepted, needs_tool
 from tests.export.small_network import write_small_network
 
@@ -149,14 +150,14 @@ def test_the_sidecar_tells_layers_costs_calibration_and_each_backend(done: Path,
     for name, rest in (("small.int8.onnx", "fp16"), ("small.int8.cpu.onnx", "fp32")):
         told = read_sidecar(done / name)
         assert told is not None
-        assert told["sha256"] == sha256_of(done / name)
-        assert told["precision"] == {"asked": "int8", "layers": {**dict.fromkeys(QUANTIZED, "int8"), "up2": rest}}
-        assert set(told["sensitivity"]) == set(QUANTIZED)
-        assert told["fidelity"]["psnr_db"] >= 30 and told["fidelity"]["images"] == len(calibration_split(data)[1])
-        assert told["calibration"]["images"] == len(calibration_split(data)[0])
-    assert told["backends"]["onnxruntime"]["passed"] is True
-    if "openvino" in told["backends"]:
-        assert set(told["backends"]["openvino"]) >= {"passed", "bf16"}
+        assert told.sha256 == sha256_of(done / name)
+        assert told.precision == Precision("int8", {**dict.fromkeys(QUANTIZED, "int8"), "up2": rest})
+        assert set(told.sensitivity) == set(QUANTIZED)
+        assert told.fidelity and told.fidelity.psnr_db >= 30
+        assert told.fidelity.images == len(calibration_split(data)[1])
+        assert told.calibration and told.calibration.images == len(calibration_split(data)[0])
+    assert told.backends["onnxruntime"].passed
+    assert ("openvino" in told.backends) == (importlib.util.find_spec("openvino") is not None)
 
 
 def test_the_same_inputs_give_the_same_bytes_with_and_without_the_cache(done: Path, data: Path, model: Path) -> None:
@@ -178,12 +179,12 @@ def test_a_higher_gate_keeps_the_costliest_layers_in_floating_point(
     done: Path, data: Path, model: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = read_sidecar(done / "small.int8.cpu.onnx")
-    assert before is not None
-    gate = before["fidelity"]["psnr_db"] + 1
+    assert before is not None and before.fidelity is not None
+    gate = before.fidelity.psnr_db + 1
     assert quantize(model, "--data", data, "--target", "cpu", "--min-psnr", gate, "--min-ssim", 0.9) == 0
     told = read_sidecar(model.parent / "small.int8.cpu.onnx")
-    assert told is not None and told["fidelity"]["psnr_db"] >= gate
-    layers = {name: told["precision"]["layers"][name] for name in QUANTIZED}
+    assert told is not None and told.fidelity is not None and told.fidelity.psnr_db >= gate
+    layers = {name: told.precision.layers[name] for name in QUANTIZED}
     assert set(layers.values()) == {"int8", "fp32"}
     assert "stays in floating point" in capsys.readouterr().out
     assert not (model.parent / "small.int8.onnx").exists()
@@ -205,7 +206,8 @@ def test_a_calibration_travels_and_that_of_another_model_is_refused(
         write_image(path, np.full((32, 32, 3), 10 * index, np.uint8))
     assert quantize(model, "--data", other, *words) == 0
     told = read_sidecar(model.parent / "small.int8.onnx")
-    assert told is not None and told["calibration"]["images"] == len(calibration_split(data)[0])
+    assert told is not None and told.calibration is not None
+    assert told.calibration.images == len(calibration_split(data)[0])
     stranger = write_small_network(tmp_path / "stranger.fp32.onnx", width=8)
     assert quantize(stranger, "--data", other, *words) == 2
     error = capsys.readouterr().err

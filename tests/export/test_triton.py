@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from pix2pix_edge.export.triton import write_repository
 from pix2pix_edge.runtime.cli import run_subcommand
 from pix2pix_edge.runtime.engine import open_engine
 from pix2pix_edge.runtime.errors import InputError
-from pix2pix_edge.runtime.sidecar import write_sidecar
+from pix2pix_edge.runtime.sidecar import BuiltBy, Precision, Sidecar, Source, TensorSpec, write_sidecar
 from tests.export.small_network import write_small_network
 
 # From triton-inference-server/common, protobuf/model_config.proto: field -> type; a list means repeated.
@@ -95,11 +96,8 @@ def test_the_reader_refuses_what_protobuf_refuses() -> None:
 
 def exported(folder: Path, name: str = "facades.fp16.onnx", *, batch: int = 1, fault: str = "") -> Path:
     path = write_small_network(folder / name, "fp16", batch=batch, fault=fault)
-    shape = [batch, 32, 32, 3]
-    tensors = {
-        k: {"name": n, "shape": shape, "dtype": "uint8"} for k, n in (("input", "image"), ("output", "translated"))
-    }
-    write_sidecar(path, {"kind": "onnx", "precision": {"asked": "fp16"}, **tensors})
+    ends = (TensorSpec(name, (batch, 32, 32, 3), "uint8") for name in ("image", "translated"))
+    write_sidecar(path, Sidecar("onnx", "", Source(), Precision("fp16"), *ends))
     return path
 
 
@@ -107,15 +105,9 @@ def plan(folder: Path, max_batch: int | None) -> Path:
     """A file with the sidecar that `export build` writes; Triton's files do not depend on the plan's bytes."""
     path = folder / "facades.plan"
     path.write_bytes(b"ftrt" + bytes(60))
-    shape = [max_batch or 1, 256, 256, 3]
-    tensors = {
-        k: {"name": n, "shape": shape, "dtype": "uint8"} for k, n in (("input", "image"), ("output", "translated"))
-    }
-    tensorrt: dict[str, Any] = {"version": "10.3.0", "gpu": "Orin", "compute_capability": "8.7"}
-    if max_batch:
-        tensorrt["max_batch"] = max_batch
-    source = {"source": {"file": "facades.fp16.onnx", "sha256": "0"}}
-    write_sidecar(path, {"kind": "plan", "precision": {"asked": "fp16"}, **source, **tensors, "tensorrt": tensorrt})
+    ends = (TensorSpec(name, (max_batch or 1, 256, 256, 3), "uint8") for name in ("image", "translated"))
+    content = Sidecar("plan", "", Source("facades.fp16.onnx", "0"), Precision("fp16"), *ends)
+    write_sidecar(path, replace(content, tensorrt=BuiltBy("10.3.0", "Orin", "8.7", max_batch=max_batch)))
     return path
 
 
@@ -150,7 +142,7 @@ def test_a_plan_with_a_free_batch_is_served_with_dynamic_batching(tmp_path: Path
 
 @pytest.mark.parametrize(("built_for", "words"), [(None, "for exactly 1"), (4, "for up to 4 images")])
 def test_a_plan_serves_no_larger_batch_than_it_was_built_for(tmp_path: Path, built_for: int | None, words: str) -> None:
-    with pytest.raises(InputError, match=rf"is built {words} .*export build facades\.fp16\.onnx .* --batch 8"):
+    with pytest.raises(InputError, match=rf"is built {words} .*export build .*facades\.fp16\.onnx .* --batch 8"):
         write_repository(plan(tmp_path, built_for), tmp_path / "models", max_batch=8)
     assert not (tmp_path / "models").exists()
 

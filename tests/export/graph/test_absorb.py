@@ -57,8 +57,8 @@ def absorbed(body: str, size: int = 4, result: tuple[int, ...] | None = None, **
     names = {node.name for node in graph.nodes}
     rewrites = absorb(graph)
     np.testing.assert_allclose(run(graph, x), expected, rtol=1e-14, atol=1e-11)  # some outputs are exponentials
-    assert {rewrite["layer"] for rewrite in rewrites} <= names
-    assert len({rewrite["layer"] for rewrite in rewrites}) == len(rewrites)
+    assert {rewrite.layer for rewrite in rewrites} <= names
+    assert len({rewrite.layer for rewrite in rewrites}) == len(rewrites)
     return graph
 
 

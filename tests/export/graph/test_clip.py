@@ -50,5 +50,5 @@ def test_clips(body: str, kept: list[str]) -> None:
     clips = [node.name for node in graph.nodes if node.op_type in ("Min", "Max", "Clip")]
     rewrites = drop_idle_clips(graph)
     assert [op for op in operators(graph) if op in ("Min", "Max", "Clip")] == kept
-    assert [rewrite["layer"] for rewrite in rewrites] == ([] if kept else clips)
+    assert [rewrite.layer for rewrite in rewrites] == ([] if kept else clips)
     np.testing.assert_array_equal(run(graph, x), expected)

@@ -43,8 +43,8 @@ def test_every_form_replaces_the_upsampling(form: str) -> None:
     graph = decoder_level()
     (rewrite,) = assert_unchanged(graph, form)
     assert "Resize" not in operators(graph)
-    assert rewrite["layer"] == "c" and rewrite["rewrite"] == "upsampling" and rewrite["form"] != "none"
-    before, after = rewrite["multiply_adds"]
+    assert rewrite.layer == "c" and rewrite.rewrite == "upsampling" and rewrite.form != "none"
+    before, after = rewrite.multiply_adds
     assert before == 16 * 2 * 3 * 80 and after < before
 
 
@@ -55,9 +55,9 @@ def test_bytes_and_multiply_adds_of_each_form_are_those_of_the_graph() -> None:
         graph = decoder_level()
         (rewrite,) = fold(graph, form)
         costs = [cost for cost in count(graph) if cost.multiply_adds]
-        assert sum(cost.multiply_adds for cost in costs) == rewrite["multiply_adds"][1], form
-        assert sum(cost.weight_bytes for cost in costs) == rewrite["weight_bytes"][1], form
-        assert rewrite["weight_bytes"][0] == 8 * (3 * 2 * 16 + 3)
+        assert sum(cost.multiply_adds for cost in costs) == rewrite.multiply_adds[1], form
+        assert sum(cost.weight_bytes for cost in costs) == rewrite.weight_bytes[1], form
+        assert rewrite.weight_bytes[0] == 8 * (3 * 2 * 16 + 3)
 
 
 def test_none_changes_nothing() -> None:
@@ -84,7 +84,7 @@ def test_an_unknown_form_is_refused() -> None:
 )
 def test_spellings_of_nearest_upsampling(resize: str) -> None:
     graph = decoder_level(resize, sizes=np.array([1, 2, 10, 8]))
-    assert [rewrite["form"] for rewrite in assert_unchanged(graph)] != ["none"]
+    assert [rewrite.form for rewrite in assert_unchanged(graph)] != ["none"]
     assert "Resize" not in operators(graph)
 
 
@@ -92,7 +92,7 @@ def test_padding_in_a_node_of_its_own() -> None:
     body = f"u = Resize <{NEAREST}> (x, , scales) p = Pad(u, pads) y = Conv <pads = [1, 0, 0, 0]> (p, w)"
     pads = np.array([0, 0, 0, 1, 0, 0, 2, 2], np.int64)
     graph = graph_of(body, {**SAME, "pads": pads}, (1, 2, 4, 4), (1, 3, 8, 8))
-    assert [rewrite["layer"] for rewrite in assert_unchanged(graph)] == ["y"]
+    assert [rewrite.layer for rewrite in assert_unchanged(graph)] == ["y"]
     assert not {"Pad", "Resize"} & set(operators(graph))
 
 
@@ -109,7 +109,7 @@ def test_every_convolution_that_reads_the_upsampled_map() -> None:
     body = f"""u = Resize <{NEAREST}> (x, , scales)
         c1 = Conv <pads = [1, 1, 2, 2]> (u, w)  c2 = Conv <pads = [2, 2, 1, 1]> (u, w, b)  y = Add(c1, c2)"""
     graph = graph_of(body, SAME, (1, 2, 3, 3), (1, 3, 6, 6))
-    assert [rewrite["layer"] for rewrite in assert_unchanged(graph)] == ["c1", "c2"]
+    assert [rewrite.layer for rewrite in assert_unchanged(graph)] == ["c1", "c2"]
     assert "Resize" not in operators(graph)
 
 
@@ -119,7 +119,7 @@ def test_another_reader_keeps_the_upsampled_map_and_is_reported() -> None:
     graph = graph_of(body, {**SAME, "w2": random(2, 2, 4, 4)}, (1, 2, 3, 3), (1, 2, 6, 6))
     rewrites = assert_unchanged(graph)
     assert "Resize" in operators(graph)
-    assert [rewrite.get("reason") for rewrite in rewrites] == [None, "Add y comes between it and a convolution"]
+    assert [rewrite.reason for rewrite in rewrites] == ["", "Add y comes between it and a convolution"]
 
 
 LEFT_ALONE = {
@@ -169,9 +169,9 @@ def test_what_is_left_alone_is_reported_by_name(case: str) -> None:
     graph = graph_of(body.replace("MODE", NEAREST), constants, source, result)
     nodes = copy.deepcopy(graph.nodes)
     (rewrite,) = assert_unchanged(graph)
-    assert rewrite["form"] == "none" and rewrite["rewrite"] == "upsampling"
-    assert rewrite["layer"] == ("y" if case == "output" else "u")
-    assert re.search(reason, rewrite["reason"]), rewrite["reason"]
+    assert rewrite.form == "none" and rewrite.rewrite == "upsampling"
+    assert rewrite.layer == ("y" if case == "output" else "u")
+    assert re.search(reason, rewrite.reason), rewrite.reason
     assert [node.op_type for node in graph.nodes] == [node.op_type for node in nodes]
 
 
@@ -258,7 +258,7 @@ def test_networks_of_keras_give_the_same_pictures(plain: Callable[[str], Graph],
     upsamplings = operators(graph).count("Resize")
     rewrites = fold(graph, form)
     graph.check()
-    forms = [r["form"] for r in rewrites if r["rewrite"] == "upsampling"]
+    forms = [r.form for r in rewrites if r.rewrite == "upsampling"]
     assert len(forms) == upsamplings >= 2
     assert operators(graph).count("Resize") == forms.count("none")
     assert form == "auto" or set(forms) == {form}
@@ -270,7 +270,7 @@ def test_networks_of_keras_give_the_same_pictures(plain: Callable[[str], Graph],
 
 def test_what_other_networks_keep_is_reported(plain: Callable[[str], Graph]) -> None:
     graph = plain("classic_unet")
-    reasons = [r["reason"] for r in fold(graph, "auto") if "reason" in r]
+    reasons = [r.reason for r in fold(graph, "auto") if r.reason]
     assert len(reasons) == operators(graph).count("Resize") == 1
     assert "comes between it and a convolution" in reasons[0]
 

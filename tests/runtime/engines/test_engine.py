@@ -20,7 +20,7 @@ from pix2pix_edge.runtime.engines.base import Images, TensorSpec, check_contract
 from pix2pix_edge.runtime.engines.host import HostEngine
 from pix2pix_edge.runtime.engines.onnxruntime import physical_cores
 from pix2pix_edge.runtime.errors import EngineError, InputError, MissingPackageError, ToolkitError
-from pix2pix_edge.runtime.sidecar import sidecar_path, write_sidecar
+from pix2pix_edge.runtime.sidecar import Precision, Sidecar, Source, Verdict, sidecar_path, write_sidecar
 from tests.conftest import REPOSITORY, write_inverter
 
 RANDOM = np.random.default_rng(3)
@@ -145,7 +145,7 @@ def test_the_contract_wants_a_fixed_square(shape: tuple[int, ...]) -> None:
 
 def test_a_file_altered_after_its_export_is_refused(tmp_path: Path) -> None:
     path = write_inverter(tmp_path / "a.fp32.onnx")
-    write_sidecar(path, {"kind": "onnx", "precision": {"asked": "fp32"}, "source": {"file": "g.keras"}})
+    write_sidecar(path, Sidecar(precision=Precision("fp32"), source=Source("g.keras")))
     with open_engine(path, backend="onnxruntime") as engine:
         assert engine.precision == engine.describe()["precision"] == "fp32"
     path.write_bytes(path.read_bytes() + b"\0")
@@ -156,7 +156,7 @@ def test_a_file_altered_after_its_export_is_refused(tmp_path: Path) -> None:
 def test_a_sidecar_that_is_not_ours_is_refused(tmp_path: Path) -> None:
     path = write_inverter(tmp_path / "a.onnx")
     sidecar_path(path).write_text(json.dumps({"format": "other"}))
-    with pytest.raises(InputError, match=r"a\.onnx\.json was not written by this version"):
+    with pytest.raises(InputError, match=r"a\.onnx\.json is no sidecar \(it does not say"):
         open_engine(path)
 
 
@@ -185,26 +185,26 @@ def quantized(path: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("int8", "entry", "expected"),
+    ("int8", "verdict", "expected"),
     [
         (False, None, "OpenVINO"),
-        (False, {"passed": True}, "OpenVINO"),
-        (False, {"passed": False}, "ONNX Runtime"),
+        (False, Verdict(True), "OpenVINO"),
+        (False, Verdict(False), "ONNX Runtime"),
         (True, None, "ONNX Runtime"),
-        (True, {"passed": True}, "OpenVINO"),
-        (True, {"passed": False}, "ONNX Runtime"),
+        (True, Verdict(True), "OpenVINO"),
+        (True, Verdict(False), "ONNX Runtime"),
     ],
 )
 def test_auto_takes_openvino_unless_it_may_give_wrong_pictures(
-    tmp_path: Path, int8: bool, entry: dict[str, bool] | None, expected: str
+    tmp_path: Path, int8: bool, verdict: Verdict | None, expected: str
 ) -> None:
     pytest.importorskip("openvino")
     path = quantized(tmp_path / "a.onnx") if int8 else write_inverter(tmp_path / "a.onnx")
     assert is_quantized(path) is int8
     for sidecar in (False, True):
         if sidecar:
-            write_sidecar(path, {"kind": "onnx", **({"backends": {"openvino": entry}} if entry else {})})
-        if sidecar or entry is None:
+            write_sidecar(path, Sidecar(backends={"openvino": verdict} if verdict else {}))
+        if sidecar or verdict is None:
             with open_engine(path) as engine:
                 assert engine.describe()["engine"] == expected
 
@@ -212,7 +212,7 @@ def test_auto_takes_openvino_unless_it_may_give_wrong_pictures(
 def test_bf16_only_where_the_sidecar_permits_it(tmp_path: Path) -> None:
     pytest.importorskip("openvino")
     path = write_inverter(tmp_path / "a.onnx")
-    write_sidecar(path, {"kind": "onnx", "backends": {"openvino": {"passed": True, "bf16": True}}})
+    write_sidecar(path, Sidecar(backends={"openvino": Verdict(True, bf16=True)}))
     with open_engine(path) as engine:
         assert "bf16" in engine.describe()["precision"]
         batch = images()

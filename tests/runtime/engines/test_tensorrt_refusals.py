@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from pix2pix_edge.runtime.engine import open_engine
 from pix2pix_edge.runtime.engines.tensorrt import TensorRTEngine
 from pix2pix_edge.runtime.errors import EngineError, MissingPackageError, ToolkitError
 from pix2pix_edge.runtime.nvidia import capabilities
-from pix2pix_edge.runtime.sidecar import write_sidecar
+from pix2pix_edge.runtime.sidecar import BuiltBy, Precision, Sidecar, Source, write_sidecar
 from tests.conftest import write_inverter
 from tests.simulator import Simulator, build_plan, run_simulated, simulated_tensorrt
 from tests.simulator.graph import SIZE, write_generator
@@ -44,8 +45,8 @@ def message_of(action: Callable[[], Any], kind: type[ToolkitError] = EngineError
 
 def describe_plan(plan: Path, **tensorrt: str) -> Path:
     """Write a sidecar beside a plan."""
-    here = {"version": "10.3.0", "gpu": "Simulated GPU", "compute_capability": "8.7", **tensorrt}
-    write_sidecar(plan, {"kind": "plan", "source": {"file": "tiny.fp32.onnx", "sha256": "0"}, "tensorrt": here})
+    here = replace(BuiltBy("10.3.0", "Simulated GPU", "8.7"), **tensorrt)
+    write_sidecar(plan, Sidecar("plan", source=Source("tiny.fp32.onnx", "0"), tensorrt=here))
     return plan
 
 
@@ -143,12 +144,9 @@ def test_a_command_says_it_in_one_line_and_exits_2(plan: Path, tmp_path: Path) -
 
 def test_the_report_names_precision_and_board(plan: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = capabilities.probe()
-    from dataclasses import replace
-
     board = replace(found, jetson_model="NVIDIA Jetson Orin Nano", l4t="36.4.3", jetpack="6.2")
     monkeypatch.setattr(capabilities, "probe", lambda: board)
-    precision = {"asked": "int8", "layers": {"a": "int8", "b": "int8", "c": "fp16"}}
-    write_sidecar(plan, {"kind": "plan", "precision": precision})
+    write_sidecar(plan, Sidecar("plan", precision=Precision("int8", {"a": "int8", "b": "int8", "c": "fp16"})))
     with TensorRTEngine(plan) as engine:
         about = engine.describe()
         assert (engine.kind, engine.on_cpu, engine.precision, engine.threads) == ("tensorrt", False, "int8", None)

@@ -12,7 +12,7 @@ from pix2pix_edge.runtime.errors import EngineError
 from pix2pix_edge.runtime.nvidia import capabilities
 from pix2pix_edge.runtime.nvidia.capabilities import Capabilities, Gpu
 from pix2pix_edge.runtime.nvidia.plan import read_plan, rebuild_command
-from pix2pix_edge.runtime.sidecar import write_sidecar
+from pix2pix_edge.runtime.sidecar import BuiltBy, Sidecar, Source, write_sidecar
 
 ORIN = Gpu("Orin", (8, 7), True, 8 << 30)
 
@@ -33,9 +33,9 @@ def machine(tensorrt: str) -> Capabilities:
 def test_a_plan_of_this_version_is_read(tmp_path: Path, built: tuple[int, ...], here: str) -> None:
     plan = tmp_path / "a.plan"
     plan.write_bytes(header(*built))
-    assert read_plan(plan, machine(here), ORIN) == (header(*built), {})
-    write_sidecar(plan, {"kind": "plan", "tensorrt": {"gpu": "Orin", "compute_capability": "8.7"}})
-    assert read_plan(plan, machine(here), ORIN)[1]["kind"] == "plan"
+    assert read_plan(plan, machine(here), ORIN) == (header(*built), Sidecar())
+    write_sidecar(plan, Sidecar("plan", tensorrt=BuiltBy(gpu="Orin", compute_capability="8.7")))
+    assert read_plan(plan, machine(here), ORIN)[1].kind == "plan"
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ def test_what_is_no_plan(tmp_path: Path, content: bytes, said: str) -> None:
 
 def test_the_rebuild_command_can_be_pasted(tmp_path: Path) -> None:
     plan = tmp_path / "my plans" / "a.plan"
-    words = shlex.split(rebuild_command(plan, {}))
+    words = shlex.split(rebuild_command(plan, Sidecar()))
     assert words == ["python", "-m", "export", "build", str(plan.with_suffix(".onnx")), "--out", str(plan)]
-    words = shlex.split(rebuild_command(plan, {"source": {"file": "a.int8.onnx"}}))
+    words = shlex.split(rebuild_command(plan, Sidecar(source=Source("a.int8.onnx"))))
     assert words[4] == str(tmp_path / "my plans" / "a.int8.onnx")
