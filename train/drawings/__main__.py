@@ -31,8 +31,8 @@ def draw_pair(seed: int, number: int, size: int = 256, part: str = "train") -> t
     """
     import numpy as np
 
+    from pix2pix_edge.runtime.facades.plan import label_map, plan_scene
     from pix2pix_edge.train.drawings.paint import paint_scene
-    from pix2pix_edge.train.drawings.plan import label_map, plan_scene
 
     random = np.random.default_rng((seed, SETS.index(part), number))
     scene = plan_scene(random, size)

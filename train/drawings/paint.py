@@ -7,10 +7,10 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 
+from pix2pix_edge.runtime.facades.plan import House, Scene
 from pix2pix_edge.runtime.frame import Image
 from pix2pix_edge.train.drawings.brush import SUPERSAMPLING, Brush, Canvas
 from pix2pix_edge.train.drawings.parts import PARTS
-from pix2pix_edge.train.drawings.plan import House, Scene
 
 
 def paint_scene(random: np.random.Generator, scene: Scene) -> Image:

@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import numpy as np
 
+from pix2pix_edge.runtime.facades.plan import Part
+from pix2pix_edge.runtime.facades.styles import Style
 from pix2pix_edge.train.drawings.brush import Brush
-from pix2pix_edge.train.drawings.plan import Part
-from pix2pix_edge.train.drawings.styles import Style
 
 
 def window(brush: Brush, part: Part, style: Style) -> None:

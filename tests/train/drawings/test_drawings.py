@@ -8,9 +8,9 @@ import cv2
 import numpy as np
 import pytest
 
+from pix2pix_edge.runtime.facades.plan import label_map, plan_scene
+from pix2pix_edge.runtime.facades.styles import CLASSES, STYLES
 from pix2pix_edge.train.drawings.__main__ import draw_pair, main
-from pix2pix_edge.train.drawings.plan import label_map, plan_scene
-from pix2pix_edge.train.drawings.styles import CLASSES, STYLES
 
 
 def written(folder: Path) -> dict[str, bytes]:

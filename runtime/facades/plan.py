@@ -7,8 +7,8 @@ import itertools
 
 import numpy as np
 
+from pix2pix_edge.runtime.facades.styles import CLASSES, STYLES, Style
 from pix2pix_edge.runtime.frame import Image
-from pix2pix_edge.train.drawings.styles import CLASSES, STYLES, Style
 
 UNITS = 256  # every length in this module is in 1/256 of the image's side
 
