@@ -22,14 +22,13 @@ from pix2pix_edge.runtime.engine import open_engine
 from pix2pix_edge.runtime.engines.base import Engine
 from pix2pix_edge.runtime.errors import EngineError, GateFailedError, InputError
 from pix2pix_edge.runtime.files import sha256_of, written_beside
-from pix2pix_edge.runtime.sidecar import FidelitySummary, Precision, Rewrite, Sidecar, Source, write_sidecar
+from pix2pix_edge.runtime.sidecar import FidelitySummary, Precision, Sidecar, Source, write_sidecar
 
 if TYPE_CHECKING:
     from pix2pix_edge.export.fidelity import Fidelity
     from pix2pix_edge.export.graph.graph import Graph
     from pix2pix_edge.runtime.frame import Image
 
-FOLDS = ("auto", "box", "phases", "dense", "transposed", "none")
 COMPARED = 24  # images, spread evenly over --data
 MAX_DIFFERENCE = 1  # of 255: float rounding may tip a value that lies between two levels
 MIN_PSNR_FP16, MIN_SSIM_FP16 = 45.0, 0.97
@@ -45,26 +44,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_data(parser, "compare on, at any depth (default: drawn)", required=False)
     parser.add_argument(
         "--fold",
-        choices=FOLDS,
+        choices=("auto", "none"),
         default="auto",
-        help="the form in which upsampling and the convolution after it become one; none leaves them as they are, auto"
-        " takes for each layer the form that costs least (default: auto)",
+        help="auto: upsampling and the convolution after it become one, in the form that costs least; none leaves the"
+        " graph as it is (default: auto)",
     )
 
 
 def run(args: argparse.Namespace) -> None:
+    from pix2pix_edge.export.graph.fold import fold
     from pix2pix_edge.export.graph.half import to_half
-    from pix2pix_edge.export.graph.trace import keras_to_onnx, open_reference
+    from pix2pix_edge.export.graph.trace import open_reference, trace
     from pix2pix_edge.export.images import drawn_images, evenly, image_files, read_images
 
     if Path(args.name).name != args.name:
         raise InputError(f"--name {args.name} must be a plain name; choose the folder with --out")
     files = evenly(image_files(args.data), COMPARED) if args.data else []
-    graph = keras_to_onnx(args.generator)
+    graph = trace(args.generator)
     size = graph.shapes()[graph.input.name][1]
     images = read_images(files, size) if files else drawn_images(size)
     before = _arithmetic(graph)
-    rewrites = rewrite(graph, args.fold)
+    rewrites = fold(graph, args.fold)
     print(f"{args.generator}  {before} multiply-adds, rewritten: {_arithmetic(graph)}", flush=True)
     for entry in rewrites:
         if entry.reason:
@@ -97,21 +97,6 @@ def run(args: argparse.Namespace) -> None:
     found = write(to_half(graph), fp16, "fp16", content, resembles_fp32)
     print(f"{fp16}  {_megabytes(fp16)}, PSNR {found.psnr_db:.1f} dB to FP32")
     print(f"next: runtime/run.py --engine {fp32} --source DIR --sink DIR")
-
-
-def rewrite(graph: Graph, form: str) -> list[Rewrite]:
-    """Rewrite a plain graph in place, exactly: upsampling becomes Resize, then is folded as `form` (of FOLDS) says.
-
-    Returns one record per changed layer, for the sidecar. Raises InputError where a chain is not recognised.
-    """
-    from pix2pix_edge.export.graph.upsample import to_resize
-
-    to_resize(graph)
-    if form == "none":
-        return []
-    from pix2pix_edge.export.graph.fold import fold
-
-    return fold(graph, form)
 
 
 def side_by_side(reference: Engine, engine: Engine, images: Sequence[Image]) -> Fidelity:

@@ -173,10 +173,10 @@ def run(args: argparse.Namespace) -> None:
 
 def peers_of(generator: Path, folder: Path) -> list[Peer]:
     """Export the generator as its peers would, into `folder`, and return them."""
-    from pix2pix_edge.export.graph.trace import keras_to_onnx, load_generator
+    from pix2pix_edge.export.graph.trace import load_generator, trace
 
     plain = folder / "plain.onnx"
-    plain.write_bytes(keras_to_onnx(generator).to_model().SerializeToString())
+    plain.write_bytes(trace(generator, as_keras_upsamples=True).to_model().SerializeToString())
     peers = [Peer(BASE, "onnxruntime", plain), Peer("Keras predict", "keras", generator)]
     if importlib.util.find_spec("openvino"):
         peers.append(Peer("plain graph, OpenVINO", "openvino", plain))

@@ -1,7 +1,7 @@
 """Exact rewriting of a plain graph: the same function, for less arithmetic.
 
-Upsampling and the convolution after it become convolutions of the small map (export/polyphase.py), batch norm's scales
-and the input conversion go into the convolutions beside them (export/absorb.py), idle clips go away (export/clip.py).
+Upsampling and the convolution after it become convolutions of the small map (polyphase.py), batch norm's scales and
+the input conversion go into the convolutions beside them (absorb.py), idle clips go away (clip.py).
 Nothing else is touched, and whatever looks like upsampling but is left alone is reported with its reason.
 """
 
@@ -20,7 +20,6 @@ from pix2pix_edge.export.graph.graph import Graph, attributes
 from pix2pix_edge.export.graph.polyphase import Axis, Site
 from pix2pix_edge.export.graph.roofline import choose, estimate
 from pix2pix_edge.export.graph.simplify import ELEMENTWISE
-from pix2pix_edge.runtime.errors import InputError
 from pix2pix_edge.runtime.sidecar import Rewrite
 
 FORMS = ("auto", *polyphase.FORMS, "none")
@@ -31,12 +30,10 @@ Shapes = dict[str, tuple[int, ...]]
 def fold(graph: Graph, form: str = "auto") -> list[Rewrite]:
     """Rewrite a graph in place and return what was done, in the order of the graph.
 
-    graph: NCHW, static shapes, upsampling spelled as nearest Resize (export/upsample.py). form: one of FORMS; "auto"
-    takes what costs least by the rule of export/roofline.py, for each layer; "none" changes nothing. The result depends
-    on the graph and the form alone, never on this machine. Raises InputError for another form.
+    graph: NCHW, static shapes, upsampling spelled as nearest Resize. form: one of FORMS; "auto" takes what costs least
+    by the rule of roofline.py, for each layer; "none" changes nothing; the others ask for one form everywhere. The
+    result depends on the graph and the form alone, never on this machine.
     """
-    if form not in FORMS:
-        raise InputError(f"there is no form {form}; choose --fold {'|'.join(FORMS)}")
     if form == "none":
         return []
     graph.sort()
@@ -60,10 +57,6 @@ def fold_upsampling(graph: Graph, form: str) -> list[Rewrite]:
                 rewrites.append(_left_alone(resize, str(site)))
                 continue
             chosen = choose(site) if form == "auto" else form
-            refused = polyphase.refusal(site, chosen)
-            if refused:
-                rewrites.append(_left_alone(resize, refused))
-                continue
             before, after = estimate(site, "none"), estimate(site, chosen)
             if chosen != "none":
                 _replace(graph, reader, site, chosen)

@@ -1,4 +1,4 @@
-"""Nearest ×2 upsampling and the convolution after it, as convolutions of the small map: the algebra and its four forms.
+"""Nearest ×2 upsampling and the convolution after it, as convolutions of the small map, in three forms.
 
 Along one axis let x be the small map, u[j] = x[j // 2] the upsampled one, and y[n] = Σ w[k] u[n + k - before]. Zeros
 outside u are whole cells outside x, so everything below holds at the borders too, for any kernel and padding.
@@ -6,13 +6,11 @@ outside u are whole cells outside x, so everything below holds at the borders to
 phases      y[2m] and y[2m + 1] each read a few neighbouring cells of x, with taps of w added up: four small
             convolutions, interleaved (25 taps for every 2×2 results of a 4×4 kernel; the upsampled map takes 64).
 dense       one convolution to four times the channels over the cells that any phase reads (36 taps).
-transposed  one transposed convolution of stride 2 with the kernel w ∗ [1 1], one larger than w (25 taps).
 box         Upsampling is zero-stuffing z (z[2i] = x[i], else 0) followed by the box filter [1 1], and filters commute:
             y[n] = v[n] + v[n - 1] with v[n] = Σ w[k] z[n + k - before]. Each v reads half of the taps, each of which
             keeps its weight: 16 taps, no more weights than before, then a 2×2 sum for each channel by itself.
 
-The phases are those of a multirate filter bank; "transposed" is the fused upscale_conv2d of Karras et al., "Progressive
-Growing of GANs" (2018); interleaving is the sub-pixel convolution of Shi et al. (2016).
+The phases are those of a multirate filter bank; interleaving is the sub-pixel convolution of Shi et al. (2016).
 """
 
 from __future__ import annotations
@@ -176,27 +174,10 @@ def _box(graph: Graph, site: Site) -> list[onnx.NodeProto]:
     return _activated(graph, nodes, site)
 
 
-def _transposed(graph: Graph, site: Site) -> list[onnx.NodeProto]:
-    def boxed(kernel: int) -> Phase:
-        return Phase(0, np.eye(kernel + 1, kernel) + np.eye(kernel + 1, kernel, -1))
-
-    axes = (site.rows, site.columns)
-    weight = gather(site.weight, boxed(site.rows.kernel), boxed(site.columns.kernel))
-    weight = weight[:, :, ::-1, ::-1].transpose(1, 0, 2, 3)
-    inputs = [site.source, graph.constant(f"{site.name}:weight", weight)]
-    if site.bias is not None:
-        inputs.append(graph.constant(f"{site.name}:bias", site.bias))
-    pads = [axis.kernel - 1 - axis.before for axis in axes] + [axis.kernel - 1 - axis.after for axis in axes]
-    kernel_shape = [axis.kernel + 1 for axis in axes]
-    node = graph.node("ConvTranspose", inputs, site.name, kernel_shape=kernel_shape, strides=[2, 2], pads=pads)
-    return _activated(graph, [node], site)
-
-
 FORMS: dict[str, Callable[[Graph, Site], list[onnx.NodeProto]]] = {
     "box": _box,
     "phases": _phases,
     "dense": _dense,
-    "transposed": _transposed,
 }
 
 
@@ -205,13 +186,6 @@ def emit(graph: Graph, site: Site, form: str) -> list[onnx.NodeProto]:
     nodes = FORMS[form](graph, site)
     nodes[-1].output[0] = site.output
     return nodes
-
-
-def refusal(site: Site, form: str) -> str | None:
-    """Say why the site cannot take a form, or None."""
-    if form == "transposed" and any(max(a.before, a.after) >= a.kernel for a in (site.rows, site.columns)):
-        return "its padding is as wide as its kernel"
-    return None
 
 
 def _interleaved(

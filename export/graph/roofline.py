@@ -25,8 +25,7 @@ from pix2pix_edge.export.inspect import LayerCost, count
 BALANCE = 10
 # Engines compute this many output channels at once (AVX-512 lanes, tensor core tiles): fewer cost as much.
 LANES = 16
-# A transposed convolution costs more than its count: engines compute it through a larger map, or slowly in INT8.
-CANDIDATES = ("box", "phases", "dense", "none")
+CANDIDATES = (*polyphase.FORMS, "none")
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,7 @@
-"""Three passes that leave a graph's function as it is: constants folded, transposes cancelled, names made readable."""
+"""Two passes that leave a graph's function as it is: constants folded, names made readable."""
 
 from __future__ import annotations
 
-import copy
 import re
 from collections.abc import Iterator
 
@@ -10,31 +9,17 @@ import numpy as np
 import onnx
 from onnx import helper
 
-from pix2pix_edge.export.graph.graph import Graph, attributes
+from pix2pix_edge.export.graph.graph import Graph
 
-# Operators that act on each element alone: a transpose may pass them.
+# Operators that act on each element alone.
 ELEMENTWISE = frozenset(
     (
-        *(
-            "Abs",
-            "Add",
-            "Clip",
-            "Div",
-            "Elu",
-            "Erf",
-            "Exp",
-            "Gelu",
-            "HardSigmoid",
-            "HardSwish",
-            "Identity",
-            "LeakyRelu",
-        ),
-        *("Max", "Min", "Mish", "Mul", "Neg", "Pow", "PRelu", "Reciprocal", "Relu", "Round", "Selu", "Sigmoid"),
-        *("Softplus", "Sqrt", "Sub", "Tanh"),
+        *("Abs", "Add", "Clip", "Div", "Elu", "Erf", "Exp", "Gelu", "HardSigmoid", "HardSwish", "Identity"),
+        *("LeakyRelu", "Max", "Min", "Mish", "Mul", "Neg", "Pow", "PRelu", "Reciprocal", "Relu", "Round", "Selu"),
+        *("Sigmoid", "Softplus", "Sqrt", "Sub", "Tanh"),
     )
 )
 RANDOM = ("Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike")
-CONVOLUTIONS = ("Conv", "ConvTranspose")
 # What the second and further inputs of an operator are called.
 SLOTS = {
     "Conv": ("weight", "bias"),
@@ -94,95 +79,6 @@ def _fold_once(graph: Graph, origins: dict[str, str]) -> None:
             origins[name] = origins.get(names[0], names[0])
     graph.nodes = kept
     graph.sort()
-
-
-def cancel_transposes(graph: Graph) -> None:
-    """Move transposes towards the output, past operators that do not mind, and drop those that undo each other.
-
-    Where that would not leave fewer transposes, the graph stays as it was.
-    """
-    graph.sort()
-    nodes, constants = [copy.deepcopy(node) for node in graph.nodes], dict(graph.constants)
-    while _merge_one(graph) or _sink_one(graph):
-        graph.sort()
-    if _transposes(graph.nodes) >= _transposes(nodes):
-        graph.nodes, graph.constants = nodes, constants
-
-
-def _transposes(nodes: list[onnx.NodeProto]) -> int:
-    return sum(node.op_type == "Transpose" for node in nodes)
-
-
-def _merge_one(graph: Graph) -> bool:
-    """Join one transpose with the one before it, or drop one that moves nothing."""
-    producers = graph.producers()
-    for node in graph.nodes:
-        if node.op_type != "Transpose":
-            continue
-        perm = list(attributes(node)["perm"])
-        before = producers.get(node.input[0])
-        if perm == sorted(perm) and node.output[0] != graph.output.name:
-            graph.rename(node.output[0], node.input[0])
-            return True
-        if perm == sorted(perm) and before is not None:  # what came before it makes the graph's output itself
-            graph.nodes.remove(node)
-            graph.relabel({}, {node.input[0]: node.output[0]})
-            return True
-        if before is not None and before.op_type == "Transpose":
-            inner = attributes(before)["perm"]
-            node.input[0] = before.input[0]
-            node.attribute[0].CopyFrom(helper.make_attribute("perm", [inner[axis] for axis in perm]))
-            return True
-    return False
-
-
-def _sink_one(graph: Graph) -> bool:
-    """Move the transposes before one operator behind it."""
-    producers = graph.producers()
-    for node in graph.nodes:
-        dynamic = [name for name in node.input if name and name not in graph.constants]
-        makers = [producers[name] for name in dynamic if name in producers]
-        passable = node.op_type in ELEMENTWISE or node.op_type in ("Concat", "Pad")
-        if not passable or not makers or len(makers) < len(dynamic) or any(m.op_type != "Transpose" for m in makers):
-            continue
-        perms = {tuple(attributes(maker)["perm"]) for maker in makers}
-        constants = _permuted_constants(graph, node, perm := perms.pop())
-        if perms or constants is None:
-            continue
-        if node.op_type == "Concat":
-            axis = next(a for a in node.attribute if a.name == "axis")
-            axis.i = perm[axis.i % len(perm)]
-        node.input[:] = [
-            constants.get(name) or (producers[name].input[0] if name in producers else name) for name in node.input
-        ]
-        output = node.output[0]
-        node.output[0] = graph.name(f"{node.name}:out")
-        layer = node.name.rpartition("/")[0] or node.name
-        after = graph.node("Transpose", node.output, f"{layer}/transpose", output, perm=perm)
-        graph.replace([node], [node, after])
-        return True
-    return False
-
-
-def _permuted_constants(graph: Graph, node: onnx.NodeProto, perm: tuple[int, ...]) -> dict[str, str] | None:
-    """Add the node's constant inputs as they must be before the transpose; None where that cannot be said."""
-    inverse = np.argsort(perm)
-    found: dict[str, str] = {}
-    for position, name in enumerate(node.input):
-        if not name or name not in graph.constants:
-            continue
-        value = graph.constants[name]
-        if node.op_type == "Pad":
-            if position == 1:
-                if len(node.input) > 3 and node.input[3]:
-                    return None
-                value = value.reshape(2, -1)[:, inverse].reshape(-1)
-        elif value.size > 1:
-            if node.op_type == "Concat" or value.ndim > len(perm):
-                return None
-            value = value.reshape((1,) * (len(perm) - value.ndim) + value.shape).transpose(inverse)
-        found[name] = name if value is graph.constants[name] else graph.constant(name, np.ascontiguousarray(value))
-    return found
 
 
 def readable_names(graph: Graph, layers: dict[str, str]) -> None:

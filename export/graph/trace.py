@@ -12,13 +12,16 @@ import re
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from pix2pix_edge.runtime.engines.base import INPUT_NAME, OUTPUT_NAME, Images, TensorSpec
 from pix2pix_edge.runtime.engines.host import HostEngine
 from pix2pix_edge.runtime.errors import InputError, require
+
+if TYPE_CHECKING:
+    from pix2pix_edge.export.graph.graph import Graph
 
 # The newest that tf2onnx writes, and older than what TensorRT 10.0 reads.
 OPSET = 18
@@ -102,10 +105,11 @@ class KerasEngine(HostEngine):
         return np.asarray(self._translate(images))
 
 
-def keras_to_onnx(path: str | Path) -> Any:
+def trace(path: str | Path, *, as_keras_upsamples: bool = False) -> Graph:
     """Trace a generator to an ONNX graph of the contract, as tf2onnx gives it, nodes named after the Keras layers.
 
-    Returns an export.graph.graph.Graph. This is the plain graph: nothing in it is rewritten. Raises InputError as
+    Nothing in it is rewritten yet. Upsampling is one Resize; as_keras_upsamples leaves it as Keras computes it
+    (repeated elements: Unsqueeze, Tile, Reshape), which is what a user gets without this project. Raises InputError as
     load_generator(), and where an operator of the model does not exist in ONNX.
     """
     import onnx
@@ -128,7 +132,10 @@ def keras_to_onnx(path: str | Path) -> Any:
     signature = [tf.TensorSpec((1, *model.inputs[0].shape[1:]), tf.uint8, name=INPUT_NAME)]
     signature += [tf.TensorSpec(w.shape, w.dtype, name=f"weight_{number}") for number, w in enumerate(weights)]
     function = tf.function(traced, input_signature=signature, autograph=False)
+    upsampling = contextlib.nullcontext() if as_keras_upsamples else _upsampling_as_resize()
     try:
+        with upsampling:
+            function.get_concrete_function()
         proto, _ = tf2onnx.convert.from_function(function, input_signature=signature, opset=OPSET)
     except Exception as error:  # the converter raises many kinds
         raise InputError(f"tf2onnx cannot convert {path} ({_reason(error)}); replace the layer it names") from error
@@ -158,6 +165,26 @@ def _translated(model: Any, image: Any) -> Any:
 
     made = tf.cast(model(tf.cast(image, tf.float32) / 127.5 - 1.0, training=False), tf.float32)
     return tf.cast(tf.round(tf.clip_by_value((made + 1.0) * 127.5, 0.0, 255.0)), tf.uint8)
+
+
+@contextlib.contextmanager
+def _upsampling_as_resize() -> Iterator[None]:
+    """Let UpSampling2D call TensorFlow's nearest resize, which tf2onnx writes as one Resize (asymmetric, floor)."""
+    from unittest import mock
+
+    import tensorflow as tf
+
+    layer = _keras().layers.UpSampling2D
+    usual = layer.call
+
+    def call(self: Any, inputs: Any) -> Any:
+        if self.interpolation != "nearest" or self.data_format != "channels_last":
+            return usual(self, inputs)
+        size = [length * times for length, times in zip(inputs.shape[1:3], self.size, strict=True)]
+        return tf.raw_ops.ResizeNearestNeighbor(images=inputs, size=size)
+
+    with mock.patch.object(layer, "call", call):
+        yield
 
 
 def _reason(error: Exception) -> str:

@@ -25,9 +25,9 @@ import pytest
 
 from pix2pix_edge.export.__main__ import COMMANDS
 from pix2pix_edge.export.build import build, cache_name
-from pix2pix_edge.export.convert import FOLDS, rewrite
+from pix2pix_edge.export.graph.fold import fold
 from pix2pix_edge.export.graph.half import to_half
-from pix2pix_edge.export.graph.trace import keras_to_onnx
+from pix2pix_edge.export.graph.trace import trace
 from pix2pix_edge.export.tensorrt.builder import BuildOptions, build_plan, parse_network
 from pix2pix_edge.export.tensorrt.precision import found_precision, narrowest, prove
 from pix2pix_edge.export.tensorrt.progress import BuildProgress
@@ -104,12 +104,12 @@ def test_each_precision_is_built_and_its_convolutions_compute_in_it(
     prove(asked, found)
 
 
-@pytest.mark.parametrize("form", FOLDS)
+@pytest.mark.parametrize("form", ("auto", "none"))
 @pytest.mark.parametrize("name", NETWORKS)
 def test_what_convert_makes_of_any_network_is_built(tmp_path: Path, log: list[str], name: str, form: str) -> None:
     """Every form of folding and every kind of network, in both float types, for one image and for a free batch."""
-    graph = keras_to_onnx(save(NETWORKS[name](), tmp_path / "generator.keras"))
-    rewrite(graph, form)
+    graph = trace(save(NETWORKS[name](), tmp_path / "generator.keras"))
+    fold(graph, form)
     for precision, exported in (("fp32", graph), ("fp16", to_half(graph))):
         path = tmp_path / f"a.{precision}.onnx"
         path.write_bytes(exported.to_model().SerializeToString())

@@ -16,8 +16,9 @@ import pytest
 
 from pix2pix_edge.export import convert
 from pix2pix_edge.export.__main__ import COMMANDS
+from pix2pix_edge.export.graph.fold import FORMS, fold
 from pix2pix_edge.export.graph.graph import Graph
-from pix2pix_edge.export.graph.trace import keras_to_onnx, load_generator, open_reference
+from pix2pix_edge.export.graph.trace import load_generator, open_reference, trace
 from pix2pix_edge.export.images import drawn_images
 from pix2pix_edge.runtime.cli import run_subcommand
 from pix2pix_edge.runtime.engine import open_engine
@@ -97,14 +98,14 @@ def test_sidecar(exported: Path, saved: Callable[[str], Path]) -> None:
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_every_network_equals_keras(name: str, saved: Callable[[str], Path]) -> None:
-    plain = keras_to_onnx(saved(name)).to_model().SerializeToString()
+    plain = trace(saved(name)).to_model().SerializeToString()
     images = drawn_images(32)
     with open_reference(saved(name)) as reference:
         expected = reference(np.stack(images))
     assert np.std(expected) > 10, "the network's pictures are too dull to show a difference"
-    for form in convert.FOLDS:
+    for form in FORMS:
         graph = Graph(onnx.ModelProto.FromString(plain))
-        convert.rewrite(graph, form)
+        fold(graph, form)
         graph.check()
         assert not CHAIN & {node.op_type for node in graph.nodes}, form
         translated = np.concatenate([_run(graph, image[None]) for image in images])
@@ -118,8 +119,8 @@ def test_larger_images(tmp_path: Path) -> None:
         assert engine.input.shape == (1, 256, 256, 3)
 
 
-def test_the_plain_graph_is_what_the_converter_gives(saved: Callable[[str], Path]) -> None:
-    graph = keras_to_onnx(saved("unet"))
+def test_what_a_user_gets_without_us_repeats_elements(saved: Callable[[str], Path]) -> None:
+    graph = trace(saved("unet"), as_keras_upsamples=True)
     assert sum(node.op_type == "Tile" for node in graph.nodes) == 6
     image = drawn_images(32)[5][None]
     with open_reference(saved("unet")) as reference:
@@ -127,23 +128,22 @@ def test_the_plain_graph_is_what_the_converter_gives(saved: Callable[[str], Path
 
 
 def test_names_are_those_of_the_keras_layers(saved: Callable[[str], Path]) -> None:
-    graph = keras_to_onnx(saved("unet"))
-    convert.rewrite(graph, "none")
+    graph = trace(saved("unet"))
     names = [node.name for node in graph.nodes]
     assert [name for name in names if name.startswith("up2")] == [
-        "up2/upsample", "up2/conv", "up2/relu", "up2/mul", "up2/add", "up2/concat",
+        "up2/conv", "up2/relu", "up2/mul", "up2/add", "up2/concat", "up2/resize",
     ]  # fmt: skip
     assert {"down1/conv", "down1/leaky_relu", "input/cast", "output/cast"} <= set(names)
-    assert {"down1/conv:weight", "down1/conv:bias", "up2/upsample:scales"} <= graph.constants.keys()
+    assert {"down1/conv:weight", "down1/conv:bias", "down3/resize:scales"} <= graph.constants.keys()
     assert sum(node.op_type == "Transpose" for node in graph.nodes) == 2  # NCHW from end to end
-    nested = keras_to_onnx(saved("nested"))
+    nested = trace(saved("nested"))
     assert {"inner/conv", "head/conv"} <= {node.name for node in nested.nodes}
 
 
 def test_any_batch_can_be_freed(saved: Callable[[str], Path]) -> None:
     """No shape of the rewritten U-Net holds the batch: a TensorRT profile over batches depends on it."""
-    graph = keras_to_onnx(saved("unet"))
-    convert.rewrite(graph, "auto")
+    graph = trace(saved("unet"))
+    fold(graph, "auto")
     images = np.stack(drawn_images(32)[4:7])
     one_by_one = np.concatenate([_run(graph, image[None]) for image in images])
     for value in (graph.input, graph.output):
@@ -152,7 +152,7 @@ def test_any_batch_can_be_freed(saved: Callable[[str], Path]) -> None:
 
 
 def test_same_inputs_same_bytes(exported: Path, saved: Callable[[str], Path], tmp_path: Path) -> None:
-    keras_to_onnx(saved("resnet"))  # counters inside TensorFlow and tf2onnx move on
+    trace(saved("resnet"))  # counters inside TensorFlow and tf2onnx move on
     assert in_a_process(saved("unet"), "--out", tmp_path, "--name", "t", PYTHONHASHSEED="7").returncode == 0
     for path in sorted(exported.iterdir()):
         assert (tmp_path / path.name).read_bytes() == path.read_bytes(), path.name
@@ -171,7 +171,9 @@ def test_real_images_of_any_layout(saved: Callable[[str], Path], tmp_path: Path,
 def test_a_graph_that_differs_fails_and_leaves_nothing(
     saved: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
-    true = convert.rewrite
+    from pix2pix_edge.export.graph import fold as module
+
+    true = module.fold
 
     def wrong(graph: Graph, form: str) -> list[Any]:
         done = true(graph, form)
@@ -179,7 +181,7 @@ def test_a_graph_that_differs_fails_and_leaves_nothing(
         graph.constants[weight] = graph.constants[weight] * 1.5
         return done
 
-    monkeypatch.setattr(convert, "rewrite", wrong)
+    monkeypatch.setattr(module, "fold", wrong)
     assert command(saved("unet"), "--out", tmp_path / "out") == 1
     assert list((tmp_path / "out").iterdir()) == []
     captured = capsys.readouterr()
@@ -197,12 +199,6 @@ def test_a_failed_write_keeps_the_old_files(exported: Path, tmp_path: Path) -> N
         convert.write(Graph.load(exported / "t.fp32.onnx"), old, "fp32", {"source": {"file": "t.keras"}}, refuse)
     assert old.read_bytes() == b"old"
     assert [path.name for path in tmp_path.iterdir()] == ["t.fp32.onnx"]
-
-
-def test_forms_are_those_of_the_fold() -> None:
-    from pix2pix_edge.export.graph import fold
-
-    assert convert.FOLDS == fold.FORMS
 
 
 def _refused(path: Path, reason: str) -> None:
@@ -260,7 +256,7 @@ def test_an_operator_that_onnx_lacks_is_named(tmp_path: Path) -> None:
     image = keras.Input((32, 32, 3))
     path = save(keras.Model(image, layers.Conv2D(3, 3, padding="same", activation="gelu")(image)), tmp_path / "g.keras")
     with pytest.raises(InputError, match=r"g\.keras computes Erfc"):
-        keras_to_onnx(path)
+        trace(path)
 
 
 def test_bad_input_gives_one_line(tmp_path: Path, capsys: Any) -> None:

@@ -81,7 +81,7 @@ DECODER = [
 
 @pytest.mark.parametrize(
     ("form", "taps", "billions"),
-    [("none", 64, 18.05), ("phases", 25, 8.28), ("dense", 36, 11.04), ("transposed", 25, 8.28)],
+    [("none", 64, 18.05), ("phases", 25, 8.28), ("dense", 36, 11.04)],
 )
 def test_the_generator_in_each_form(form: str, taps: int, billions: float) -> None:
     graph = generator()

@@ -13,10 +13,9 @@ import onnx
 import pytest
 
 from pix2pix_edge.export.graph import polyphase
-from pix2pix_edge.export.graph.fold import FORMS, Rewrite, fold
+from pix2pix_edge.export.graph.fold import FORMS, fold
 from pix2pix_edge.export.graph.graph import Graph
-from pix2pix_edge.export.graph.upsample import to_resize
-from pix2pix_edge.runtime.errors import InputError
+from pix2pix_edge.runtime.sidecar import Rewrite
 from tests.export.arithmetic import Array, graph_of, operators, random, run
 
 NEAREST = 'mode = "nearest", coordinate_transformation_mode = "asymmetric", nearest_mode = "floor"'
@@ -65,11 +64,6 @@ def test_none_changes_nothing() -> None:
     nodes = copy.deepcopy(graph.nodes)
     assert fold(graph, "none") == []
     assert graph.nodes == nodes
-
-
-def test_an_unknown_form_is_refused() -> None:
-    with pytest.raises(InputError, match=r"no form fast; choose --fold auto\|box\|phases\|dense\|transposed\|none"):
-        fold(decoder_level(), "fast")
 
 
 @pytest.mark.parametrize(
@@ -216,7 +210,7 @@ def cyclegan(size: int = 32) -> Any:
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Graph]:
     """A function that gives a network of Keras as a plain graph, upsampling as Resize."""
-    from pix2pix_edge.export.graph.trace import keras_to_onnx
+    from pix2pix_edge.export.graph.trace import trace
     from tests.export.keras_networks import NETWORKS, save
 
     networks = {**NETWORKS, "autoencoder": autoencoder, "cyclegan": cyclegan}
@@ -225,8 +219,7 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Graph]:
 
     def graph(name: str) -> Graph:
         if name not in graphs:
-            graphs[name] = keras_to_onnx(save(networks[name](), folder / f"{name}.keras"))
-            to_resize(graphs[name])
+            graphs[name] = trace(save(networks[name](), folder / f"{name}.keras"))
         return copy.deepcopy(graphs[name])
 
     return graph

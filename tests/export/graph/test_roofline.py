@@ -45,10 +45,10 @@ def test_a_layer_that_only_weighs_stays_as_it_is() -> None:
 def test_hand_counts_of_a_layer(form: str) -> None:
     inputs, outputs, size = 256, 64, 64
     box = 4 * 4 * (size + 1) ** 2 * inputs * outputs + 9 * (2 * size) ** 2 * outputs
-    taps = {"none": 64, "phases": 25, "dense": 36, "transposed": 25}
+    taps = {"none": 64, "phases": 25, "dense": 36}
     expected = box if form == "box" else taps[form] * size**2 * inputs * outputs
     cost = estimate(site_of(inputs, outputs, size), form)
     assert cost.multiply_adds == expected
-    weights = {"none": 16, "box": 16, **{f: taps[f] for f in ("phases", "dense", "transposed")}}[form]
+    weights = {"none": 16, "box": 16, **{f: taps[f] for f in ("phases", "dense")}}[form]
     biases = {"phases": 4, "dense": 4}.get(form, 1) * outputs + (9 * outputs if form == "box" else 0)
     assert cost.weight_bytes == 4 * (weights * inputs * outputs + biases)
