@@ -8,7 +8,7 @@ import numpy as np
 
 from pix2pix_edge.runtime.errors import InputError
 from pix2pix_edge.runtime.frame import Image, fit
-from pix2pix_edge.runtime.images import IMAGE_ENDINGS, natural_key, read_image
+from pix2pix_edge.runtime.images import IMAGE_ENDINGS, list_images, read_image
 
 
 def image_files(data: str | Path) -> list[Path]:
@@ -19,7 +19,7 @@ def image_files(data: str | Path) -> list[Path]:
     data = Path(data)
     if data.is_file():
         return [data]
-    found = sorted((p for p in data.rglob("*") if p.suffix.lower() in IMAGE_ENDINGS and p.is_file()), key=natural_key)
+    found = list_images(data, recursive=True)
     if not found:
         reason = "holds no images" if data.is_dir() else "does not exist"
         raise InputError(f"--data {data} {reason}; give a folder with {', '.join(IMAGE_ENDINGS)} files in it")

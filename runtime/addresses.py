@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import re
-from dataclasses import dataclass
-from urllib.parse import urlsplit
+from dataclasses import dataclass, field
+from urllib.parse import quote, unquote
 
 from pix2pix_edge.runtime.errors import InputError
 
 EXAMPLES = {"size": "size=1280x720@30", "format": "format=MJPG", "flip": "flip=2"}
 """Option -> an example. size: WxH, with @FPS or without; format: the camera's FOURCC; flip: nvvidconv's flip-method."""
 
-FLIPS = range(8)
-"""0 none, 1 left, 2 half a turn, 3 right, 4 mirrored, 5 and 7 the diagonals, 6 upside down."""
+PORTS = {"http": 80, "https": 443, "rtsp": 554, "rtsps": 322}
+"""Scheme of a network camera -> its port (RFC 9110, RFC 7826)."""
+
+HARMLESS = ("ch", "channel", "chn", "camera", "profile", "resolution", "size", "stream", "streamtype", "subtype")
+"""Parameters in the path of an address whose values may be shown: they tell one stream of a camera from another."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +42,7 @@ def split_options(spec: str, allowed: tuple[str, ...]) -> tuple[str, Wanted]:
             examples = "&".join(EXAMPLES[name] for name in allowed)
             raise InputError(f"{base} has no option {key!r}; for example: --source '{base}?{examples}'")
         found[key] = value
-    size = _matching(found, base, "size", r"(\d{1,5})x(\d{1,5})(?:@(\d+(?:\.\d+)?))?")
+    size = _matching(found, base, "size", r"(\d{1,5})x(\d{1,5})(?:@(\d{1,4}(?:\.\d{1,6})?))?")
     code = _matching(found, base, "format", r"[A-Za-z0-9 ]{4}")
     flip = _matching(found, base, "flip", r"[0-7]")
     return base, Wanted(
@@ -52,24 +56,162 @@ def split_options(spec: str, allowed: tuple[str, ...]) -> tuple[str, Wanted]:
 def _matching(found: dict[str, str], base: str, key: str, pattern: str) -> re.Match[str] | None:
     if key not in found:
         return None
-    match = re.fullmatch(pattern, found[key])
+    match = re.fullmatch(pattern, found[key], re.ASCII)
     if match is None:
         raise InputError(f"{base}: {key}={found[key]} is not understood; write for example {EXAMPLES[key]}")
     return match
 
 
+@dataclass(frozen=True)
+class Address:
+    """A network camera's address, taken apart.
+
+    user, password: as they are, not percent-encoded; "" where there is none. target: path and query, percent-encoded.
+    insecure: its certificate is not checked. shown: for messages.
+    """
+
+    scheme: str
+    host: str
+    port: int
+    target: str = field(repr=False)
+    user: str = field(repr=False)
+    password: str = field(repr=False)
+    insecure: bool
+    shown: str
+
+    @property
+    def encrypted(self) -> bool:
+        return self.scheme in ("https", "rtsps")
+
+    @property
+    def authority(self) -> str:
+        """host:port as a Host header has it."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return host if self.port == PORTS[self.scheme] else f"{host}:{self.port}"
+
+    def userinfo(self) -> str:
+        """Return "user:password@", percent-encoded; "" where there is no user."""
+        return f"{quote(self.user, safe='')}:{quote(self.password, safe='')}@" if self.user or self.password else ""
+
+
+def parse_address(text: str) -> Address:
+    """Take a network camera's address apart.
+
+    Its password may hold any sign, written as it is or percent-encoded. `$NAME` in place of a user, a password or a
+    query's value is taken from the environment, so that it does not stand in the list of processes. `insecure=1`
+    in the query switches the check of a certificate off, and is not sent. Raises InputError.
+    """
+    scheme, _, rest = text.partition("://")
+    scheme = scheme.lower()
+    userinfo, rest, _ = _split_userinfo(rest)
+    found = re.match(r"(?:\[([0-9A-Fa-f:.]+(?:%[\w.-]+)?)\]|([^\s/?#:@\[\]\\]+))(?::(\d{1,5}))?(?=[/?#]|$)", rest)
+    port = int(found[3]) if found and found[3] else PORTS[scheme]
+    if found is None or not 0 < port < 65536:
+        raise InputError(
+            f"{shown(text)} is no address; write {scheme}://HOST:PORT/PATH, or {scheme}://USER:PASSWORD@HOST:PORT/PATH,"
+            " with the password between quotes for the shell"
+        )
+    user, _, password = userinfo.partition(":")
+    path, mark, query = rest[found.end() :].partition("#")[0].partition("?")
+    parts = [part for part in query.split("&") if part]
+    kept = [_with_environment(part) for part in parts if part != "insecure=1"]
+    target = (quote(path, safe="/%:=&~+!$,;'@()*[]") or "/") + (mark if kept or not parts else "")
+    return Address(
+        scheme,
+        found[1] or found[2],
+        port,
+        target + "&".join(quote(part, safe="/%:=~+!$,;'@()*[]?") for part in kept),
+        _from_environment(user) or unquote(user),
+        _from_environment(password) or unquote(password),
+        "insecure=1" in parts,
+        shown(text),
+    )
+
+
+def _with_environment(part: str) -> str:
+    """Fill in the value of "key=$NAME", percent-encoded."""
+    key, equals, value = part.partition("=")
+    filled = _from_environment(value)
+    return f"{key}{equals}{quote(filled, safe='')}" if filled else part
+
+
+def _from_environment(text: str) -> str:
+    """Return what the environment has for "$NAME" or "${NAME}"; "" for any other text. Raises InputError."""
+    name = re.fullmatch(r"\$(?:([A-Z_][A-Z0-9_]*)|\{([A-Z_][A-Z0-9_]*)\})", text)
+    if name is None:
+        return ""
+    found = os.environ.get(name[1] or name[2])
+    if not found:
+        raise InputError(
+            f"the environment has no {name[1] or name[2]}, which --source asks for; run: export"
+            f" {name[1] or name[2]}=…, or write the sign $ as %24 where it belongs to a password"
+        )
+    return found
+
+
+def _split_userinfo(rest: str) -> tuple[str, str, bool]:
+    """Split what follows "://" into user and password, the remainder, and whether no other reading is possible.
+
+    A password often holds signs that would end it by the rules, as in "admin:pa/ss#1@host/stream".
+    """
+    authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
+    if "@" in authority:
+        userinfo, _, host = authority.rpartition("@")
+        return userinfo, host + rest[len(authority) :], "@" not in rest[len(authority) :]
+    if "@" not in rest:
+        return "", rest, True
+    port = authority.partition(":")[2]
+    if ":" in authority and not authority.startswith("[") and not re.fullmatch(r"\d{0,5}", port):
+        userinfo, _, remainder = rest.rpartition("@")  # what stands behind the colon is no port: a password's begin
+        return userinfo, remainder, "?" not in userinfo.partition("@")[2]
+    return "", rest, ":" not in rest.rpartition("@")[0]
+
+
+_ADDRESS = re.compile(r"(?!test:|csi:)\b[A-Za-z][A-Za-z0-9+.-]*:/{1,2}(?=[^\s/])")
+
+
 def redacted(text: str) -> str:
-    """Return an address, or a message that holds some, with user names, passwords and query values taken out."""
-    text = re.sub(r"(\w+://)[^/?#\s'\"]*@", r"\1***@", text)
-    text = re.sub(r"(\w+://[^?#\s'\"]*\?)[^\s'\"]+", r"\1***", text)
-    # cheap cameras take them in the path: rtsp://host/user=admin&password=secret
-    return re.sub(r"(?i)\b((?:user|usr|login|pass|pwd|token|key|auth|secret)\w*)[=:][^&/\s'\"]+", r"\1=***", text)
+    """Return a message without the user names, passwords and query values of the addresses in it.
+
+    Where it cannot be told what of an address is secret, nothing but its scheme is left.
+    """
+    scheme = _ADDRESS.search(text)
+    if scheme is None:  # "admin:secret@camera:554"; behind test:// and in ?size=WxH@FPS the sign @ means a rate
+        return re.sub(r"[^\s:@/'\"]+:(?!//)[^\s@][^@]*@([^\s'\",]*)", lambda m: f"***@{_without_values(m[1])}", text)
+    rest = text[scheme.end() :]
+    # a password may hold spaces and quotes; behind the last @ an address ends at the first of them
+    address = re.match(r"(?:.*@)?[^\s'\",]*", rest, re.DOTALL)
+    assert address is not None
+    return text[: scheme.end()] + _hidden(address[0]) + redacted(rest[address.end() :])
+
+
+def shown(spec: str) -> str:
+    """Return what --source or --sink was given as redacted() would, where all of it is one address."""
+    scheme = _ADDRESS.match(spec)
+    return scheme[0] + _hidden(spec[scheme.end() :]) if scheme else redacted(spec)
+
+
+def _hidden(rest: str) -> str:
+    userinfo, remainder, certain = _split_userinfo(rest)
+    return ("***@" if userinfo else "") + _without_values(remainder) if certain else "***"
+
+
+def _without_values(remainder: str) -> str:
+    """Take the query's values, and those of parameters in the path, out of what follows user and password."""
+    path, mark, _ = re.match(r"([^?#]*)([?#]?)(.*)", remainder, re.DOTALL).groups()  # type: ignore[union-attr]
+    host, slash, path = path.partition("/")
+
+    # cheap cameras take them in the path: rtsp://host/user=admin_password=secret_channel=1, or behind a semicolon
+    def value(found: re.Match[str]) -> str:
+        open_to_all = found[1].lower() in HARMLESS and re.fullmatch(r"[\w.]{1,12}", found[3])
+        return f"{found[1]}{found[2]}{found[3] if open_to_all else '***'}"
+
+    parameter = r"([A-Za-z][A-Za-z0-9-]*)([=:])(.*?)(?=[&;_,/][A-Za-z][A-Za-z0-9-]*[=:]|$)"
+    host = re.sub(parameter.replace("[=:]", "="), value, host, flags=re.DOTALL)  # "camera:554" has a port
+    return host + slash + re.sub(parameter, value, path, flags=re.DOTALL) + (f"{mark}***" if mark else "")
 
 
 def host_of(url: str) -> str:
     """Return the host of an address, fit for a file name; "stream" where it names none."""
-    try:
-        host = urlsplit(url).hostname
-    except ValueError:  # a bracket without its partner: whoever opens the address will say so
-        host = None
-    return re.sub(r"[^\w.-]", "_", host or "stream")
+    found = re.match(r"\[([^\]]*)\]|[^/?#:\[]*", _split_userinfo(url.partition("://")[2])[1])
+    return re.sub(r"[^\w.-]", "_", (found[1] or found[0]) if found else "") or "stream"

@@ -24,6 +24,8 @@ class Frame:
     captured_at: time.monotonic_ns() when the picture was taken (live) or asked for (stored).
     source: a name without folder or ending, the same picture the same name: what a folder sink calls its file.
     image: as captured. prepared: as the engine takes it, [S, S, 3]. translated: the engine's picture, [S, S, 3].
+    position_ns: when its own video shows it, in nanoseconds from the first frame; None where there is no such clock.
+        In a video of variable rate these, and not the rate, say how long a picture is shown.
     timings: stage -> nanoseconds of work, waiting left out; the stages are STAGES, "deliver" of the slowest
         sink so far.
     delivered_at: time.monotonic_ns() when the first sink had taken it, or the caller where there is no sink.
@@ -35,6 +37,7 @@ class Frame:
     image: Image
     prepared: Image | None = None
     translated: Image | None = None
+    position_ns: int | None = None
     timings: dict[str, int] = field(default_factory=dict)
     delivered_at: int | None = None
 
@@ -136,12 +139,19 @@ class Source(Protocol):
         ...
 
     def read(self) -> Frame | None:
-        """Return the next frame with timings["capture"] set, or None when it has ended. Raises InputError."""
+        """Return the next frame with timings["capture"] set, or None when it has ended.
+
+        Raises BadPictureError for one picture that cannot be used, InputError when there will be no more.
+        """
         ...
 
     def close(self) -> None:
         """Free the device or file; a second call does nothing. A read() that waits then returns None soon."""
         ...
+
+
+class BadPictureError(InputError):
+    """One picture of a source cannot be used; the next read() gives the one after it, with the next index."""
 
 
 class ViewerQuitError(Exception):

@@ -1,40 +1,66 @@
-"""Image files: read, written, listed in natural order; and sheets of pictures."""
+"""Image files: listed in natural order, checked, read and written; and sheets of pictures."""
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Mapping, Sequence
+import shlex
+import struct
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from pix2pix_edge.runtime.errors import InputError
 from pix2pix_edge.runtime.files import written_beside
-from pix2pix_edge.runtime.frame import Image
+from pix2pix_edge.runtime.frame import BadPictureError, Image
 
 IMAGE_ENDINGS = (".bmp", ".jp2", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 
+MAX_PIXELS = 178_956_970
+"""Pillow's limit too: a picture of more pixels is refused before it is decoded, for 2 MB can hold billions of them."""
 
-def read_image(path: str | Path) -> Image:
-    """Read an image file as uint8 [H, W, 3] RGB; 16-bit, grey and alpha images are converted.
 
-    Raises InputError when the file is missing, truncated or not an image.
+def files_in(folder: Path, *, recursive: bool = False) -> list[Path]:
+    """Return the files of a folder in natural order, hidden ones apart; none where there is no folder.
+
+    recursive: those of the folders below it too, each folder once however many links lead to it.
     """
-    import cv2
+    folders = folders_below(folder) if recursive else [folder]
+    found = [path for below in folders for path in _entries(below) if path.is_file() and path.name[0] != "."]
+    return sorted(found, key=natural_key)
 
+
+def folders_below(folder: Path) -> Iterator[Path]:
+    """Yield a folder and all below it, hidden ones apart, linked ones too, but none twice."""
+    waiting, seen = [folder], set()
+    while waiting:
+        folder = waiting.pop()
+        if not folder.is_dir() or (identity := (folder.stat().st_dev, folder.stat().st_ino)) in seen:
+            continue
+        seen.add(identity)
+        yield folder
+        waiting += [path for path in _entries(folder) if path.name[0] != "." and path.is_dir()]
+
+
+def _entries(folder: Path) -> list[Path]:
     try:
-        data = np.fromfile(path, np.uint8)
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}") from error
-    # imdecode, because imread fills the missing part of a truncated JPEG with grey and says nothing
-    try:
-        image = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
-    except cv2.error:  # for example more pixels than OpenCV allows
-        image = None
-    if image is None:
-        state = "is empty" if not data.size else "is not a whole image that OpenCV can read"
-        raise InputError(f"{path} {state}; repair it or take it away")
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)
+        return list(folder.iterdir())
+    except NotADirectoryError:
+        return []
+    except FileNotFoundError:
+        return []
+
+
+def only_images(paths: Iterable[Path]) -> list[Path]:
+    """Return the paths that have the ending of an image."""
+    return [path for path in paths if path.suffix.lower() in IMAGE_ENDINGS]
+
+
+def list_images(folder: Path, *, recursive: bool = False) -> list[Path]:
+    """Return the images of a folder as files_in() does."""
+    return only_images(files_in(folder, recursive=recursive))
 
 
 def natural_key(path: Path) -> list[tuple[int, int, str]]:
@@ -43,17 +69,176 @@ def natural_key(path: Path) -> list[tuple[int, int, str]]:
 
 
 def distinct_names(paths: Sequence[Path]) -> list[str]:
-    """Return a name for each path: its stem, with _2, _3 … where an earlier path has taken that name."""
+    """Return a name for each path: its stem, with its folders and then its ending too where it needs them to differ.
+
+    a.jpg and a.png become "a.jpg" and "a.png", 1/a.png and 2/a.png "1_a" and "2_a". Names that differ only in case
+    count as alike, because file systems may.
+    """
+    above = os.path.commonpath([path.parent for path in paths]) if len(paths) > 1 else ""
+    longer = ["_".join(Path(os.path.relpath(path, above)).parts) if above else path.name for path in paths]
+    names = [path.stem for path in paths]
+    for candidates in ([name.removesuffix(path.suffix) for name, path in zip(longer, paths, strict=True)], longer):
+        counts = _counts(names)
+        names = [
+            candidate if counts[name.casefold()] > 1 else name
+            for name, candidate in zip(names, candidates, strict=True)
+        ]
     taken: set[str] = set()
-    names = []
-    for path in paths:
-        name, count = path.stem, 1
-        while name in taken:
+    for place, name in enumerate(names):  # a_b/c.png beside a/b_c.png
+        count = 1
+        while names[place].casefold() in taken:
             count += 1
-            name = f"{path.stem}_{count}"
-        taken.add(name)
-        names.append(name)
+            names[place] = f"{name}_{count}"
+        taken.add(names[place].casefold())
     return names
+
+
+def _counts(names: Iterable[str]) -> Counter[str]:
+    return Counter(name.casefold() for name in names)
+
+
+def read_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> Image:
+    """Read an image file as uint8 [H, W, 3] RGB; 16-bit, grey and alpha images are converted.
+
+    Raises BadPictureError when the file is missing, truncated, an animation, too large or not an image.
+    """
+    import cv2
+
+    try:
+        data = Path(path).read_bytes()
+    except OSError as error:
+        raise BadPictureError(f"cannot read {path}: {error.strerror}") from error
+    try:
+        width, height = size_of(data) or (0, 0)
+        whole, animated = _is_whole(data), _is_animated(data)
+    except (struct.error, IndexError):  # it ends in the middle of its header
+        whole = animated = False
+        width = height = 0
+    if width * height > max_pixels:
+        raise BadPictureError(
+            f"{path} has {width} × {height} pixels, and would need {width * height * 6 >> 20} MiB; shrink it, or allow"
+            f" it with run.py's --max-pixels {width * height}"
+        )
+    if animated:
+        into = shlex.quote(str(Path(path).with_suffix(".mp4")))
+        raise BadPictureError(
+            f"{path} is an animation, of which only the first picture could be read; make a video of it, for example:"
+            f" magick {'apng:' if data[:1] == _PNG[:1] else ''}{shlex.quote(str(path))} {into}"
+        )
+    # the check of our own, because up to OpenCV 4.10 the missing part of a JPEG comes out grey, without a word
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if whole and data else None
+    except cv2.error:  # for example more pixels than OpenCV allows
+        image = None
+    if image is None:
+        state = "is empty" if not data else "is not a whole image that OpenCV can read"
+        raise BadPictureError(f"{path} {state}; repair it or take it away")
+    return as_rgb(image)
+
+
+def as_rgb(image: Image) -> Image:
+    """Return OpenCV's BGR picture as RGB, in its own memory."""
+    import cv2
+
+    return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image), np.uint8)
+
+
+_PNG = b"\x89PNG\r\n\x1a\n"
+
+_JPEG_MARKER = re.compile(rb"\xff+[^\x00\x01\xd0-\xd7\xff]")
+"""A marker, with fill bytes before it; 00 behind FF is data, D0 to D7 restart the data (ITU T.81, B.1.1)."""
+
+
+def jpeg_segments(data: bytes | bytearray, start: int = 2) -> Iterator[tuple[int, int]]:
+    """Yield (marker, where it begins) of a JPEG file until the end marker 0xD9; stray bytes between them are allowed.
+
+    start: behind the marker that begins the file, or where an earlier walk ended. It ends early where `data` does.
+    """
+    while found := _JPEG_MARKER.search(data, start):
+        marker, start = data[found.end() - 1], found.end()
+        yield marker, found.start()
+        if marker == 0xD9 or len(data) < start + 2:
+            return
+        if marker != 0xD8:
+            start += int.from_bytes(data[start : start + 2], "big")
+
+
+def size_of(data: bytes) -> tuple[int, int] | None:
+    """Return the width and height that the header of an image file promises; None where it is not understood.
+
+    Raises struct.error or IndexError where the file ends before.
+    """
+    if data[:2] == b"\xff\xd8":
+        for marker, at in jpeg_segments(data):
+            if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):  # the frame header, not tables (T.81, B.1)
+                at = data.index(marker, at)
+                height, width = struct.unpack_from(">HH", data, at + 4)
+                return width, height
+    elif data[:8] == _PNG:
+        return struct.unpack_from(">II", data, 16)
+    elif data[:2] == b"BM":
+        old = struct.unpack_from("<I", data, 14)[0] == 12
+        width, height = struct.unpack_from("<HH" if old else "<ii", data, 18)
+        return abs(width), abs(height)
+    elif data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return _size_of_webp(data)
+    elif data[:4] in (b"II*\0", b"MM\0*"):
+        return _size_of_tiff(data)
+    elif found := re.match(rb"P[1-6]\s+(?:#[^\n]*\n\s*)*(\d{1,9})\s+(?:#[^\n]*\n\s*)*(\d{1,9})\s", data):
+        return int(found[1]), int(found[2])
+    elif (at := data.find(b"ihdr", 0, 256)) >= 0:  # JPEG 2000 in its box
+        height, width = struct.unpack_from(">II", data, at + 4)
+        return width, height
+    elif data[:4] == b"\xff\x4f\xff\x51":  # JPEG 2000 without one
+        return struct.unpack_from(">II", data, 8)
+    return None
+
+
+def _size_of_webp(data: bytes) -> tuple[int, int]:
+    kind = data[12:16]
+    if kind == b"VP8X":
+        return int.from_bytes(data[24:27], "little") + 1, int.from_bytes(data[27:30], "little") + 1
+    if kind == b"VP8L":
+        bits = struct.unpack_from("<I", data, 21)[0]
+        return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+    width, height = struct.unpack_from("<HH", data, 26)
+    return width & 0x3FFF, height & 0x3FFF
+
+
+def _size_of_tiff(data: bytes) -> tuple[int, int] | None:
+    order = "<" if data[:1] == b"I" else ">"
+    at = struct.unpack_from(f"{order}I", data, 4)[0]
+    values = {}
+    for entry in range(struct.unpack_from(f"{order}H", data, at)[0]):
+        tag, kind = struct.unpack_from(f"{order}HH", data, at + 2 + 12 * entry)
+        values[tag] = struct.unpack_from(f"{order}{'H' if kind == 3 else 'I'}", data, at + 10 + 12 * entry)[0]
+    return (values[256], values[257]) if {256, 257} <= set(values) else None
+
+
+def _is_whole(data: bytes) -> bool:
+    """Whether a JPEG, PNG or WebP file reaches its end; what follows it, as in a phone's pictures, is no damage."""
+    if data[:2] == b"\xff\xd8":
+        return any(marker == 0xD9 for marker, _ in jpeg_segments(data))
+    if data[:8] == _PNG:
+        return any(kind == b"IEND" for kind in _png_chunks(data))
+    if data[:4] == b"RIFF":
+        return len(data) >= int.from_bytes(data[4:8], "little") + 8
+    return True
+
+
+def _is_animated(data: bytes) -> bool:
+    if data[:8] == _PNG:
+        return any(kind == b"acTL" for kind in _png_chunks(data))
+    return data[:4] == b"RIFF" and data[12:16] == b"VP8X" and data[20] & 2 == 2
+
+
+def _png_chunks(data: bytes) -> Iterator[bytes]:
+    at = len(_PNG)
+    while at + 12 <= len(data):
+        length, kind = struct.unpack_from(">I4s", data, at)
+        at += length + 12
+        if at <= len(data):
+            yield kind
 
 
 def write_image(path: Path, image: Image) -> None:

@@ -113,8 +113,6 @@ def run(args: argparse.Namespace) -> int:
             stream.run()
         # closed before the summary: an error while a video is finished must not follow the good news
         print(_summary(stream, engine, time.monotonic() - begun))
-        if stream.exhausted:
-            _warn_if_short(stream, frames)
     if interrupt.received:
         print("interrupted", file=sys.stderr)
         return 130
@@ -177,17 +175,6 @@ def _summary(stream: Stream, engine: Engine, seconds: float) -> str:
     if timings.frames:
         lines.append(timings.table())
     return "\n".join(lines)
-
-
-def _warn_if_short(stream: Stream, frames: int | None) -> None:
-    """Say when a stored source gave clearly less than its header promises (a few frames may be its rounding)."""
-    missing = (frames or 0) - stream.timings.frames
-    if frames and missing > max(2, frames // 100):
-        print(
-            f"warning: {stream.source.name} ended after {stream.timings.frames} of its {frames} frames; it may be"
-            " truncated",
-            file=sys.stderr,
-        )
 
 
 def main(argv: Sequence[str] | None = None, program: str = "runtime/run.py") -> int:

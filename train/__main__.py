@@ -135,10 +135,9 @@ def settings_of(args: argparse.Namespace) -> Settings:
 def read_samples(folder: Path, side: int) -> list[Image]:
     """Return the pictures of a folder as the generator takes them. Raises InputError."""
     from pix2pix_edge.runtime.frame import fit
-    from pix2pix_edge.runtime.images import read_image
-    from pix2pix_edge.train.data import images_in
+    from pix2pix_edge.runtime.images import list_images, read_image
 
-    files = images_in(folder)
+    files = list_images(folder)
     if not files:
         raise InputError(f"--samples {folder} holds no images; give a folder that does, or leave it out")
     return [fit(read_image(path), side) for path in files]

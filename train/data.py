@@ -25,7 +25,7 @@ from tqdm import tqdm
 
 from pix2pix_edge.runtime.errors import InputError
 from pix2pix_edge.runtime.frame import Image, fit
-from pix2pix_edge.runtime.images import IMAGE_ENDINGS, natural_key, read_image
+from pix2pix_edge.runtime.images import list_images, natural_key, read_image
 from pix2pix_edge.train.native import native_stderr
 
 # The paper enlarges to 286 and crops 256 of it; other sizes keep the ratio.
@@ -91,7 +91,7 @@ def _matched(data: Path, label_folder: str, picture_folder: str, problems: list[
 
 def _by_name(folder: Path, problems: list[str]) -> dict[str, Path]:
     """Return the images of a folder by stem, a trailing _A or _B apart."""
-    files = images_in(folder)
+    files = list_images(folder)
     if not files:
         what = "holds no images" if folder.is_dir() else "does not exist"
         raise InputError(f"{folder} {what}; it needs one image of every pair")
@@ -101,14 +101,6 @@ def _by_name(folder: Path, problems: list[str]) -> dict[str, Path]:
         if found.setdefault(name, path) is not path:
             problems.append(f"{path} has the name of {found[name].name}")
     return found
-
-
-def images_in(folder: Path) -> list[Path]:
-    """Return the images of a folder in natural order, hidden files apart; none where there is no folder."""
-    if not folder.is_dir():
-        return []
-    files = [path for path in folder.iterdir() if path.suffix.lower() in IMAGE_ENDINGS and path.name[0] != "."]
-    return sorted(files, key=natural_key)
 
 
 def _stop_if_any(problems: list[str], data: Path) -> None:

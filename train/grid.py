@@ -25,10 +25,9 @@ def sheet_of_folders(folders: dict[str, Path], rows: int) -> Image:
 
     Raises InputError when a folder has no images, none is common to all, or one cannot be read.
     """
-    from pix2pix_edge.runtime.images import read_image
-    from pix2pix_edge.train.data import images_in
+    from pix2pix_edge.runtime.images import list_images, read_image
 
-    files = {title: {path.stem: path for path in images_in(folder)} for title, folder in folders.items()}
+    files = {title: {path.stem: path for path in list_images(folder)} for title, folder in folders.items()}
     for title, found in files.items():
         if not found:
             raise InputError(f"{folders[title]} holds no images; give --columns {title}=DIR a folder that does")

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
 
 from pix2pix_edge.runtime.errors import InputError
 from pix2pix_edge.runtime.frame import Source
+from pix2pix_edge.runtime.images import MAX_PIXELS
 from pix2pix_edge.runtime.sources.cameras import open_camera, open_csi, open_network
-from pix2pix_edge.runtime.sources.objects import ObjectSource
+from pix2pix_edge.runtime.sources.objects import Camera, ObjectSource
 from pix2pix_edge.runtime.sources.pattern import TestSource
 from pix2pix_edge.runtime.sources.stored import GRAMMAR, Looped, open_stored
 
 
-def open_source(spec: str | Any, *, loop: int = 1) -> Source:
+def open_source(spec: str | Path | Source | Camera, *, loop: int = 1, max_pixels: int = MAX_PIXELS) -> Source:
     """Open what --source names (see GRAMMAR), or wrap an object with read() and close(), such as a camera's driver.
 
-    loop: how often to play a stored source, 0 for ever. Raises InputError when the source cannot be used.
+    loop: how often to play a stored source, 0 for ever. max_pixels: larger image files are refused.
+    Raises InputError when the source cannot be used.
     """
     if not isinstance(spec, str | Path):
         return spec if isinstance(spec, Source) else ObjectSource(spec)
@@ -41,4 +42,4 @@ def open_source(spec: str | Any, *, loop: int = 1) -> Source:
             opened.close()
             raise InputError("--loop is for files; a live source goes on by itself")
         return opened
-    return open_stored(text) if loop == 1 else Looped(lambda: open_stored(text), loop)
+    return open_stored(text, max_pixels) if loop == 1 else Looped(lambda: open_stored(text, max_pixels), loop)

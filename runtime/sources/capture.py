@@ -8,9 +8,14 @@ import os
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from pix2pix_edge.runtime.frame import Image
+from pix2pix_edge.runtime.images import as_rgb
 
 if TYPE_CHECKING:
     import cv2
@@ -22,6 +27,15 @@ FFMPEG_OPTIONS = "rtsp_transport;tcp|fflags;nobuffer|flags;low_delay|max_delay;0
 """For live sources: TCP, because lost UDP packets grey the picture; nothing held back for reordering."""
 
 
+@dataclass(frozen=True)
+class Picture:
+    """What a capture gives. image: RGB. taken: time.monotonic_ns() when it had come. position_ns: as in Frame."""
+
+    image: Image
+    taken: int
+    position_ns: int | None = None
+
+
 class Capture:
     """An open cv2.VideoCapture. One thread reads; close() may come from any other, and waits for a read() at work."""
 
@@ -29,8 +43,8 @@ class Capture:
         self._video: cv2.VideoCapture | None = video
         self._lock = threading.Lock()
 
-    def read(self) -> tuple[Image, int] | None:
-        """Return the next picture, RGB, and time.monotonic_ns() when it had come; None when there is none."""
+    def read(self) -> Picture | None:
+        """Return the next picture; None when there is none."""
         import cv2
 
         with self._lock:
@@ -38,11 +52,14 @@ class Capture:
                 return None
             taken = time.monotonic_ns()
             image = self._video.retrieve()[1]
+            milliseconds = self._video.get(cv2.CAP_PROP_POS_MSEC)
         if image is None:
             return None
         if image.ndim == 2 or image.shape[2] == 1:
-            return cv2.cvtColor(image, cv2.COLOR_GRAY2RGB), taken
-        return cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image), taken
+            image = np.asarray(cv2.cvtColor(image, cv2.COLOR_GRAY2RGB), np.uint8)
+        else:
+            image = as_rgb(np.asarray(image, np.uint8))
+        return Picture(image, taken, round(milliseconds * 1e6) if math.isfinite(milliseconds) else None)
 
     @property
     def fps(self) -> float | None:
@@ -91,17 +108,33 @@ class Capture:
                 video.release()
 
 
-def open_file(path: str) -> Capture | None:
+def open_file(path: str | Path) -> Capture | None:
     """Open a file with the first OpenCV backend that takes it; None when none does."""
     import cv2
 
-    for backend in cv2.videoio_registry.getStreamBackends():
-        # CAP_IMAGES would take clip01.mp4 for a numbered image sequence
-        if backend != cv2.CAP_IMAGES:
-            video = cv2.VideoCapture(path, backend)
-            if video.isOpened():
-                return Capture(video)
+    with _name_for_opencv(Path(path)) as name:
+        for backend in cv2.videoio_registry.getStreamBackends():
+            # CAP_IMAGES would take clip01.mp4 for a numbered image sequence
+            if backend != cv2.CAP_IMAGES:
+                video = cv2.VideoCapture(name, backend)
+                if video.isOpened():
+                    return Capture(video)
     return None
+
+
+@contextlib.contextmanager
+def _name_for_opencv(path: Path) -> Iterator[str]:
+    """Yield a name of the file that OpenCV takes: it knows only UTF-8, and Linux any bytes."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            yield f"/dev/fd/{descriptor}"
+        finally:
+            os.close(descriptor)
+        return
+    yield str(path)
 
 
 def open_address(url: str, *, live: bool = True) -> Capture | None:

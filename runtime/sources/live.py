@@ -7,11 +7,8 @@ import time
 from collections.abc import Callable
 
 from pix2pix_edge.runtime.errors import InputError, warn
-from pix2pix_edge.runtime.frame import Frame, Image
-from pix2pix_edge.runtime.sources.capture import Capture
-
-Picture = tuple[Image, int]
-"""As Capture.read() gives it: RGB, and when it had come."""
+from pix2pix_edge.runtime.frame import Frame
+from pix2pix_edge.runtime.sources.capture import Capture, Picture
 
 FIRST_DELAY_S = 0.25
 LONGEST_DELAY_S = 8.0
@@ -58,10 +55,10 @@ class LiveSource:
         while not self._closed.is_set():
             picture = self._try(self._capture)
             if picture is not None:
-                image, taken = picture
                 index, self._next = self._next, self._next + 1
                 name = f"{self.name}_{index:06d}"
-                return Frame(index, taken, name, image, timings={"capture": time.monotonic_ns() - taken})
+                took = {"capture": time.monotonic_ns() - picture.taken}
+                return Frame(index, picture.taken, name, picture.image, timings=took)
             if not self._closed.is_set():
                 self._come_back()
         return None

@@ -63,7 +63,7 @@ class TestSource:
         """Draw one: colour bars that move a hundredth of the width a frame, under a square that moves the other way."""
         width, side = self._width, max(1, min(self._width, self._height) // 4)
         shift = index * max(1, width // 100) % width
-        image = self._strip[:, shift : shift + width].copy()
+        image: Image = self._strip[:, shift : shift + width].copy()
         top, left = (self._height - side) // 2, (width - side) * (99 - index % 100) // 99
         image[top : top + side, left : left + side] = PATTERN_COLOURS[index // 100 % len(PATTERN_COLOURS)]
         return image

@@ -2,20 +2,39 @@
 
 from __future__ import annotations
 
+import fnmatch
 import glob
+import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from pix2pix_edge.runtime.errors import InputError
-from pix2pix_edge.runtime.frame import Frame, Source
-from pix2pix_edge.runtime.images import IMAGE_ENDINGS, distinct_names, natural_key, read_image
+from pix2pix_edge.runtime.frame import BadPictureError, Frame
+from pix2pix_edge.runtime.images import (
+    IMAGE_ENDINGS,
+    MAX_PIXELS,
+    distinct_names,
+    files_in,
+    folders_below,
+    natural_key,
+    only_images,
+    read_image,
+)
 from pix2pix_edge.runtime.sources.capture import Capture, open_file
+from pix2pix_edge.runtime.sources.containers import is_truncated
 
 GRAMMAR = (
     "an image, a folder, a glob, a video file, a camera (N, /dev/videoN or csi://N, with ?size=WxH@FPS),"
     " rtsp://…, http://… or test://WxH@FPS"
 )
+
+OTHER_PICTURES = (
+    *(".3gp", ".arw", ".avi", ".avif", ".cr2", ".cr3", ".dng", ".exr", ".flv", ".gif", ".hdr", ".heic", ".heif"),
+    *(".jfif", ".jpe", ".jxl", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".nef", ".orf", ".psd"),
+    *(".raf", ".raw", ".rw2", ".svg", ".tga", ".ts", ".webm", ".wmv"),
+)
+"""Endings of pictures and videos that are not read from a folder: Source.skipped names them."""
 
 
 class ImagesSource:
@@ -24,58 +43,82 @@ class ImagesSource:
     live = False
     fps = None
 
-    def __init__(self, name: str, paths: Sequence[Path]) -> None:
+    def __init__(
+        self, name: str, files: Sequence[Path], skipped: Sequence[Path] = (), max_pixels: int = MAX_PIXELS
+    ) -> None:
         self.name = name
-        self.paths = list(paths)
-        self.frames = len(self.paths)
-        self._names = distinct_names(self.paths)
-        self._next = 0
+        self.files, self.skipped = list(files), list(skipped)
+        self.frames = len(self.files)
+        self._names = distinct_names(self.files)
+        self._max_pixels = max_pixels
+        self._place = self._next = 0
 
     def read(self) -> Frame | None:
-        if self._next >= len(self.paths):
+        if self._place >= len(self.files):
             return None
-        index, self._next = self._next, self._next + 1
+        place, self._place = self._place, self._place + 1
         start = time.monotonic_ns()
-        image = read_image(self.paths[index])
-        return Frame(index, start, self._names[index], image, timings={"capture": time.monotonic_ns() - start})
+        image = read_image(self.files[place], self._max_pixels)
+        index, self._next = self._next, self._next + 1
+        return Frame(index, start, self._names[place], image, timings={"capture": time.monotonic_ns() - start})
 
     def close(self) -> None:
-        self._next = len(self.paths)
+        self._place = len(self.files)
 
 
 class VideoSource:
     """A video file, every frame in order. Raises InputError when it is no video that OpenCV can decode."""
 
     live = False
+    skipped: Sequence[Path] = ()
 
-    def __init__(self, capture: Capture | None, shown: str, name: str) -> None:
-        """capture: open, or None when nothing could open it. shown: what messages call it. name: for file names."""
+    def __init__(self, capture: Capture | None, shown: str, name: str, path: Path | None = None) -> None:
+        """capture: open, or None when nothing could open it. shown: what messages call it. name: for file names.
+
+        path: the file, whose end is then checked; None for one on a server.
+        """
         # the first frame at once: many a broken file opens, and only then has nothing to give
         self._first = capture.read() if capture else None
         if capture is None or self._first is None:
             raise InputError(f"{shown} is not a video that OpenCV can decode; --source takes {GRAMMAR}")
         self.name, self.fps, self.frames = name, capture.fps, capture.frames
+        self.files = [path] if path else []
         self._capture = capture
+        self._shown, self._path = shown, path
+        self._begin_ns = self._first.position_ns
         self._next = 0
 
     def read(self) -> Frame | None:
         start = time.monotonic_ns()
         picture, self._first = self._first or self._capture.read(), None
         if picture is None:
+            self._check_end()
             return None
         index, self._next = self._next, self._next + 1
-        name = f"{self.name}_{index:06d}"
-        return Frame(index, start, name, picture[0], timings={"capture": time.monotonic_ns() - start})
+        position = (
+            None if picture.position_ns is None or self._begin_ns is None else picture.position_ns - self._begin_ns
+        )
+        took = {"capture": time.monotonic_ns() - start}
+        return Frame(index, start, f"{self.name}_{index:06d}", picture.image, timings=took, position_ns=position)
+
+    def _check_end(self) -> None:
+        """Raise BadPictureError, once, where the file has lost its end."""
+        path, self._path = self._path, None
+        if path is not None and is_truncated(path):
+            raise BadPictureError(
+                f"{self._shown} is truncated: it ends after {self._next} of its {self.frames or 'unknown'} frames,"
+                " before the end of its container; copy it again"
+            )
 
     def close(self) -> None:
-        self._first = None
+        self._first = self._path = None
         self._capture.close()
 
 
 def open_video(path: Path) -> VideoSource:
     """Open a video file. Raises InputError when it is none."""
     # FFmpeg would draw a text file as a film of its letters
-    return VideoSource(None if _is_text(path) else open_file(str(path)), str(path), path.stem)
+    return VideoSource(None if _is_text(path) else open_file(path), str(path), path.stem, path)
 
 
 def _is_text(path: Path) -> bool:
@@ -89,12 +132,13 @@ class Looped:
 
     live = False
 
-    def __init__(self, reopen: Callable[[], Source], times: int) -> None:
+    def __init__(self, reopen: Callable[[], ImagesSource | VideoSource], times: int) -> None:
         """times: how often to play it; 0 for ever."""
         self._reopen, self._left, self._next = reopen, times, 0
         self._inner = reopen()
         self._closed = False
         self.name, self.fps = self._inner.name, self._inner.fps
+        self.files, self.skipped = self._inner.files, self._inner.skipped
         self.frames = self._inner.frames * times if self._inner.frames and times else None
 
     def read(self) -> Frame | None:
@@ -115,21 +159,47 @@ class Looped:
         self._inner.close()
 
 
-def open_stored(text: str) -> Source:
+def open_stored(text: str, max_pixels: int = MAX_PIXELS) -> ImagesSource | VideoSource:
+    """Open an image, a folder, a glob or a video file. Raises InputError."""
     path = Path(text)
     if path.is_dir():
-        found = [p for p in path.iterdir() if p.suffix.lower() in IMAGE_ENDINGS and p.is_file()]
-        if not found:
-            raise InputError(f"the folder {text} holds no images ({' '.join(IMAGE_ENDINGS)})")
-        return ImagesSource(path.resolve().name, sorted(found, key=natural_key))
-    if path.is_file():
-        return ImagesSource(path.stem, [path]) if path.suffix.lower() in IMAGE_ENDINGS else open_video(path)
-    if path.exists():
+        name, files = path.resolve().name, files_in(path)
+        nothing = f"the folder {text} holds no images ({' '.join(IMAGE_ENDINGS)})"
+    elif path.is_file():
+        single = path.suffix.lower() in IMAGE_ENDINGS
+        return ImagesSource(path.stem, [path], (), max_pixels) if single else open_video(path)
+    elif path.exists():
         raise InputError(f"{text} is neither a file nor a folder; --source takes {GRAMMAR}")
-    if glob.has_magic(text):
-        matches = [Path(p) for p in glob.glob(str(path.expanduser()), recursive=True)]  # noqa: PTH207 (absolute ones too)
-        found = [p for p in matches if p.suffix.lower() in IMAGE_ENDINGS and p.is_file()]
-        if not found:
-            raise InputError(f"no image matches {text}; quote the pattern, and see that the folder is right")
-        return ImagesSource("images", sorted(found, key=natural_key))
-    raise InputError(f"there is no {text}; --source takes {GRAMMAR}")
+    elif glob.has_magic(text):
+        name, files = "images", sorted(_matches(text), key=natural_key)
+        nothing = f"no image matches {text}; quote the pattern, and see that the folder is right"
+    else:
+        raise InputError(f"there is no {text}; --source takes {GRAMMAR}")
+    images = only_images(files)
+    skipped = [file for file in files if file.suffix.lower() in OTHER_PICTURES]
+    if not images:
+        others = f"; it reads no {', '.join(sorted({file.suffix.lower() for file in skipped}))} there: convert them, or"
+        raise InputError(nothing + (f"{others} give a video by its own name" if skipped else ""))
+    return ImagesSource(name, images, skipped, max_pixels)
+
+
+def _matches(text: str) -> list[Path]:
+    """Return the files that match a glob; behind ** each folder is entered once, however many links lead to it."""
+
+    def expand(base: Path, parts: Sequence[str]) -> Iterator[Path]:
+        if not parts:
+            yield base
+        elif parts[0] == "**":
+            for folder in folders_below(base):
+                yield from expand(folder, parts[1:] or ["*"])
+        elif glob.has_magic(parts[0]):
+            names = fnmatch.filter((entry.name for entry in base.iterdir()), parts[0]) if base.is_dir() else []
+            for name in names:
+                if not name.startswith(".") or parts[0].startswith("."):
+                    yield from expand(base / name, parts[1:])
+        elif (base / parts[0]).exists():
+            yield from expand(base / parts[0], parts[1:])
+
+    pattern = Path(os.path.expanduser(text))  # noqa: PTH111 (an unknown user is left as it is)
+    anchor = Path(pattern.anchor or ".")
+    return [path for path in dict.fromkeys(expand(anchor, pattern.relative_to(pattern.anchor).parts)) if path.is_file()]

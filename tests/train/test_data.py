@@ -16,8 +16,8 @@ import pytest
 from numpy.typing import NDArray
 
 from pix2pix_edge.runtime.errors import InputError
-from pix2pix_edge.runtime.images import read_image
-from pix2pix_edge.train.data import Pairs, ahead, batches, checked, find_pairs, images_in, read_pair
+from pix2pix_edge.runtime.images import list_images, read_image
+from pix2pix_edge.train.data import Pairs, ahead, batches, checked, find_pairs, read_pair
 from pix2pix_edge.train.native import native_stderr
 from tests.conftest import write_rgb
 
@@ -118,7 +118,7 @@ def test_hidden_and_other_files_are_not_looked_at(folders: Path) -> None:
     (folders / "train_label" / ".DS_Store.png").write_bytes(b"")
     (folders / "train_label" / "notes.txt").write_text("no image")
     assert len(find_pairs(folders)[0]) == 12
-    assert images_in(folders / "nowhere") == []
+    assert list_images(folders / "nowhere") == []
 
 
 def test_real_facades(facades: Path) -> None:

@@ -43,12 +43,11 @@ def draw_folders(out: Path, pairs: int, test_pairs: int, size: int, seed: int) -
     """Write the folders of pairs. Raises InputError when they cannot be written or hold images already."""
     from tqdm import tqdm
 
-    from pix2pix_edge.runtime.images import write_image
-    from pix2pix_edge.train.data import images_in
+    from pix2pix_edge.runtime.images import list_images, write_image
 
     folders = [out / f"{part}_{side}" for part in SETS for side in ("label", "picture")]
     for folder in folders:
-        if images_in(folder):
+        if list_images(folder):
             raise InputError(f"{folder} already holds images; choose another --out, or delete them")
     work = [(part, number) for part, count in zip(SETS, (pairs, test_pairs), strict=True) for number in range(count)]
     for part, number in tqdm(work, "drawing", unit="pair", disable=None):

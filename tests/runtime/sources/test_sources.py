@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import os
+import shutil
+import struct
 from pathlib import Path
 
 import cv2
@@ -7,9 +10,10 @@ import numpy as np
 import pytest
 
 from pix2pix_edge.runtime.errors import InputError
-from pix2pix_edge.runtime.frame import Frame, Source
+from pix2pix_edge.runtime.frame import BadPictureError, Frame, Source
 from pix2pix_edge.runtime.images import read_image
 from pix2pix_edge.runtime.sources import open_source
+from pix2pix_edge.runtime.sources.containers import is_truncated
 from tests.conftest import index_of, picture, write_rgb, write_video
 
 
@@ -50,7 +54,92 @@ def test_a_glob_matches_across_folders_and_clashing_stems_get_distinct_names(tmp
         (tmp_path / folder).mkdir(exist_ok=True)
         write_rgb(tmp_path / folder / name, picture(1))
     names = [frame.source for frame in drain(open_source(f"{tmp_path}/**/*"))]
-    assert len(names) == len(set(names)) == 4 and names[:3] == ["x", "x_2", "x_3"]
+    assert names == ["a_x", "b_x.jpg", "b_x.png", "x_2"]
+
+
+def test_a_glob_enters_a_folder_that_is_linked_to_itself_once(tmp_path: Path) -> None:
+    (tmp_path / "p" / "q").mkdir(parents=True)
+    (tmp_path / "elsewhere").mkdir()
+    for folder in ("p", "p/q", "elsewhere"):
+        write_rgb(tmp_path / folder / f"{folder[-1]}.png", picture(1))
+    for name, target in (("b", "p"), ("c", "p"), ("d", "elsewhere")):
+        (tmp_path / "p" / name).symlink_to(tmp_path / target)
+    for pattern in ("p/**", "p/**/*.png", "**/*.png"):
+        names = [path.name for path in open_source(f"{tmp_path}/{pattern}").files]
+        assert sorted(names) == ["e.png", "p.png", "q.png"], pattern
+
+
+def test_what_a_folder_holds_besides_is_known(tmp_path: Path) -> None:
+    write_rgb(tmp_path / "a.png", picture(1))
+    for name in ("b.HEIC", "c.gif", "d.mov", "notes.txt", "._a.png"):
+        (tmp_path / name).write_bytes(b"x")
+    source = open_source(tmp_path)
+    assert [path.name for path in source.files] == ["a.png"]
+    assert [path.name for path in source.skipped] == ["b.HEIC", "c.gif", "d.mov"]
+    (tmp_path / "a.png").unlink()
+    with pytest.raises(InputError, match=r"holds no images.*reads no \.gif, \.heic, \.mov there: convert them"):
+        open_source(tmp_path)
+
+
+def test_one_bad_picture_is_not_the_end_of_a_folder(tmp_path: Path) -> None:
+    for name in ("1.png", "3.png"):
+        write_rgb(tmp_path / name, picture(1))
+    (tmp_path / "2.png").write_bytes(b"broken")
+    source = open_source(tmp_path)
+    first = source.read()
+    with pytest.raises(BadPictureError, match=r"2\.png is not a whole image"):
+        source.read()
+    third = source.read()
+    assert first and third and (first.index, third.index) == (0, 1) and third.source == "3", "no frame was lost"
+    assert source.read() is None
+
+
+def test_a_name_that_is_not_utf_8(tmp_path: Path, clip: Path) -> None:
+    name = os.fsdecode(b"caf\xe9")
+    shutil.copy(clip, tmp_path / f"{name}.mp4")
+    write_rgb(tmp_path / "a.png", picture(1)).rename(tmp_path / f"{name}.png")
+    assert len(drain(open_source(tmp_path / f"{name}.mp4"))) == 40
+    assert [frame.source for frame in drain(open_source(f"{tmp_path}/*.png"))] == [name]
+
+
+def trimmed(whole: bytes, start: int, count: int) -> bytes:
+    """Return an MP4 file whose edit list shows `count` frames from the start-th on, of 25 a second."""
+    at = whole.index(b"elst") + 12
+    scale = int.from_bytes(whole[(mvhd := whole.index(b"mvhd") + 16) : mvhd + 4], "big")
+    media = int.from_bytes(whole[(mdhd := whole.index(b"mdhd") + 16) : mdhd + 4], "big")
+    edit = struct.pack(">Ii", count * scale // 25, start * media // 25)
+    return whole[:at] + edit + whole[at + 8 :]
+
+
+def test_a_trimmed_video_is_not_called_truncated(tmp_path: Path, clip: Path) -> None:
+    path = tmp_path / "trimmed.mp4"
+    path.write_bytes(trimmed(clip.read_bytes(), 12, 20))
+    frames = drain(open_source(path))
+    assert len(frames) < 40 and index_of(frames[-1].image) < 39, "the edit list is followed"
+
+
+@pytest.mark.parametrize("ending", [".avi", ".mkv"])
+def test_a_truncated_video_gives_what_it_has_and_says_so(tmp_path: Path, ending: str) -> None:
+    whole = write_video(tmp_path / f"whole{ending}", 40, size=(480, 640)).read_bytes()
+    (tmp_path / f"cut{ending}").write_bytes(whole[: len(whole) * 6 // 10])
+    source = open_source(tmp_path / f"cut{ending}")
+    frames = 0
+    with pytest.raises(BadPictureError, match=rf"cut\{ending} is truncated: it ends after \d+ of its"):
+        while source.read() is not None:
+            frames += 1
+    assert 5 < frames < 40 and source.read() is None
+
+
+def test_an_mp4_whose_index_comes_first_is_truncated_too(tmp_path: Path, clip: Path) -> None:
+    whole = clip.read_bytes()
+    for length, truncated in ((len(whole), False), (len(whole) - 1, True), (44, True)):
+        (tmp_path / "a.mp4").write_bytes(whole[:length])
+        assert is_truncated(tmp_path / "a.mp4") is truncated
+
+
+def test_frames_know_their_place_in_the_video(clip: Path) -> None:
+    positions = [frame.position_ns for frame in drain(open_source(clip))]
+    assert positions == pytest.approx([index * 40_000_000 for index in range(40)], abs=1_000_000)
 
 
 def test_a_file_whose_name_looks_like_a_glob_is_that_file(tmp_path: Path) -> None:
