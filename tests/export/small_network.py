@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 PRECISIONS = ("fp32", "fp16", "int8")
 CONVOLUTIONS = {
@@ -22,7 +23,7 @@ def write_small_network(
     *,
     size: int = 32,
     width: int = 16,
-    batch: int = 1,
+    batch: int | str = 1,
     fault: str = "",
 ) -> Path:
     """Write a U-Net of two levels, uint8 [batch, size, size, 3] in and out, with folded upsampling.
@@ -96,3 +97,8 @@ def write_small_network(
         onnx.checker.check_model(model, full_check=True)
     onnx.save(model, path)
     return path
+
+
+def images(count: int, batch: int = 1) -> NDArray[np.uint8]:
+    """Return `count` different batches for a network of the usual size."""
+    return np.random.default_rng(1).integers(0, 256, (count, batch, 32, 32, 3), dtype=np.uint8)

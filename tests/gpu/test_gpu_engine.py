@@ -191,9 +191,9 @@ def test_what_pycuda_would_abort_for(tmp_path: Path) -> None:
 def test_a_built_plan_translates_as_onnxruntime_does(tmp_path: Path) -> None:
     pytest.importorskip("tensorrt", reason="TensorRT is not installed")
     from pix2pix_edge.runtime.engines.onnxruntime import OnnxRuntimeEngine
-    from tests.simulator.graph import images, write_generator
+    from tests.export.small_network import images, write_small_network
 
-    graph, plan = write_generator(tmp_path / "tiny.fp32.onnx"), tmp_path / "tiny.plan"
+    graph, plan = write_small_network(tmp_path / "tiny.fp32.onnx"), tmp_path / "tiny.plan"
     command = [sys.executable, "-m", "export", "build", str(graph), "--out", str(plan)]
     subprocess.run(command, cwd=REPOSITORY, check=True, timeout=600)
     with open_engine(plan) as engine, OnnxRuntimeEngine(graph) as reference:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from tests.fake_cuda import FakeGpu
 from tests.simulator.bindings import Simulated, Tensorrt
-from tests.simulator.gpu import Gpu
 
 
-def start_cuda(gpu: Gpu, logger: Any, error: Any) -> None:
+def start_cuda(gpu: FakeGpu, logger: Any, error: Any) -> None:
     """Fail as TensorRT's factories do where CUDA does not start: they log, and return a null pointer."""
     if not (gpu.present and gpu.driver):
         logger.log(error, f"CUDA initialization failure with error: {100 if gpu.driver else 35}.")

@@ -6,9 +6,9 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+from tests.fake_cuda import FakeGpu
 from tests.simulator.basics import start_cuda
 from tests.simulator.bindings import Simulated, Tensorrt
-from tests.simulator.gpu import Gpu
 from tests.simulator.inspector import layers_of
 from tests.simulator.plan import Plan
 
@@ -16,7 +16,7 @@ Phase = tuple[str, "list[Phase] | int"]
 """Name, and the phases inside it (each is one of its steps) or the number of its steps."""
 
 
-def build_behaviours(trt: Callable[[], Tensorrt], version: list[int], gpu: Gpu) -> dict[str, type]:
+def build_behaviours(trt: Callable[[], Tensorrt], version: list[int], gpu: FakeGpu) -> dict[str, type]:
     """Return the behaviours of the build side; `trt` gives the module, which is made of them."""
 
     class Builder(Simulated):
@@ -30,18 +30,6 @@ def build_behaviours(trt: Callable[[], Tensorrt], version: list[int], gpu: Gpu) 
         def logger(self) -> Any:
             return self._logger
 
-        @property
-        def num_DLA_cores(self) -> int:
-            return 0
-
-        @property
-        def platform_has_fast_fp16(self) -> bool:
-            return True
-
-        @property
-        def platform_has_fast_int8(self) -> bool:
-            return True
-
         def create_network(self, flags: int = 0) -> Any:
             strong = trt().NetworkDefinitionCreationFlag.STRONGLY_TYPED
             return trt().new("INetworkDefinition", self, version[0] >= 11 or bool(flags >> int(strong) & 1))
@@ -51,9 +39,6 @@ def build_behaviours(trt: Callable[[], Tensorrt], version: list[int], gpu: Gpu) 
 
         def create_optimization_profile(self) -> Any:
             return trt().new("IOptimizationProfile")
-
-        def is_network_supported(self, network: Any, config: Any) -> bool:
-            return _problem(network, config, version) == ""
 
         def build_serialized_network(self, network: Any, config: Any) -> Any:
             problem = _problem(network, config, version)
@@ -87,9 +72,6 @@ def build_behaviours(trt: Callable[[], Tensorrt], version: list[int], gpu: Gpu) 
             ("builder_optimization_level", 3),
             ("profiling_verbosity", None),
             ("progress_monitor", None),
-            ("avg_timing_iterations", 1),
-            ("max_aux_streams", -1),
-            ("hardware_compatibility_level", None),
         )
 
         def _start(self, logger: Any) -> None:
@@ -99,14 +81,6 @@ def build_behaviours(trt: Callable[[], Tensorrt], version: list[int], gpu: Gpu) 
             self._pools = {0: gpu.total_memory}
             self._profiles: list[Any] = []
             self._cache: Any = trt().new("ITimingCache", set())
-
-        @property
-        def num_optimization_profiles(self) -> int:
-            return len(self._profiles)
-
-        @property
-        def flags(self) -> int:
-            return sum(1 << flag for flag in self._flags)
 
         def set_flag(self, flag: Any) -> None:
             self._flags.add(int(flag))
@@ -159,14 +133,6 @@ def build_behaviours(trt: Callable[[], Tensorrt], version: list[int], gpu: Gpu) 
             text = json.dumps({"device": self._device, "timed": sorted(self._timed)})
             return trt().new("IHostMemory", text.encode())
 
-        def combine(self, input_cache: Any, ignore_mismatch: bool) -> bool:
-            self._timed |= input_cache._timed
-            return True
-
-        def reset(self) -> bool:
-            self._timed.clear()
-            return True
-
     class IOptimizationProfile(Simulated):
         values = (("extra_memory_target", 1.0),)
 
@@ -178,9 +144,6 @@ def build_behaviours(trt: Callable[[], Tensorrt], version: list[int], gpu: Gpu) 
             if any(not low <= best <= high for low, best, high in zip(*shapes, strict=True)):
                 raise ValueError("the shapes of an optimisation profile must satisfy min <= opt <= max")
             self._shapes[input] = shapes
-
-        def get_shape(self, input: str) -> list[Any]:
-            return [trt().Dims(shape) for shape in self._shapes.get(input, [])]
 
     return {name: value for name, value in locals().items() if isinstance(value, type)}
 

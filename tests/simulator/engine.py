@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import hashlib
+import itertools
 import json
 import weakref
 from collections.abc import Callable
@@ -12,17 +14,24 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
+from tests.fake_cuda import ILLEGAL_ADDRESS, CudaError, FakeGpu, SimulatorError
 from tests.simulator.basics import start_cuda
 from tests.simulator.bindings import Simulated, Tensorrt
-from tests.simulator.gpu import CudaError, Gpu, SimulatorError
 from tests.simulator.inspector import engine_information
 from tests.simulator.plan import NotAPlanError, Plan, Tensor
 
+SCRATCH = 1 << 20
+"""Bytes of GPU memory that an execution context takes."""
 _SIZES = {"FLOAT": 4, "UINT8": 1, "INT8": 1, "HALF": 2, "INT32": 4, "INT64": 8, "BOOL": 1}
 _NUMPY = {"FLOAT": np.float32, "UINT8": np.uint8, "INT8": np.int8, "HALF": np.float16, "INT32": np.int32}
 
 
-def run_behaviours(trt: Callable[[], Tensorrt], version: list[int], gpu: Gpu) -> dict[str, type]:
+_RUNS: dict[int, Callable[[], None]] = {}
+"""What host functions on the streams call, by the number that the driver hands them."""
+_NUMBERS = itertools.count(1)
+
+
+def run_behaviours(trt: Callable[[], Tensorrt], version: list[int], gpu: FakeGpu) -> dict[str, type]:
     """Return the behaviours of the run side; `trt` gives the module, which is made of them."""
 
     class Runtime(Simulated):
@@ -40,7 +49,7 @@ def run_behaviours(trt: Callable[[], Tensorrt], version: list[int], gpu: Gpu) ->
             error = trt().ILogger.ERROR
             try:
                 plan = Plan.from_bytes(bytes(serialized_engine), version, gpu.compute_capability)
-                block = gpu.allocate(len(plan.onnx), None, host=False, device=True)
+                block = gpu.reserve(len(plan.onnx))
             except NotAPlanError as problem:
                 self._logger.log(error, f"IRuntime::deserializeCudaEngine: Error Code 1: Serialization ({problem})")
                 return None
@@ -70,25 +79,6 @@ def run_behaviours(trt: Callable[[], Tensorrt], version: list[int], gpu: Gpu) ->
         def num_io_tensors(self) -> int:
             return len(self._tensors)
 
-        @property
-        def num_layers(self) -> int:
-            return len(self._plan.layers)
-
-        @property
-        def num_optimization_profiles(self) -> int:
-            return 1
-
-        @property
-        def device_memory_size_v2(self) -> int:
-            return 1 << 20
-
-        @property
-        def device_memory_size(self) -> int:
-            return 1 << 20
-
-        def __getitem__(self, index: int) -> str:
-            return list(self._tensors)[index]
-
         def get_tensor_name(self, index: int) -> str:
             return list(self._tensors)[index]
 
@@ -106,16 +96,10 @@ def run_behaviours(trt: Callable[[], Tensorrt], version: list[int], gpu: Gpu) ->
             tensor = self._tensor(name)
             return [trt().Dims(list(shape)) for shape in tensor.profile or [tensor.shape] * 3]
 
-        def get_tensor_format(self, name: str) -> Any:
-            return trt().TensorFormat.LINEAR
-
-        def get_tensor_location(self, name: str) -> Any:
-            return trt().TensorLocation.DEVICE
-
         def create_execution_context(self) -> Any:
             _current(gpu, "create_execution_context")
             try:
-                block = gpu.allocate(self.device_memory_size_v2, None, host=False, device=True)
+                block = gpu.reserve(SCRATCH)
             except MemoryError:
                 text = "[defaultAllocator.cpp::allocate] Error Code 1: Cuda Runtime (out of memory)"
                 self._runtime._logger.log(trt().ILogger.ERROR, text)
@@ -129,39 +113,28 @@ def run_behaviours(trt: Callable[[], Tensorrt], version: list[int], gpu: Gpu) ->
             return trt().new("IHostMemory", self._plan.to_bytes())
 
     class IExecutionContext(Simulated):
-        values = (
-            ("name", ""),
-            ("enqueue_emits_profile", True),
-            ("debug_sync", False),
-            ("profiler", None),
-            ("error_recorder", None),
-        )
+        values = (("name", ""),)
 
         def _start(self, engine: Any, block: Any) -> None:
             self._engine, self._block = engine, block
             self._shapes = {t.name: list(t.shape) for t in engine._plan.inputs}
             self._addresses: dict[str, int] = {}
             self._changes = 0  # how often a shape or an address was set
-            self._ran_at = -1  # the changes when it last ran to its end
+            self._prepared = -1  # the changes when it last ran outside of a capture
+            self._scratch = 0
+            self._captured: list[int] = []
 
         def __del__(self) -> None:
             if not hasattr(self, "_block"):
                 return
-            if not gpu.stack or not gpu.stack[-1].valid:
-                gpu.mistakes.append("an execution context was destroyed in a thread without a CUDA context")
-            if any(not _alive(address) for address in self._addresses.values()):
-                gpu.mistakes.append("a buffer was freed before the execution context that uses it")
-            if any(owner() in (self, None) for g in gpu.executables.values() for owner in g.owners):
-                gpu.mistakes.append("an execution context was destroyed before the graph that was captured from it")
+            if not gpu.has_context():
+                gpu.note("an execution context was destroyed in a thread without a CUDA context")
+            if any(not gpu.cuda.fake_on_device(address, 1) for address in self._addresses.values()):
+                gpu.note("a buffer was freed before the execution context that uses it")
+            if any(gpu.cuda.fake_graph_calls(number) for number in self._captured):
+                gpu.note("an execution context was destroyed before the graph that was captured from it")
             gpu.free(self._block)
-
-        @property
-        def engine(self) -> Any:
-            return self._engine
-
-        @property
-        def all_binding_shapes_specified(self) -> bool:
-            return all(-1 not in shape for shape in self._shapes.values())
+            gpu.free(self._scratch)
 
         def set_input_shape(self, name: str, shape: Any) -> bool:
             tensor, new = self._engine._tensor(name), list(shape)
@@ -171,9 +144,6 @@ def run_behaviours(trt: Callable[[], Tensorrt], version: list[int], gpu: Gpu) ->
             self._changes += new != self._shapes[name]
             self._shapes[name] = new
             return True
-
-        def get_tensor_shape(self, name: str) -> Any:
-            return trt().Dims(self._shape(name))
 
         def _shape(self, name: str) -> list[int]:
             batch = next(iter(self._shapes.values()))[0]
@@ -187,52 +157,48 @@ def run_behaviours(trt: Callable[[], Tensorrt], version: list[int], gpu: Gpu) ->
             self._addresses[name] = memory
             return True
 
-        def get_tensor_address(self, name: str) -> int:
-            return self._addresses.get(name, 0)
-
-        def infer_shapes(self) -> list[str]:
-            return [name for name, shape in self._shapes.items() if -1 in shape]
-
         def execute_async_v3(self, stream_handle: int) -> bool:
             _current(gpu, "execute_async_v3")
-            if not stream_handle:
-                raise SimulatorError("execute_async_v3 on the default stream, where TensorRT adds synchronisation")
-            stream = gpu.stream(stream_handle)
             missing = [name for name in self._engine._tensors if name not in self._addresses]
-            problem = ""
-            if not self.all_binding_shapes_specified:
-                problem = f"Error Code 3: API Usage Error (Input tensor {self.infer_shapes()[0]} has no shape set.)"
-            elif missing:
-                problem = f"Error Code 3: API Usage Error (Neither address or allocator is set for {missing[0]}.)"
-            elif stream.capture is not None and self._ran_at != self._changes:
-                stream.capture.invalid = True
-                problem = "Error Code 1: Cuda Runtime (operation not permitted when stream is capturing)"
-            if problem:
-                return self._fail(f"IExecutionContext::enqueueV3: {problem}")
+            if free := [name for name, shape in self._shapes.items() if -1 in shape]:
+                return self._refuse(f"3: API Usage Error (Input tensor {free[0]} has no shape set.)")
+            if missing:
+                return self._refuse(f"3: API Usage Error (Neither address or allocator is set for {missing[0]}.)")
             addresses = {n: (a, _nbytes(self._engine._tensor(n), self._shape(n))) for n, a in self._addresses.items()}
             for name, (address, nbytes) in addresses.items():
                 gpu.device_bytes(address, nbytes, f"execute_async_v3, tensor {name},")
+            try:
+                if self._prepared != self._changes:  # the first time, it reserves memory, which spoils a capture
+                    gpu.free(self._scratch)
+                    self._scratch = 0
+                    self._scratch = gpu.reserve(256)
+                    self._prepared = self._changes
+            except MemoryError:
+                return self._refuse("1: Cuda Runtime (out of memory)")
+            except CudaError:
+                return self._refuse("1: Cuda Runtime (operation not permitted when stream is capturing)")
+            stream, capturing, number = ctypes.c_void_p(stream_handle), ctypes.c_int(), next(_NUMBERS)
+            gpu.cuda.cuStreamIsCapturing(stream, ctypes.byref(capturing))
             this, changes = weakref.ref(self), self._changes
 
             def compute() -> None:
                 context = this()
                 if context is None:
                     raise SimulatorError("work runs after its execution context was destroyed")
-                context._compute(addresses)
-                context._ran_at = max(context._ran_at, changes)
-
-            def unchanged() -> None:
-                context = this()
-                if context is None:
-                    raise SimulatorError("a graph is replayed after its execution context was destroyed")
-                if context._changes != changes:
+                if capturing and context._changes != changes:
                     raise SimulatorError("a graph is replayed after an address or a shape of its context was changed")
+                context._compute(addresses)
+                if not capturing:
+                    del _RUNS[number]
 
-            if stream.capture is not None:
-                stream.capture.checks.append(unchanged)
-                stream.capture.owners.append(this)
-            stream.enqueue(compute)
-            return True
+            _RUNS[number] = compute
+            if capturing:
+                self._captured.append(number)
+            status = gpu.cuda.cuLaunchHostFunc(stream, host_function, ctypes.c_void_p(number))
+            return status == 0 or self._refuse(f"1: Cuda Runtime (error {status})")
+
+        def _refuse(self, problem: str) -> bool:
+            return self._fail(f"IExecutionContext::enqueueV3: Error Code {problem}")
 
         def _compute(self, addresses: dict[str, tuple[int, int]]) -> None:
             feeds = {}
@@ -257,24 +223,20 @@ def run_behaviours(trt: Callable[[], Tensorrt], version: list[int], gpu: Gpu) ->
         def get_engine_information(self, format: Any) -> str:
             return json.dumps(engine_information(self._plan, version[0]), indent=1)
 
-        def get_layer_information(self, layer_index: int, format: Any) -> str:
-            return json.dumps(engine_information(self._plan, version[0])["Layers"][layer_index])
-
-    def _alive(address: int) -> bool:
+    @ctypes.CFUNCTYPE(None, ctypes.c_void_p)
+    def host_function(number: int) -> None:
         try:
-            gpu.device_bytes(address, 1, "")
-        except SimulatorError:
-            return False
-        return True
+            _RUNS[number]()
+        except Exception as error:  # a GPU would stop here
+            gpu.note(str(error))
+            gpu.settings.fault = ILLEGAL_ADDRESS
 
     return {name: value for name, value in locals().items() if isinstance(value, type)}
 
 
-def _current(gpu: Gpu, what: str) -> None:
-    try:
-        gpu.current(what)
-    except CudaError as error:
-        raise SimulatorError(f"{error} TensorRT would take the primary context, which may be another") from error
+def _current(gpu: FakeGpu, what: str) -> None:
+    if not gpu.has_context() and not gpu.settings.fault:
+        raise SimulatorError(f"{what} without a context: TensorRT would take the primary one, which may be another")
 
 
 def _nbytes(tensor: Tensor, shape: list[int]) -> int:

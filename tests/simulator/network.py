@@ -48,9 +48,6 @@ def network_behaviours(trt: Callable[[], Tensorrt]) -> dict[str, type]:
         def num_layers(self) -> int:
             return len(self._graph.node) if self._graph else 0
 
-        def __len__(self) -> int:
-            return self.num_layers
-
         def get_input(self, index: int) -> Any:
             return self._inputs[index]
 
@@ -59,9 +56,6 @@ def network_behaviours(trt: Callable[[], Tensorrt]) -> dict[str, type]:
 
         def get_layer(self, index: int) -> Any:
             return trt().new("ILayer", self._graph.node[index], self)
-
-        def get_flag(self, flag: Any) -> bool:
-            return self._strong and flag == trt().NetworkDefinitionCreationFlag.STRONGLY_TYPED
 
     class ILayer(Simulated):
         values = (("metadata", ""), ("name", ""))
@@ -112,13 +106,7 @@ def network_behaviours(trt: Callable[[], Tensorrt]) -> dict[str, type]:
         def shape(self) -> Any:
             return trt().Dims(list(self._tensor.shape))
 
-        @property
-        def is_network_input(self) -> bool:
-            return self in self._network._inputs
-
     class OnnxParser(Simulated):
-        values = (("flags", 1),)
-
         def _start(self, network: Any, logger: Any) -> None:
             self._network, self._logger = network, logger
             self._errors: list[Any] = []
@@ -129,18 +117,6 @@ def network_behaviours(trt: Callable[[], Tensorrt]) -> dict[str, type]:
 
         def get_error(self, index: int) -> Any:
             return self._errors[index]
-
-        def clear_errors(self) -> None:
-            self._errors.clear()
-
-        def get_flag(self, flag: Any) -> bool:
-            return bool(self.flags >> int(flag) & 1)
-
-        def set_flag(self, flag: Any) -> None:
-            self._values["flags"] |= 1 << int(flag)
-
-        def clear_flag(self, flag: Any) -> None:
-            self._values["flags"] &= ~(1 << int(flag))
 
         def parse_from_file(self, model: str) -> bool:
             try:
@@ -182,29 +158,14 @@ def network_behaviours(trt: Callable[[], Tensorrt]) -> dict[str, type]:
         def _start(self, text: str, index: int, node: onnx.NodeProto | None) -> None:
             self._text, self._index, self._node = text, index, node
 
-        def code(self) -> Any:
-            return trt().ErrorCode.INVALID_NODE if self._node else trt().ErrorCode.MODEL_DESERIALIZE_FAILED
-
         def desc(self) -> str:
             return self._text
-
-        def node(self) -> int:
-            return self._index
 
         def node_name(self) -> str:
             return self._node.name if self._node else ""
 
         def node_operator(self) -> str:
             return self._node.op_type if self._node else ""
-
-        def line(self) -> int:
-            return 0
-
-        def func(self) -> str:
-            return "simulated"
-
-        def file(self) -> str:
-            return "simulated"
 
     return {name: value for name, value in locals().items() if isinstance(value, type)}
 

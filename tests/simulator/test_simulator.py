@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import signal
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,9 +17,11 @@ from pix2pix_edge.runtime.engines.tensorrt import TensorRTEngine
 from pix2pix_edge.runtime.errors import EngineError
 from pix2pix_edge.runtime.nvidia.cuda import Device
 from tests.conftest import write_inverter
-from tests.simulator import Simulator, SimulatorError, build_plan, install, run_simulated
-from tests.simulator.graph import SIZE, write_generator
+from tests.export.small_network import write_small_network
+from tests.fake_cuda import SimulatorError
+from tests.simulator import Simulator, build_plan, install, run_simulated
 
+SIZE = 32
 IMAGE = np.full((1, SIZE, SIZE, 3), 9, np.uint8)
 TRANSLATED = 246  # what the inverter makes of IMAGE
 
@@ -43,8 +47,9 @@ def context(simulator: Simulator) -> Iterator[Any]:
     made = driver.Device(0).retain_primary_context()
     made.push()
     yield made
-    if simulator.gpu.stack:
+    if simulator.gpu.has_context():
         driver.Context.pop()
+        made.detach()
 
 
 # Mistakes planted in the engine
@@ -70,13 +75,14 @@ def test_downloading_before_computing_has_ended(plan: Path, monkeypatch: pytest.
             engine(IMAGE)
 
 
-def test_copying_from_pageable_memory(plan: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_copying_from_pageable_memory(plan: Path, simulator: Simulator) -> None:
     with open_engine(plan, slots=1) as engine:
         buffer = engine._slots[0].input
         pinned, buffer.host = buffer.host, np.zeros(buffer.host.shape, np.uint8)
-        with pytest.raises(EngineError, match="an asynchronous copy of pageable memory: it is not asynchronous"):
+        with pytest.raises(EngineError, match="cuMemcpyHtoDAsync failed: invalid argument"):
             engine(IMAGE)
         buffer.host = pinned
+    assert simulator.mistakes == ["cuMemcpyHtoDAsync of pageable memory: it is not asynchronous"]
 
 
 def test_using_a_buffer_after_it_was_freed(simulator: Simulator) -> None:
@@ -86,11 +92,16 @@ def test_using_a_buffer_after_it_was_freed(simulator: Simulator) -> None:
         buffer.free()
         stream.synchronize()
 
-    with Device() as device, pytest.raises(SimulatorError, match=r"after its page-locked memory was freed"):
+    import pycuda.driver as driver
+
+    with Device() as device, pytest.raises(driver.LogicError, match="illegal memory access"):
         device.owner.call(use_after_free, device)
+    assert simulator.mistakes == ["a copy runs after its page-locked memory was freed"]
 
 
-def test_computing_in_a_buffer_that_was_freed(plan: Path) -> None:
+def test_computing_in_a_buffer_that_was_freed(plan: Path, simulator: Simulator) -> None:
+    import pycuda.driver as driver
+
     with open_engine(plan, slots=1) as engine:
         slot = engine._slots[0]
 
@@ -99,9 +110,10 @@ def test_computing_in_a_buffer_that_was_freed(plan: Path) -> None:
             slot.output.free()
             engine._compute.synchronize()
 
-        with pytest.raises(SimulatorError, match=r"tensor translated uses address 0x\w+, which was freed"):
+        with pytest.raises(driver.LogicError, match="illegal memory access"):
             engine._device.owner.call(run)
         slot.output = None
+    assert re.match(r"tensor translated uses \d+ bytes at 0x\w+: freed", simulator.mistakes[0])
 
 
 def test_calling_from_a_thread_without_a_context(plan: Path) -> None:
@@ -110,14 +122,14 @@ def test_calling_from_a_thread_without_a_context(plan: Path) -> None:
     with open_engine(plan) as engine:
         slot = engine._slots[0]
         for action in (driver.Stream, lambda: slot.input.upload(engine._up), slot.done.synchronize):
-            with pytest.raises(driver.LogicError, match="no currently active context"):
+            with pytest.raises(driver.LogicError, match=r"no currently active context|invalid device context"):
                 action()
-        with pytest.raises(SimulatorError, match="TensorRT would take the primary context"):
+        with pytest.raises(SimulatorError, match="TensorRT would take the primary one"):
             slot.context.execute_async_v3(engine._compute.handle)
 
 
 def test_a_missing_input_shape(simulator: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    graph = write_generator(tmp_path / "free.onnx", batch="N")
+    graph = write_small_network(tmp_path / "free.onnx", batch="N")
     make = TensorRTEngine._make_context
 
     def without_shape(self: TensorRTEngine) -> Any:
@@ -129,12 +141,13 @@ def test_a_missing_input_shape(simulator: Simulator, tmp_path: Path, monkeypatch
         open_engine(build_plan(graph, tmp_path / "free.plan", batch=2))
 
 
-def test_replaying_a_graph_after_an_address_changed(plan: Path) -> None:
+def test_replaying_a_graph_after_an_address_changed(plan: Path, simulator: Simulator) -> None:
     with open_engine(plan, slots=2) as engine:
         one, other = engine._slots
         engine._device.owner.call(one.context.set_tensor_address, "image", other.input.address)
-        with pytest.raises(EngineError, match="a graph is replayed after an address or a shape of its context"):
+        with pytest.raises(EngineError, match="illegal memory access"):
             engine(IMAGE)
+    assert simulator.mistakes == ["a graph is replayed after an address or a shape of its context was changed"]
 
 
 def test_capturing_what_has_not_run_before(plan: Path, simulator: Simulator) -> None:
@@ -176,7 +189,8 @@ def test_destroying_the_engine_in_another_thread(plan: Path, simulator: Simulato
     engine._device.owner.call(slot.graph.free)
     slot.graph = slot.context = None  # here, where no context is current
     engine.close()
-    assert simulator.mistakes == ["an execution context was destroyed in a thread without a CUDA context"]
+    assert simulator.mistakes[0] == "an execution context was destroyed in a thread without a CUDA context"
+    assert "2 device memory" in simulator.mistakes[1]  # what TensorRT could not free
 
 
 def test_giving_the_context_back_first(context: Any, simulator: Simulator) -> None:
@@ -185,9 +199,9 @@ def test_giving_the_context_back_first(context: Any, simulator: Simulator) -> No
     memory, stream = driver.mem_alloc(16), driver.Stream()
     driver.Context.pop()
     context.detach()
-    assert simulator.mistakes == ["a context was detached while 2 of its objects live"]
+    assert simulator.mistakes[0].startswith("the context was given back while these live: 1 stream, 1 device memory")
     del memory, stream
-    assert simulator.mistakes[1:] == ["memory outlived its context", "a stream outlived its context"]
+    assert simulator.gpu.leftovers()[:2] == ["1 stream", "1 device memory"]  # pycuda leaks what outlives its context
 
 
 def test_destroying_a_stream_with_work_on_it(context: Any, simulator: Simulator) -> None:
@@ -206,23 +220,19 @@ def test_freeing_in_another_thread(context: Any, simulator: Simulator) -> None:
     thread = threading.Thread(target=held.clear)
     thread.start()
     thread.join()
-    assert simulator.mistakes == ["memory was freed in a thread that does not hold its context: pycuda leaks it"]
+    assert simulator.gpu.leftovers()[0] == "1 device memory"  # pycuda leaks it, and says so on stderr
 
 
-def test_a_thread_that_ends_with_a_context(context: Any, simulator: Simulator) -> None:
-    thread = threading.Thread(target=context.push, name="careless")
-    thread.start()
-    thread.join()
-    assert simulator.mistakes == ["thread careless ended with a context on its stack: pycuda aborts"]
-
-
-def test_a_program_that_ends_with_a_context(tmp_path: Path) -> None:
+@pytest.mark.parametrize("thread", [False, True])
+def test_what_ends_with_a_context_pushed(tmp_path: Path, thread: bool) -> None:
+    push = "driver.Device(0).retain_primary_context().push()"
+    if thread:
+        push = f"worker = threading.Thread(target=lambda: {push})\nworker.start()\nworker.join()\n"
     script = tmp_path / "careless.py"
-    script.write_text(
-        "import pycuda.driver as driver\ndriver.init()\ndriver.Device(0).retain_primary_context().push()\n"
-    )
+    script.write_text(f"import threading\nimport pycuda.driver as driver\ndriver.init()\n{push}\n")
     done = run_simulated(script)
-    assert done.returncode == 134 and "1 contexts on the stack" in done.stderr
+    assert done.returncode in (-signal.SIGABRT, 134)
+    assert "context stack was not empty" in done.stderr if thread else "1 context on the stack" in done.stderr
 
 
 def test_freeing_twice_and_reading_what_was_freed(context: Any) -> None:
@@ -235,16 +245,15 @@ def test_freeing_twice_and_reading_what_was_freed(context: Any) -> None:
     assert (pinned == 0xA5).all()
     with pytest.raises(driver.LogicError, match="invalid resource handle"):
         memory.free()
-    with pytest.raises(SimulatorError, match="address of memory that was freed"):
-        int(memory)
 
 
-def test_running_over_the_end_of_a_buffer(context: Any) -> None:
+def test_running_over_the_end_of_a_buffer(context: Any, simulator: Simulator) -> None:
     import pycuda.driver as driver
 
     memory, stream = driver.mem_alloc(16), driver.Stream()
-    with pytest.raises(SimulatorError, match="takes 32 bytes, 16 are allocated there"):
+    with pytest.raises(driver.LogicError, match="cuMemcpyHtoDAsync failed: invalid argument"):
         driver.memcpy_htod_async(memory, driver.pagelocked_empty((32,), np.uint8), stream)
+    assert simulator.mistakes == ["cuMemcpyHtoDAsync of 32 bytes that are not reserved on the GPU"]
 
 
 def test_giving_tensorrt_host_memory_that_is_not_mapped(plan: Path, simulator: Simulator) -> None:

@@ -12,8 +12,8 @@ import pytest
 
 from tests.conftest import REPOSITORY, write_inverter
 from tests.simulator import VERSIONS, Simulator, build_plan, install, spec
-from tests.simulator.graph import SIZE
 
+SIZE = 32
 IMAGE = np.full((1, SIZE, SIZE, 3), 9, np.uint8)
 TRANSLATED = 246  # what the inverter makes of IMAGE
 

@@ -1,4 +1,4 @@
-"""The TensorRT engine over the SIMULATED TensorRT and pycuda (tests/simulator): no line here has run on a GPU."""
+"""The TensorRT engine over the SIMULATED TensorRT and real pycuda on a fake driver: no line here has run on a GPU."""
 
 from __future__ import annotations
 
@@ -20,17 +20,20 @@ from pix2pix_edge.runtime.engine import open_engine
 from pix2pix_edge.runtime.engines.onnxruntime import OnnxRuntimeEngine
 from pix2pix_edge.runtime.errors import EngineError, ToolkitError
 from tests.conftest import REPOSITORY, write_inverter, write_rgb
+from tests.export.small_network import images, write_small_network
+from tests.fake_cuda import ILLEGAL_ADDRESS
 from tests.simulator import VERSIONS, Simulator, build_plan, run_simulated, simulated_tensorrt
-from tests.simulator.graph import SIZE, images, write_generator
 
 __all__ = ["simulated_tensorrt"]
 
 Start = Callable[..., Simulator]
 
+SIZE = 32
+
 
 @pytest.fixture(scope="module")
 def generator(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_generator(tmp_path_factory.mktemp("graph") / "tiny.fp32.onnx")
+    return write_small_network(tmp_path_factory.mktemp("graph") / "tiny.fp32.onnx")
 
 
 @pytest.fixture(scope="module")
@@ -98,8 +101,8 @@ def test_frames_in_flight_keep_their_order_and_their_pictures(plan: Path, expect
 
 def test_a_free_batch_becomes_the_one_it_was_optimised_for(simulated_tensorrt: Start, tmp_path: Path) -> None:
     simulated_tensorrt("10.16")
-    graph = write_generator(tmp_path / "free.onnx", batch="N")
-    four = write_generator(tmp_path / "four.onnx", batch=4)
+    graph = write_small_network(tmp_path / "free.onnx", batch="N")
+    four = write_small_network(tmp_path / "four.onnx", batch=4)
     with (
         open_engine(build_plan(graph, tmp_path / "batch.plan", batch=4)) as engine,
         OnnxRuntimeEngine(four) as reference,
@@ -227,7 +230,7 @@ def test_closing_wakes_a_submit_that_waits(plan: Path) -> None:
 def test_wrong_images_are_refused_and_cost_no_slot(plan: Path) -> None:
     with open_engine(plan, slots=1) as engine:
         for wrong in (np.zeros((1, 8, 8, 3), np.uint8), np.zeros((1, SIZE, SIZE, 3), np.float32)):
-            with pytest.raises(EngineError, match=r"the engine takes uint8\[1, 16, 16, 3\]"):
+            with pytest.raises(EngineError, match=r"the engine takes uint8\[1, 32, 32, 3\]"):
                 engine.submit(wrong)
         engine(images(1)[0])
 
@@ -237,7 +240,7 @@ def test_a_fault_of_the_gpu_is_told_and_does_not_hang(
 ) -> None:
     simulator = simulated_tensorrt("10.13")
     with open_engine(build_plan(generator, tmp_path / "tiny.plan")) as engine:
-        simulator.gpu.broken = "an illegal memory access was encountered"
+        simulator.gpu.settings.fault = ILLEGAL_ADDRESS  # as the driver answers from then on
         tickets = [engine.submit(images(1)[0]) for _ in range(2)]
         for ticket in tickets:
             with pytest.raises(EngineError, match=r"failed while translating \(.*illegal memory.*restart the program"):
@@ -259,7 +262,7 @@ def test_ctrl_c_ends_a_stream_with_130_and_no_abort(plan: Path, tmp_path: Path) 
     out = tmp_path / "out"
     process = subprocess.Popen(
         [
-            *(sys.executable, "-m", "tests.simulator", "10.3", "--", "runtime/run.py", "--engine", str(plan)),
+            *(sys.executable, "-m", "tests.simulator", "10.3", "runtime/run.py", "--engine", str(plan)),
             *("--source", "test://32x32@30", "--sink", str(out)),
         ],
         cwd=REPOSITORY,

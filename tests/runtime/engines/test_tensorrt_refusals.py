@@ -1,4 +1,4 @@
-"""What the TensorRT engine refuses, in one sentence each, over the SIMULATED TensorRT and pycuda (tests/simulator)."""
+"""What the TensorRT engine refuses, over the SIMULATED TensorRT (tests/simulator) and real pycuda on a fake driver."""
 
 from __future__ import annotations
 
@@ -15,17 +15,19 @@ from pix2pix_edge.runtime.errors import EngineError, MissingPackageError, Toolki
 from pix2pix_edge.runtime.nvidia import capabilities
 from pix2pix_edge.runtime.sidecar import BuiltBy, Precision, Sidecar, Source, write_sidecar
 from tests.conftest import write_inverter
+from tests.export.small_network import write_small_network
 from tests.simulator import Simulator, build_plan, run_simulated, simulated_tensorrt
-from tests.simulator.graph import SIZE, write_generator
 
 __all__ = ["simulated_tensorrt"]
 
 Start = Callable[..., Simulator]
 
+SIZE = 32
+
 
 @pytest.fixture(scope="module")
 def generator(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_generator(tmp_path_factory.mktemp("graph") / "tiny.fp32.onnx")
+    return write_small_network(tmp_path_factory.mktemp("graph") / "tiny.fp32.onnx")
 
 
 @pytest.fixture

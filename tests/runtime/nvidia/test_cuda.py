@@ -1,4 +1,4 @@
-"""CUDA threads, buffers and graphs over the SIMULATED pycuda and cuda-bindings; tests/gpu asks a real GPU."""
+"""CUDA threads, buffers and graphs over real pycuda and cuda-bindings on a fake driver; tests/gpu asks a GPU."""
 
 from __future__ import annotations
 
