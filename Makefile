@@ -3,6 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 RUNTIME := .venv/.runtime
+PYCUDA := .venv/fake-cuda/site/pycuda
 PIPELINE := runs/pipeline
 
 .PHONY: help setup demo pipeline test test-oldest docs lint format bench widths
@@ -52,8 +53,12 @@ pipeline: $(READY) ## the whole chain with no data: draw facades, train, export,
 	@echo '  $(BIN)/python -m export convert runs/mine/generator.keras --out engines --name mine --data DIR'
 	@echo '  $(BIN)/python runtime/run.py --engine engines/mine.fp32.onnx --source photos/ --sink out/ --view side-by-side'
 
-test: $(READY) ## run the tests that need no GPU
+test: $(READY) $(PYCUDA) ## run the tests that need no GPU
 	$(BIN)/python -m pytest
+
+# Real pycuda and cuda-bindings for the tests, compiled once; without a compiler or an index those tests are skipped.
+$(PYCUDA): tests/fake_cuda/install.sh | $(READY)
+	@tests/fake_cuda/install.sh $(BIN)/python || echo 'pycuda could not be made: the tests over it will be skipped'
 
 test-oldest: ## run the tests with the lowest versions that pyproject.toml allows, in .venv-oldest
 	@test -x .venv-oldest/bin/python || { $(PYTHON) -m venv .venv-oldest && .venv-oldest/bin/pip install --quiet uv; }

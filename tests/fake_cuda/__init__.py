@@ -50,9 +50,7 @@ def build() -> Path:
             command = ["cc", "-std=gnu11", "-O1", "-w", "-shared", "-fPIC", "-Wl,-soname,libcuda.so.1"]
             sources = [*(path for path in SOURCES if path.suffix == ".c"), rest]
             library = Path(temporary) / "libcuda.so.1"
-            subprocess.run(
-                [*command, f"-I{HOME / 'include'}", "-o", library, *sources, "-lpthread", "-ldl"], check=True
-            )
+            subprocess.run([*command, f"-I{HOME / 'include'}", "-o", library, *sources, "-lpthread"], check=True)
             rest.unlink()
             shutil.copytree(temporary, folder, dirs_exist_ok=True)
     return folder

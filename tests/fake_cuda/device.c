@@ -1,7 +1,5 @@
 /* The device, its one context, errors, and what the tests ask. */
-#define _GNU_SOURCE
 #include "fake_cuda.h"
-#include <dlfcn.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -232,25 +230,4 @@ CUresult cuGetErrorString(CUresult error, const char **text)
     default: *text = "unknown error";
     }
     return CUDA_SUCCESS;
-}
-
-/* cuda-bindings asks for every call by name and takes the newest form of it that is here. */
-CUresult cuGetProcAddress(const char *name, void **function, int version, cuuint64_t flags,
-                          CUdriverProcAddressQueryResult *status)
-{
-    static const char *forms[] = {"_v4", "_v3", "_v2", "", NULL};
-    char form[128];
-    Dl_info self;
-    (void)version, (void)flags;
-    *function = NULL;
-    dladdr((void *)fake_reset, &self);
-    void *library = dlopen(self.dli_fname, RTLD_NOW | RTLD_NOLOAD);
-    if (!strcmp(name, "cuGraphInstantiate")) name = "cuGraphInstantiateWithFlags"; /* as from CUDA 12 on */
-    for (int i = 0; !*function && forms[i]; i++) {
-        snprintf(form, sizeof form, "%s%s", name, forms[i]);
-        *function = dlsym(library, form);
-    }
-    dlclose(library);
-    if (status) *status = *function ? CU_GET_PROC_ADDRESS_SUCCESS : CU_GET_PROC_ADDRESS_SYMBOL_NOT_FOUND;
-    return *function ? CUDA_SUCCESS : CUDA_ERROR_NOT_FOUND;
 }
