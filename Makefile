@@ -6,7 +6,7 @@ RUNTIME := .venv/.runtime
 PYCUDA := .venv/fake-cuda/site/pycuda
 PIPELINE := runs/pipeline
 
-.PHONY: help setup demo pipeline test test-oldest docs lint format bench widths
+.PHONY: help setup demo pipeline test test-oldest test-batch docs lint format bench widths
 .DEFAULT_GOAL := help
 
 help: ## show this list
@@ -64,6 +64,11 @@ test-oldest: ## run the tests with the lowest versions that pyproject.toml allow
 	@test -x .venv-oldest/bin/python || { $(PYTHON) -m venv .venv-oldest && .venv-oldest/bin/pip install --quiet uv; }
 	.venv-oldest/bin/uv pip install --quiet --python .venv-oldest/bin/python --resolution lowest-direct --editable '.[dev]'
 	.venv-oldest/bin/python -m pytest
+
+test-batch: ## run the tests of `pix2pix-edge batch` on a real Ray, in .venv-batch
+	@test -x .venv-batch/bin/python || $(PYTHON) -m venv .venv-batch
+	.venv-batch/bin/python -m pip install --quiet --editable '.[batch]' 'pytest<10' 'hypothesis<7' onnx
+	.venv-batch/bin/python -m pytest -m 'slow or not slow' tests/runtime/batch
 
 docs: $(READY) ## build the site from docs/ with the reference from the docstrings: runs/site
 	@$(BIN)/python -c 'import mkdocstrings, material' 2>/dev/null || $(BIN)/python -m pip install --quiet '.[docs]'

@@ -13,6 +13,7 @@ PROGRAM = "pix2pix-edge"
 COMMANDS = {
     "demo": ("pix2pix_edge.demo", "translate the drawn label maps in the box, and show a contact sheet"),
     "run": ("pix2pix_edge.runtime.run", "translate pictures, videos or a camera"),
+    "batch": ("pix2pix_edge.runtime.batch.command", "any number of pictures, on all cores or a Ray cluster; resumes"),
     "doctor": ("pix2pix_edge.runtime.doctor", "what this machine has: the table that a defect report needs"),
     "train": ("pix2pix_edge.train.__main__", "paired pictures -> generator.keras"),
     **EXPORT,

@@ -1,0 +1,166 @@
+"""Translate any number of pictures, on all cores of this machine or of a Ray cluster; run it again to go on.
+
+  pix2pix-edge batch --engine facades.int8.cpu.onnx --source photos/ --sink translated/
+  pix2pix-edge batch --engine facades.int8.cpu.onnx --source 's3://bucket/*.jpg' --sink s3://bucket/out --address auto
+  pix2pix-edge batch --engine facades.fp16.plan --source LIST.txt --sink out/ --workers 4 --gpus 1
+
+What has been translated is skipped. Bad pictures are named in SINK/manifest (Parquet) and at the end, and make the exit
+status 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+from pix2pix_edge.runtime.batch.manifest import Entry, Manifest
+from pix2pix_edge.runtime.batch.places import is_remote, outputs_of, sources_of
+from pix2pix_edge.runtime.cli import FIT_MODES, add_backend, add_engine, at_least
+from pix2pix_edge.runtime.engine import open_engine
+from pix2pix_edge.runtime.errors import EngineError, InputError, ToolkitError, require
+from pix2pix_edge.runtime.files import sha256_of
+
+BLOCK = 64
+"""Pictures in a task: what is done again where a node dies, and how many the others wait for at the end."""
+
+PART = 2000
+"""Rows in a part of the manifest: what must be looked at again after a kill."""
+
+NAMED = 10
+"""Bad pictures named on the screen; the manifest has them all."""
+
+FIRST_RAY = (2, 40)
+"""The oldest Ray whose Data has what is used here."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_engine(parser)
+    add = parser.add_argument
+    add(
+        "--source",
+        required=True,
+        metavar="SRC",
+        help="folder (with those below), 'glob*', LIST.txt; paths or s3://, gs://, …",
+    )
+    add("--sink", required=True, metavar="DIR", help="folder for the pictures and the manifest; a path or an address")
+    add("--fit", choices=FIT_MODES, default="stretch", help="how a picture meets the engine's size (%(default)s)")
+    add("--workers", type=at_least(1), metavar="N", help="engines that run at once (default: a CPU each)")
+    add(
+        "--address",
+        metavar="ADDRESS",
+        help="of a Ray cluster: auto, HOST:PORT or ray://HOST:PORT (default: this machine)",
+    )
+    add("--gpus", type=float, default=0, metavar="N", help="GPUs of each worker, or a part of one, for a .plan (0)")
+    add_backend(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Return 0, or 1 where pictures could not be translated."""
+    root, pictures = sources_of(args.source)
+    sink = args.sink if is_remote(args.sink) else str(Path(args.sink).resolve())
+    pairs = list(zip(pictures, outputs_of(root, pictures, sink), strict=True))
+    _protect(pairs)
+    with open_engine(args.engine, backend=args.backend, threads=args.threads) as engine:
+        if engine.input.shape[0] != 1:
+            raise EngineError(
+                f"{args.engine} takes a batch of {engine.input.shape[0]}; export it again with a batch of 1"
+            )
+    manifest = Manifest(sink, sha256_of(args.engine))
+    left = [pair for pair in pairs if pair[1] not in manifest.done]
+    print(f"{len(pairs)} pictures, {len(pairs) - len(left)} of them done before", flush=True)
+    return _translate(args, left, manifest) if left else 0
+
+
+def _protect(pairs: list[tuple[str, str]]) -> None:
+    """Raise InputError where a translation would be written over a picture that is read."""
+    read = {os.path.realpath(source) if not is_remote(source) else source for source, _ in pairs}
+    if over := next((o for _, o in pairs if (o if is_remote(o) else os.path.realpath(o)) in read), None):
+        raise InputError(f"--sink would write over {over}, which is read; choose another folder")
+
+
+def _translate(args: argparse.Namespace, left: list[tuple[str, str]], manifest: Manifest) -> int:
+    from tqdm import tqdm
+
+    bad: list[Entry] = []
+    with tqdm(total=len(left), unit="picture", dynamic_ncols=True, disable=None) as bar:
+        try:
+            for number, row in enumerate(_rows(args, left), 1):
+                entry = Entry(**row)
+                manifest.add(entry)
+                if entry.error:
+                    bad.append(entry)
+                bar.update()
+                if number % PART == 0:
+                    manifest.flush()
+        finally:
+            manifest.flush()
+    print(f"{len(left) - len(bad)} translated, {len(bad)} could not be" + (":" if bad else ""))
+    for entry in bad[:NAMED]:
+        print(f"  {entry.source}: {entry.error}")
+    if len(bad) > NAMED:
+        print(f"  and {len(bad) - NAMED} more, in the manifest")
+    return 1 if bad else 0
+
+
+def _rows(args: argparse.Namespace, left: list[tuple[str, str]]) -> Any:
+    """Yield what becomes of each pair, as the workers finish them. Raises InputError and EngineError."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent to anyone
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # what matters reaches the user as one sentence of ours
+    ray = require("ray", "batch", "a batch")
+    if tuple(int(part) for part in ray.__version__.split(".")[:2]) < FIRST_RAY:
+        first = ".".join(map(str, FIRST_RAY))
+        raise InputError(
+            f"Ray {ray.__version__} is too old, {first} is needed; run: pip install --upgrade 'pix2pix-edge[batch]'"
+        )
+    data = require("ray.data", "batch", "a batch")
+    import pyarrow
+
+    try:
+        ray.init(args.address, include_dashboard=False if args.address is None else None, log_to_driver=False,
+                 logging_level="ERROR", ignore_reinit_error=True)  # fmt: skip
+    except Exception as error:  # nobody there, another version of Ray or Python, a wrong word
+        raise InputError(
+            f"no Ray cluster can be used at {args.address or 'this machine'}: {_first_line(error)}"
+        ) from error
+    try:
+        data.DataContext.get_current().enable_progress_bars = False  # the bar is ours
+        logging.getLogger("ray.data").setLevel(logging.CRITICAL)
+        threads = args.threads or 1
+        workers = args.workers or max(1, int(ray.cluster_resources().get("CPU", 1)) // threads)
+        sources, outputs = zip(*left, strict=True)
+        table = pyarrow.table({"source": sources, "output": outputs})
+        # blocks made here: a repartition would wait for a CPU, and the workers hold them all
+        size = max(1, min(BLOCK, len(left) // workers))
+        rows = data.from_arrow([table.slice(start, size) for start in range(0, len(left), size)])
+        from pix2pix_edge.runtime.batch.translator import Translator
+
+        translated = rows.map(
+            Translator,
+            fn_constructor_args=(str(Path(args.engine).resolve()), args.backend, threads, args.fit),
+            compute=data.ActorPoolStrategy(size=workers),
+            num_cpus=threads,
+            num_gpus=args.gpus or None,
+        )
+        yield from translated.iter_rows()
+    except (KeyboardInterrupt, ToolkitError):
+        raise
+    except Exception as error:  # Ray wraps what a worker raised in errors of its own
+        raise EngineError(
+            f"the workers gave up: {_first_line(error)}; what was done is kept, run it again to go on"
+        ) from error
+    finally:
+        ray.shutdown()
+
+
+def _first_line(error: BaseException) -> str:
+    """Return the sentence that a worker's own error says, out of all that Ray puts around it."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    ours = [
+        line.partition("Error: ")[2]
+        for line in lines
+        if line.startswith(("pix2pix_edge.", "InputError", "EngineError"))
+    ]
+    return (ours or lines or [type(error).__name__])[-1 if ours else 0][:300]

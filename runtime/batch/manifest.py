@@ -1,0 +1,85 @@
+"""What a batch has done: SINK/manifest/, a Parquet data set with a row for each picture, written in parts."""
+
+from __future__ import annotations
+
+import io
+import json
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from pix2pix_edge.runtime.batch.places import file_system, get, is_remote, join, put
+from pix2pix_edge.runtime.errors import InputError
+
+FOLDER = "manifest"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One picture. sha256: of the file written. ms: the engine's time; None where it was there already. error: "" or
+    why there is no output.
+    """
+
+    source: str
+    output: str
+    sha256: str
+    ms: float | None
+    error: str
+
+
+class Manifest:
+    """The parts of an earlier run of the same engine, and those that this one adds."""
+
+    def __init__(self, sink: str, engine_sha256: str) -> None:
+        """Read what is there. Raises InputError when it was written with another engine, or is damaged."""
+        self._folder, self._engine = join(sink, FOLDER), engine_sha256
+        self._waiting: list[Entry] = []
+        self._part = 0
+        self.done: set[str] = set()
+        for name in self._parts():
+            self._part = max(self._part, int(name.rpartition("-")[2].partition(".")[0]) + 1)
+            self._read(name)
+
+    def _parts(self) -> list[str]:
+        if is_remote(self._folder):
+            system, path = file_system(self._folder)
+            protocol = self._folder.partition("://")[0]
+            return [f"{protocol}://{name}" for name in system.glob(f"{path}/part-*.parquet")]
+        return sorted(str(path) for path in Path(self._folder).glob("part-*.parquet"))
+
+    def _read(self, name: str) -> None:
+        import pyarrow
+        import pyarrow.parquet
+
+        try:
+            table = pyarrow.parquet.read_table(io.BytesIO(get(name) or b""))
+            about = json.loads((table.schema.metadata or {})[b"pix2pix_edge"])
+            rows = zip(table["output"].to_pylist(), table["error"].to_pylist(), strict=True)
+            self.done |= {str(output) for output, error in rows if not error}
+        except (pyarrow.ArrowException, KeyError, ValueError, TypeError) as error:
+            raise InputError(
+                f"{name} is no part of a manifest ({error}); take it away: its pictures are found again"
+            ) from error
+        if about.get("engine") != self._engine:
+            raise InputError(f"{self._folder} is of another engine; choose another --sink for this one")
+
+    def add(self, entry: Entry) -> None:
+        """Take a row; it is on disk after flush()."""
+        self._waiting.append(entry)
+
+    def flush(self) -> None:
+        """Write what was added as one more part."""
+        if not self._waiting:
+            return
+        import pyarrow
+        import pyarrow.parquet
+
+        about = {"engine": self._engine, "written": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
+        schema = pyarrow.schema(
+            [("source", "string"), ("output", "string"), ("sha256", "string"), ("ms", "float64"), ("error", "string")],
+            {"pix2pix_edge": json.dumps(about)},
+        )
+        content = io.BytesIO()
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist([asdict(e) for e in self._waiting], schema), content)
+        put(join(self._folder, f"part-{self._part:05d}.parquet"), content.getvalue())
+        self._part, self._waiting = self._part + 1, []

@@ -1,0 +1,158 @@
+"""Where pictures are read and written: local paths, and any address that fsspec knows (s3://, gs://, …)."""
+
+from __future__ import annotations
+
+import glob
+import os
+import tempfile
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from pix2pix_edge.runtime.errors import InputError, require
+from pix2pix_edge.runtime.files import written_beside
+from pix2pix_edge.runtime.frame import Image
+from pix2pix_edge.runtime.images import IMAGE_ENDINGS, natural_key, read_image, write_image
+
+LIST_ENDING = ".txt"
+"""A file with one path or address a line."""
+
+
+def is_remote(address: str) -> bool:
+    """Whether fsspec must open it, rather than the operating system."""
+    return "://" in address
+
+
+def file_system(address: str) -> tuple[Any, str]:
+    """Return fsspec's file system of a remote address, and its path there. Raises InputError where none serves it."""
+    fsspec = require("fsspec", "batch", "a remote address")
+    try:
+        system, path = fsspec.core.url_to_fs(address)
+    except (ImportError, ValueError) as error:
+        raise InputError(f"{address} cannot be opened: {error}") from error
+    return system, str(path)
+
+
+def join(folder: str, name: str) -> str:
+    """Return the address of a file in a folder."""
+    return f"{folder.rstrip('/')}/{name}" if is_remote(folder) else str(Path(folder) / name)
+
+
+def sources_of(spec: str) -> tuple[str, list[str]]:
+    """Return the root that output names are relative to, and every picture: of a folder and the folders below it, of a
+    glob, or of a list (a .txt file with one a line).
+
+    Raises InputError when there is none.
+    """
+    if spec.endswith(LIST_ENDING):
+        return _listed(spec)
+    magic = next((spec.index(sign) for sign in spec if sign in "*?["), None)
+    root = spec if magic is None else spec[:magic].rpartition("/")[0] or ("/" if spec.startswith("/") else ".")
+    if is_remote(spec):
+        system, path = file_system(spec)
+        protocol = spec.partition("://")[0]
+        found = [f"{protocol}://{name}" for name in (system.find(path) if magic is None else system.glob(path))]
+        root = f"{protocol}://{file_system(root)[1]}"
+    elif magic is None:
+        place = Path(spec)
+        found = [spec] if place.is_file() else [str(p) for p in place.rglob("*") if p.is_file()]
+    else:
+        found = glob.glob(spec, recursive=True)  # noqa: PTH207 (absolute ones too)
+    pictures = sorted((p for p in found if PurePosixPath(p).suffix.lower() in IMAGE_ENDINGS), key=_natural)
+    if not pictures:
+        raise InputError(f"--source {spec} holds no pictures; give a folder, 'glob*' or LIST.txt")
+    return (root.rpartition("/")[0] if root in pictures else root), pictures
+
+
+def _natural(address: str) -> list[tuple[int, int, str]]:
+    return natural_key(Path(address))
+
+
+def _listed(file: str) -> tuple[str, list[str]]:
+    try:
+        lines = [line.strip() for line in Path(file).read_text(encoding="utf-8").splitlines()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"cannot read the list {file}: {error}; give one path a line") from error
+    pictures = list(dict.fromkeys(line for line in lines if line))
+    if not pictures:
+        raise InputError(f"the list {file} is empty; give one path a line")
+    root = "" if any(map(is_remote, pictures)) else os.path.commonpath([str(Path(p).parent) for p in pictures])
+    return root, pictures
+
+
+def outputs_of(root: str, pictures: Sequence[str], sink: str) -> list[str]:
+    """Return where each picture's translation goes: its place below the root, ending in .png; where two pictures differ
+    in their ending alone, the ending stays in the name (a.jpg.png).
+    """
+    inside = [_below(root, picture) for picture in pictures]
+    stems = Counter(str(name.with_suffix("")) for name in inside)
+    return [
+        join(sink, f"{name}.png" if stems[str(name.with_suffix(""))] > 1 else str(name.with_suffix(".png")))
+        for name in inside
+    ]
+
+
+def _below(root: str, picture: str) -> PurePosixPath:
+    path = PurePosixPath(picture)
+    try:
+        return path.relative_to(root) if root else _anywhere(path)
+    except ValueError:
+        return _anywhere(path)
+
+
+def _anywhere(path: PurePosixPath) -> PurePosixPath:
+    """Return a place inside the sink for a picture of a list that has no common root."""
+    return PurePosixPath(*[part for part in path.parts if part not in ("/", "..") and not part.endswith(":")])
+
+
+def read(address: str) -> Image:
+    """Read a picture, uint8 [H, W, 3] RGB. Raises InputError when it is missing or not whole."""
+    if not is_remote(address):
+        return read_image(address)
+    system, path = file_system(address)
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / PurePosixPath(path).name
+        try:
+            system.get_file(path, str(copy))
+        except Exception as error:  # each file system has errors of its own
+            raise InputError(f"cannot read {address}: {error}") from error
+        return read_image(copy)
+
+
+def write(address: str, image: Image) -> None:
+    """Write a picture, whole or not at all. Raises InputError when it cannot be written."""
+    if not is_remote(address):
+        write_image(Path(address), image)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        write_image(Path(folder) / "picture.png", image)
+        put(address, (Path(folder) / "picture.png").read_bytes())
+
+
+def put(address: str, content: bytes) -> None:
+    """Write a file's bytes, whole or not at all. Raises InputError."""
+    try:
+        if is_remote(address):
+            system, path = file_system(address)
+            system.pipe_file(path, content)  # an object is there once it is complete
+        else:
+            with written_beside(address) as temporary:
+                temporary.write_bytes(content)
+    except InputError:
+        raise
+    except Exception as error:  # each file system has errors of its own
+        raise InputError(f"cannot write {address}: {error}; make room, or write elsewhere") from error
+
+
+def get(address: str) -> bytes | None:
+    """Return a file's bytes, or None where there is none. Raises InputError."""
+    try:
+        if is_remote(address):
+            system, path = file_system(address)
+            return bytes(system.cat_file(path))
+        return Path(address).read_bytes()
+    except FileNotFoundError:
+        return None
+    except Exception as error:
+        raise InputError(f"cannot read {address}: {error}") from error
