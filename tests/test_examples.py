@@ -15,7 +15,7 @@ SAYS = {
     "01_folder": "facade-6",
     "02_camera_object": "(256, 256, 3)\nclosed",
     "03_sink_of_your_own": "of 255\ndone",
-    "04_fidelity": "'psnr_db'",
+    "04_fidelity": "at most 0 levels of 255",
 }
 
 
