@@ -47,7 +47,10 @@ def run(args: argparse.Namespace) -> None:
     if args.gallery and args.gallery.suffix.lower() not in (".png", ".jpg", ".jpeg"):
         raise InputError(f"--gallery {args.gallery} must end in .png or .jpg")
     files = judging_files(args.data)
-    with open_any(args.a, args.backend, args.threads) as a, open_any(args.b, args.backend, args.threads) as b:
+    with (
+        open_any(args.a, args.backend, args.threads, "fp32") as a,
+        open_any(args.b, args.backend, args.threads) as b,
+    ):
         size = a.input.shape[1]
         if b.input.shape[1] != size:
             raise InputError(
@@ -78,13 +81,13 @@ def run(args: argparse.Namespace) -> None:
     found.require(args.min_psnr, args.min_ssim, f"{args.b} differs from {args.a}", "see --gallery FILE.png")
 
 
-def open_any(path: Path, backend: str, threads: int | None = None) -> Engine:
+def open_any(path: Path, backend: str, threads: int | None = None, precision: str = "auto") -> Engine:
     """Open an .onnx, a .plan or a .keras file as an Engine. Raises InputError and EngineError."""
     if path.suffix in (".keras", ".h5"):
         from pix2pix_edge.export.graph.trace import open_reference
 
         return open_reference(path)
-    return open_engine(path, backend=backend, threads=threads)
+    return open_engine(path, backend=backend, precision=precision, threads=threads)
 
 
 def one(engine: Engine, image: Image) -> Image:

@@ -22,7 +22,15 @@ from pix2pix_edge.runtime.engine import open_engine
 from pix2pix_edge.runtime.engines.base import Engine
 from pix2pix_edge.runtime.errors import EngineError, GateFailedError, InputError
 from pix2pix_edge.runtime.files import sha256_of, written_beside
-from pix2pix_edge.runtime.sidecar import FidelitySummary, Precision, Sidecar, Source, write_sidecar
+from pix2pix_edge.runtime.sidecar import (
+    FidelitySummary,
+    Gate,
+    Precision,
+    Sidecar,
+    Source,
+    read_sidecar,
+    write_sidecar,
+)
 
 if TYPE_CHECKING:
     from pix2pix_edge.export.fidelity import Fidelity
@@ -31,7 +39,7 @@ if TYPE_CHECKING:
 
 COMPARED = 24  # images, spread evenly over --data
 MAX_DIFFERENCE = 1  # of 255: float rounding may tip a value that lies between two levels
-MIN_PSNR_FP16, MIN_SSIM_FP16 = 45.0, 0.97
+MIN_PSNR_FP16, MIN_SSIM_FP16 = 45.0, 0.97  # of FP16, and of BF16 on CPUs that have it
 
 Judge = Callable[[Engine], FidelitySummary]
 """Returns an engine's fidelity as the sidecar keeps it; raises GateFailedError where it is not enough."""
@@ -52,6 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
+    from pix2pix_edge.export.backends import judge_backends, verdict_lines
     from pix2pix_edge.export.graph.fold import fold
     from pix2pix_edge.export.graph.half import to_half
     from pix2pix_edge.export.graph.trace import open_reference, trace
@@ -94,6 +103,11 @@ def run(args: argparse.Namespace) -> None:
 
     found = write(graph, fp32, "fp32", content, equals_keras)
     print(f"{fp32}  {_megabytes(fp32)}, at most {found.max_difference} of 255 from Keras on {kind}", flush=True)
+    with open_engine(fp32, backend="onnxruntime") as reference:
+        expected = [reference(image[None])[0] for image in images]
+    verdicts = judge_backends(fp32, lambda way: images, expected, Gate(MIN_PSNR_FP16, MIN_SSIM_FP16))
+    write_sidecar(fp32, replace(read_sidecar(fp32) or content, backends=verdicts))
+    print("\n".join(verdict_lines(verdicts)), flush=True)
     found = write(to_half(graph), fp16, "fp16", content, resembles_fp32)
     print(f"{fp16}  {_megabytes(fp16)}, PSNR {found.psnr_db:.1f} dB to FP32")
     print(f"next: runtime/run.py --engine {fp32} --source DIR --sink DIR")

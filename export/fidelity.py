@@ -12,7 +12,7 @@ import numpy as np
 from pix2pix_edge.runtime.engines.base import Images
 from pix2pix_edge.runtime.errors import GateFailedError
 from pix2pix_edge.runtime.frame import Image
-from pix2pix_edge.runtime.sidecar import FidelitySummary
+from pix2pix_edge.runtime.sidecar import FidelitySummary, Gate
 
 EQUAL_PSNR_DB = 100.0
 """Stands for the infinite PSNR of equal pictures in a mean, and in JSON, which knows no infinity."""
@@ -72,6 +72,11 @@ class Fidelity:
         return float(np.mean(np.minimum(self.psnr_db, EQUAL_PSNR_DB)))
 
     @property
+    def worst_psnr_db(self) -> float:
+        """The lowest PSNR of a picture, EQUAL_PSNR_DB where all are equal."""
+        return min(*self.psnr_db, EQUAL_PSNR_DB)
+
+    @property
     def mean_ssim(self) -> float:
         return float(np.mean(self.ssim))
 
@@ -87,14 +92,16 @@ class Fidelity:
             round(self.mean_ssim, 5),
             max(self.max_difference),
             reference,
+            round(self.worst_psnr_db, 2),
         )
 
-    def passes(self, min_psnr_db: float, min_ssim: float) -> bool:
-        return self.mean_psnr_db >= min_psnr_db and self.mean_ssim >= min_ssim
+    def passes(self, gate: Gate) -> bool:
+        means = self.mean_psnr_db >= gate.min_psnr_db and self.mean_ssim >= gate.min_ssim
+        return means and (gate.min_worst_db is None or self.worst_psnr_db >= gate.min_worst_db)
 
     def require(self, min_psnr_db: float, min_ssim: float, what: str, remedy: str) -> None:
         """Raise GateFailedError, saying what was compared and what to do, unless both means reach the gate."""
-        if not self.passes(min_psnr_db, min_ssim):
+        if not self.passes(Gate(min_psnr_db, min_ssim)):
             raise GateFailedError(
                 f"{what}: mean PSNR {self.mean_psnr_db:.1f} dB and SSIM {self.mean_ssim:.4f} on"
                 f" {len(self.psnr_db)} images, where {min_psnr_db:g} dB and {min_ssim:g} are asked for; {remedy}"

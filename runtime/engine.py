@@ -7,18 +7,30 @@ import os
 import shlex
 from pathlib import Path
 
-from pix2pix_edge.runtime.engines.base import Engine, is_quantized
+from pix2pix_edge.runtime.engines.base import Engine
+from pix2pix_edge.runtime.engines.onnx_file import read_onnx
 from pix2pix_edge.runtime.errors import EngineError, InputError, ToolkitError
 from pix2pix_edge.runtime.files import sha256_of
-from pix2pix_edge.runtime.sidecar import Sidecar, Verdict, read_sidecar, sidecar_path
+from pix2pix_edge.runtime.sidecar import Sidecar, read_sidecar, sidecar_path
+
+WAYS = ("openvino-bf16", "openvino", "onnxruntime")
+"""How an .onnx file runs on a CPU, the fastest first where no time was taken."""
 
 
-def open_engine(path: str | Path, *, backend: str = "auto", slots: int = 2, threads: int | None = None) -> Engine:
+def open_engine(
+    path: str | Path,
+    *,
+    backend: str = "auto",
+    precision: str = "auto",
+    slots: int = 2,
+    threads: int | None = None,
+) -> Engine:
     """Open an exported graph or plan: .plan with TensorRT, .onnx on the CPU.
 
-    backend: for .onnx: "onnxruntime", "openvino", or "auto" (OpenVINO where it is installed and may be trusted).
-    threads: CPU threads, None for all cores. Raises InputError (no such file, unknown ending, more threads than CPUs)
-    and EngineError (it cannot be opened here).
+    backend: for .onnx: "onnxruntime", "openvino", or "auto" (the faster of those that passed the gate with this file).
+    precision: for the layers of an .onnx that are not INT8: "fp32", "bf16", or "auto" (BF16 where it passed the gate,
+    and the CPU has it). threads: CPU threads, None for all cores. Raises InputError (no such file, unknown ending, more
+    threads than CPUs) and EngineError (it cannot be opened here).
     """
     path = Path(path)
     if threads is not None and not 1 <= threads <= (most := os.cpu_count() or threads):
@@ -43,25 +55,50 @@ def open_engine(path: str | Path, *, backend: str = "auto", slots: int = 2, thre
             return TensorRTEngine(path, slots=slots)
         except ToolkitError as error:
             raise type(error)(f"{error}{_instead_of(path)}") from error
-    openvino = sidecar.backends.get("openvino")
-    if backend == "openvino" or (backend == "auto" and _openvino_is_better(path, openvino)):
+    way = _way_to_run(path, sidecar, backend, precision)
+    if way != "onnxruntime":
         from pix2pix_edge.runtime.engines.openvino import OpenVinoEngine
 
-        return OpenVinoEngine(path, slots=slots, threads=threads, bf16=bool(openvino and openvino.bf16))
+        return OpenVinoEngine(path, slots=slots, threads=threads, bf16=way == "openvino-bf16")
     from pix2pix_edge.runtime.engines.onnxruntime import OnnxRuntimeEngine
 
     return OnnxRuntimeEngine(path, slots=slots, threads=threads)
 
 
-def _openvino_is_better(path: Path, verdict: Verdict | None) -> bool:
-    """Whether "auto" means OpenVINO: installed, and it has not failed the fidelity gate with this very file.
+def _way_to_run(path: Path, sidecar: Sidecar, backend: str, precision: str) -> str:
+    """Return the fastest of WAYS that was asked for, is there, and may be trusted with this very file.
 
-    It is faster than ONNX Runtime, but has given wrong pictures with INT8 graphs: those it gets only once it has
-    passed. `verdict` is the sidecar's, None where nobody judged.
+    Asked for by name, a way needs no trust. Otherwise what the gate said of the file decides, and of those that passed
+    the time that each took then; without times, the order of WAYS. BF16 must have passed; OpenVINO, which has given
+    wrong pictures with INT8 graphs, must have with those. ONNX Runtime is the fallback, on any machine.
     """
+    if backend == "onnxruntime":
+        if precision == "bf16":
+            raise InputError("ONNX Runtime does not compute in BF16; leave --precision bf16 out, or --backend")
+        return "onnxruntime"
+    if precision == "bf16":
+        return "openvino-bf16"
     if importlib.util.find_spec("openvino") is None:
-        return False
-    return verdict.passed if verdict else not is_quantized(path)
+        return "openvino" if backend == "openvino" else "onnxruntime"
+    verdicts = sidecar.backends
+    trusted = []
+    if precision == "auto" and (verdict := verdicts.get("openvino-bf16")) and verdict.passed and _cpu_has_bf16():
+        trusted.append("openvino-bf16")
+    verdict = verdicts.get("openvino")
+    if backend == "openvino" or (verdict.passed if verdict else not read_onnx(path).quantized):
+        trusted.append("openvino")
+    if backend == "auto":
+        trusted.append("onnxruntime")
+    times = [verdicts[way].ms for way in trusted if way in verdicts]
+    if len(times) == len(trusted) and all(times):
+        return min(trusted, key=lambda way: verdicts[way].ms or 0)
+    return trusted[0]
+
+
+def _cpu_has_bf16() -> bool:
+    from pix2pix_edge.runtime.engines.openvino import has_bf16
+
+    return has_bf16()
 
 
 def _command_that_makes(path: Path, sidecar: Sidecar) -> str:

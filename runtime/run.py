@@ -65,6 +65,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--slots", type=at_least(1), metavar="N", help="frames in the engine at once (1 for freshest, else 2)")
     add_token_arguments(parser)
     add_backend(parser)
+    add("--precision", choices=("auto", "fp32", "bf16"), default="auto",
+        help="of an .onnx where it is not INT8 (auto: BF16 where it passed and the CPU has it)")  # fmt: skip
 
 
 def run(args: argparse.Namespace) -> int:
@@ -86,7 +88,13 @@ def run(args: argparse.Namespace) -> int:
         if (args.token or args.token_file) and not any(spec.startswith("http://") for spec in specs):
             raise InputError("--token is for a page, and there is none; add: --sink http://127.0.0.1:8080")
         token = token_from(args)
-        engine = open_engine(args.engine, backend=args.backend, threads=args.threads, slots=max(2, args.slots or 0))
+        engine = open_engine(
+            args.engine,
+            backend=args.backend,
+            precision=args.precision,
+            threads=args.threads,
+            slots=max(2, args.slots or 0),
+        )
         stack.enter_context(engine)
         if engine.on_cpu:  # an engine on the CPU wants every core
             import cv2

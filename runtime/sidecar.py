@@ -85,31 +85,40 @@ class CalibratedOn:
 
 @dataclass(frozen=True)
 class FidelitySummary:
-    """How alike pictures were to the reference's: means over images, and the largest difference in levels of 255."""
+    """How alike pictures were to the reference's.
+
+    psnr_db, ssim: means over the images. worst_psnr_db: of the image that lost most. max_difference: in levels of 255.
+    """
 
     images: int
     psnr_db: float
     ssim: float
     max_difference: int
     reference: str = ""
+    worst_psnr_db: float | None = None
 
 
 @dataclass(frozen=True)
 class Gate:
-    """The least that was asked for, of the means over the images."""
+    """The least that was asked for: of the means over the images, and of the worst image."""
 
     min_psnr_db: float
     min_ssim: float
+    min_worst_db: float | None = None
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the gate said of a file in one engine. bf16: judged, and so to be run, with the float layers in bfloat16."""
+    """What the gate said of a file in one engine, and the shortest time for a picture there while it was judged.
+
+    All verdicts of one file were timed on one machine, so that they can be compared with each other only.
+    """
 
     passed: bool
     psnr_db: float | None = None
     ssim: float | None = None
-    bf16: bool = False
+    worst_psnr_db: float | None = None
+    ms: float | None = None
 
 
 @dataclass(frozen=True)
@@ -141,8 +150,8 @@ class Sidecar:
     """What is known of a file; a key that is unknown is left out of the JSON.
 
     kind: "onnx" or "plan". sha256: of the file itself. sensitivity: layer -> PSNR in dB with that layer alone in INT8.
-    backends: engine's kind -> its verdict. tools: package -> version. tensorrt: for a plan. palette: the colours of the
-    label maps that it was trained on, for those who draw.
+    backends: "onnxruntime", "openvino" or "openvino-bf16" -> its verdict. tools: package -> version. tensorrt: for a
+    plan. palette: the colours of the label maps that it was trained on, for those who draw.
     """
 
     kind: str = "onnx"

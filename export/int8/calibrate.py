@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from pix2pix_edge.runtime.engines.base import INPUT_NAME
 from pix2pix_edge.runtime.errors import InputError
 from pix2pix_edge.runtime.files import sha256_of, written_beside
 from pix2pix_edge.runtime.frame import Image
+from pix2pix_edge.runtime.sidecar import from_json, read_json, to_json
 
 FORMAT = "pix2pix-edge-calibration/1"
 LEAST_IMAGES = 32
@@ -40,8 +41,8 @@ class Calibration:
     """
 
     model_sha256: str
-    images: list[str]
-    sizes: dict[str, list[float]]
+    images: tuple[str, ...]
+    sizes: dict[str, tuple[float, ...]]
     ranges: dict[str, dict[str, Range]]
     chosen: dict[str, str] = field(default_factory=dict)
 
@@ -58,25 +59,39 @@ class Calibration:
 
     def save(self, path: Path) -> None:
         with written_beside(path) as temporary:
-            temporary.write_text(json.dumps({"format": FORMAT, **asdict(self)}, separators=(",", ":")) + "\n")
+            temporary.write_text(json.dumps({"format": FORMAT, **to_json(self)}, separators=(",", ":")) + "\n")
+
+    def check(self, channels: Mapping[str, int]) -> None:
+        """Raise ValueError unless it tells the sizes and the ranges of each tensor, which has so many channels."""
+        for name, count in channels.items():
+            sizes, ranges = self.sizes.get(name, ()), self.ranges.get(name, {})
+            if len(sizes) != count or any(size < 0 for size in sizes):
+                raise ValueError(f"it does not tell the sizes of {name}'s {count} channels")
+            if not ranges.keys() >= METHODS.keys() or any(low > high for low, high in ranges.values()):
+                raise ValueError(f"it does not tell the ranges of {name}")
+        if not set(self.chosen.values()) <= METHODS.keys():
+            raise ValueError("it has chosen a method that is not there")
 
     @classmethod
-    def load(cls, path: Path, model_sha256: str) -> Calibration:
-        """Read a calibration. Raises InputError when it is not one, or is of another model."""
+    def load(cls, path: Path, model_sha256: str, channels: Mapping[str, int]) -> Calibration:
+        """Read a calibration. Raises InputError when it is not one, does not fit the model, or is of another one."""
         try:
-            content: dict[str, Any] = json.loads(path.read_text())
-            if content.pop("format") != FORMAT:
-                raise ValueError(f"it does not say {FORMAT}")
-            content["ranges"] = {
-                name: {method: (float(low), float(high)) for method, (low, high) in by_method.items()}
-                for name, by_method in content["ranges"].items()
-            }
-            found = cls(**content)
-        except (ValueError, KeyError, TypeError, AttributeError, UnicodeDecodeError) as error:
+            found = from_json(cls, read_json(path, FORMAT))
+        except ValueError as error:
             raise InputError(f"{path} is not a calibration ({error}); delete it, or name another --cache") from error
         if found.model_sha256 != model_sha256:
             raise InputError(f"{path} is the calibration of another model; delete it, or name another --cache")
+        try:
+            found.check(channels)
+        except ValueError as error:
+            raise InputError(f"{path} is damaged ({error}); delete it, or name another --cache") from error
         return found
+
+
+def channels_of(graph: Graph, layers: Sequence[Layer]) -> dict[str, int]:
+    """Return tensor -> how many channels it has, of those that are calibrated."""
+    shapes = graph.shapes()
+    return {name: shapes[name][1] for name in sorted(scale_groups(layers))}
 
 
 def channel_scales(channels: Channels, sizes: Mapping[str, Array], layers: Iterable[Layer]) -> Array:
@@ -117,7 +132,8 @@ def calibrate(
         found = {method: range_of(counts, ends) for method, range_of in METHODS.items()}
         for name in members:
             ranges[name] = {method: (_rounded(low), _rounded(high)) for method, (low, high) in found.items()}
-    return Calibration(model_sha256, sorted(hashes), {n: [float(v) for v in s] for n, s in sizes.items()}, ranges)
+    whole = {name: tuple(float(v) for v in size) for name, size in sizes.items()}
+    return Calibration(model_sha256, tuple(sorted(hashes)), whole, ranges)
 
 
 def image_hashes(paths: Iterable[Path]) -> list[str]:

@@ -11,7 +11,9 @@ import numpy as np
 
 from pix2pix_edge.export.fidelity import Fidelity, compare
 from pix2pix_edge.export.graph.graph import Graph
-from pix2pix_edge.export.int8.placement import Layer, quantized
+from pix2pix_edge.export.int8.histogram import Range
+from pix2pix_edge.export.int8.placement import Layer
+from pix2pix_edge.export.int8.targets import Target
 from pix2pix_edge.runtime.engines.base import Engine, Images
 from pix2pix_edge.runtime.frame import Image
 
@@ -40,23 +42,28 @@ def translated(engine: Engine, images: Iterable[Image]) -> Iterable[Image]:
         yield engine(batch)[0]
 
 
+def squared_error(psnr_db: float) -> float:
+    """Return the mean squared error, in squared levels, that a PSNR stands for."""
+    return float(255**2 / 10 ** (psnr_db / 10))
+
+
 def mean_squared_error(fidelity: Fidelity) -> float:
     """Return the mean over images of the mean squared error, in squared levels."""
-    return float(np.mean([255**2 / 10 ** (psnr / 10) for psnr in fidelity.psnr_db]))
+    return float(np.mean([squared_error(psnr) for psnr in fidelity.psnr_db]))
 
 
 def sensitivity(
-    graph: Graph, layers: Sequence[Layer], ranges: Mapping[str, Any], target: str, judge: Judge, bar: Any
+    graph: Graph, layers: Sequence[Layer], ranges: Mapping[str, Range], target: type[Target], judge: Judge, bar: Any
 ) -> dict[str, Fidelity]:
     """Return layer -> fidelity with this layer alone in INT8. bar: a tqdm, updated once for each layer."""
     found = {}
     for layer in layers:
-        found[layer.name] = judge.fidelity(quantized(graph, [layer], ranges, target))
+        found[layer.name] = judge.fidelity(target.quantized(graph, [layer], ranges))
         bar.update()
     return found
 
 
-def worth_it(layers: Sequence[Layer], errors: Mapping[str, float], budget: float) -> list[Layer]:
+def select_layers(layers: Sequence[Layer], errors: Mapping[str, float], budget: float) -> list[Layer]:
     """Return the layers to keep in INT8, in their order: much of the arithmetic, with errors adding up to `budget`.
 
     Errors of layers add up nearly, as rounding errors of different layers are independent. Those with the most error

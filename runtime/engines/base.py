@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import mmap
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol
@@ -10,6 +10,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from pix2pix_edge.runtime.engines.onnx_file import OnnxFile
 from pix2pix_edge.runtime.errors import EngineError
 from pix2pix_edge.runtime.sidecar import TensorSpec, read_sidecar
 
@@ -79,7 +80,7 @@ class Engine(Protocol):
     ) -> None: ...
 
 
-def check_contract(path: Path, inputs: list[TensorSpec], outputs: list[TensorSpec]) -> None:
+def check_contract(path: Path, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> None:
     """Raise EngineError unless the graph has our one input and one output (docs/architecture.md, "Exported graph")."""
     for specs, name, what in ((inputs, INPUT_NAME, "input"), (outputs, OUTPUT_NAME, "output")):
         spec = specs[0] if len(specs) == 1 else None
@@ -90,6 +91,11 @@ def check_contract(path: Path, inputs: list[TensorSpec], outputs: list[TensorSpe
                 f"{path} is not an exported generator: its {what} must be {name} uint8[N, S, S, 3], found {found};"
                 " export it with: python -m export convert GENERATOR.keras --out DIR"
             )
+    if inputs[0].shape != outputs[0].shape:
+        raise EngineError(
+            f"{path} is not an exported generator: it makes {list(outputs[0].shape)} of {list(inputs[0].shape)}, but a"
+            " picture must keep its size; export one that does with: python -m export convert GENERATOR.keras --out DIR"
+        )
 
 
 def check_images(images: Images, spec: TensorSpec) -> None:
@@ -101,19 +107,13 @@ def check_images(images: Images, spec: TensorSpec) -> None:
         )
 
 
-def is_quantized(path: Path) -> bool:
-    """Whether an .onnx file holds quantised layers: ONNX keeps operator names as plain bytes."""
-    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        return content.find(b"DequantizeLinear") >= 0
-
-
 def printed_precision(precision: str) -> str:
     """Return a precision for people."""
     return f"{precision} (no sidecar)" if precision == UNKNOWN else precision
 
 
-def precision_of(path: Path) -> str:
+def precision_of(path: Path, file: OnnxFile) -> str:
     """Return the precision that a report prints: what the sidecar says was asked, else what the .onnx shows."""
     sidecar = read_sidecar(path)
     asked = sidecar.precision.asked if sidecar else ""
-    return asked or ("int8" if is_quantized(path) else UNKNOWN)
+    return asked or ("int8" if file.quantized else UNKNOWN)

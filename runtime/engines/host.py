@@ -71,6 +71,12 @@ class HostEngine(abc.ABC):
     def _timed(self, images: Images) -> tuple[Images, int]:
         start = time.perf_counter_ns()
         translated = self._run(images)
+        if translated.shape[1:] != self.output.shape[1:] or translated.dtype != np.uint8:  # the file has lied
+            raise EngineError(
+                f"the engine made {translated.dtype}{list(translated.shape)}, but its file declares"
+                f" {self.output.dtype}{list(self.output.shape)}; export it again with:"
+                " python -m export convert GENERATOR.keras --out DIR"
+            )
         return translated, time.perf_counter_ns() - start
 
     def __call__(self, images: Images) -> Images:

@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
 
 from pix2pix_edge.runtime.engines.base import (
     INPUT_NAME,
     OUTPUT_NAME,
     Images,
-    TensorSpec,
     check_contract,
     precision_of,
     printed_precision,
 )
 from pix2pix_edge.runtime.engines.host import HostEngine
+from pix2pix_edge.runtime.engines.onnx_file import read_onnx
 from pix2pix_edge.runtime.errors import EngineError, require
-
-DTYPES = {"tensor(uint8)": "uint8", "tensor(float)": "float32", "tensor(float16)": "float16"}
 
 
 class OnnxRuntimeEngine(HostEngine):
@@ -29,6 +26,8 @@ class OnnxRuntimeEngine(HostEngine):
     def __init__(self, path: str | Path, slots: int = 2, threads: int | None = None) -> None:
         """threads: inside an operator; None for one per physical core. Raises EngineError when it cannot be opened."""
         path = Path(path)
+        file = read_onnx(path)
+        check_contract(path, file.inputs, file.outputs)
         ort = require("onnxruntime", "", "running .onnx files")
         ort.set_default_logger_severity(4)  # what matters is raised
         options = ort.SessionOptions()
@@ -45,11 +44,9 @@ class OnnxRuntimeEngine(HostEngine):
                 f"{path} cannot be opened by ONNX Runtime ({_reason(error)}); export it again with:"
                 " python -m export convert GENERATOR.keras --out DIR"
             ) from error
-        inputs, outputs = _specs(self._session.get_inputs()), _specs(self._session.get_outputs())
-        check_contract(path, inputs, outputs)
         super().__init__(slots)
-        self.input, self.output = inputs[0], outputs[0]
-        self.precision, self.threads = precision_of(path), int(options.intra_op_num_threads)
+        self.input, self.output = file.inputs[0], file.outputs[0]
+        self.precision, self.threads = precision_of(path, file), int(options.intra_op_num_threads)
         self._about = {
             "engine": "ONNX Runtime",
             "version": str(ort.__version__),
@@ -70,14 +67,6 @@ class OnnxRuntimeEngine(HostEngine):
 
     def _close(self) -> None:
         del self._session
-
-
-def _specs(values: list[Any]) -> list[TensorSpec]:
-    """Describe a session's inputs or outputs; a dimension without a number becomes -1."""
-    return [
-        TensorSpec(v.name, tuple(d if isinstance(d, int) else -1 for d in v.shape), DTYPES.get(v.type, v.type))
-        for v in values
-    ]
 
 
 def _reason(error: Exception) -> str:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import functools
 import importlib
+import io
 from pathlib import Path
 from typing import Any
 
-from pix2pix_edge.runtime.engines.base import Images, TensorSpec, check_contract, precision_of, printed_precision
+from pix2pix_edge.runtime.engines.base import Images, check_contract, precision_of, printed_precision
 from pix2pix_edge.runtime.engines.host import HostEngine
+from pix2pix_edge.runtime.engines.onnx_file import only_inputs_quantized, read_onnx
 from pix2pix_edge.runtime.errors import EngineError, require
-
-DTYPES = {"u8": "uint8", "f32": "float32", "f16": "float16"}
 
 
 @functools.cache
@@ -24,18 +24,28 @@ def core() -> Any:
     return require("openvino", "openvino", "the openvino backend").Core()
 
 
+def has_bf16() -> bool:
+    """Whether OpenVINO computes in bfloat16 on this CPU: AVX512-BF16, AMX, or ARM's own."""
+    return "BF16" in core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
 class OpenVinoEngine(HostEngine):
     """An .onnx file compiled by OpenVINO for the lowest latency on the CPU."""
 
     kind = "openvino"
 
     def __init__(self, path: str | Path, slots: int = 2, threads: int | None = None, *, bf16: bool = False) -> None:
-        """threads: None for OpenVINO's choice. bf16: compute in bfloat16 where the CPU can (the rest stays float32).
+        """threads: None for OpenVINO's choice. bf16: what is not INT8 is computed in bfloat16.
 
-        Raises EngineError when the file cannot be opened, MissingPackageError without OpenVINO.
+        Raises EngineError when the file cannot be opened or the CPU has no bfloat16, MissingPackageError without
+        OpenVINO.
         """
         path = Path(path)
+        file = read_onnx(path)
+        check_contract(path, file.inputs, file.outputs)
         ov = require("openvino", "openvino", "the openvino backend")
+        if bf16 and not has_bf16():
+            raise EngineError(f"the CPU has no BF16 arithmetic to run {path} in; leave --precision bf16 out")
         settings: dict[str, Any] = {
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_PRECISION_HINT": "bf16" if bf16 else "f32",
@@ -45,23 +55,24 @@ class OpenVinoEngine(HostEngine):
         try:
             # the ONNX reader by name: read_model() lets every reader try a damaged file, and some write to stderr
             reader = importlib.import_module("openvino.frontend").FrontEndManager().load_by_framework("onnx")
-            compiled = core().compile_model(reader.convert(reader.load(str(path))), "CPU", settings)
+            source = io.BytesIO(only_inputs_quantized(path)) if file.quantized else str(path)
+            compiled = core().compile_model(reader.convert(reader.load(source)), "CPU", settings)
         except Exception as error:  # openvino raises bare RuntimeError, with a traceback of its own in the text
             raise EngineError(
                 f"{path} cannot be opened by OpenVINO ({' '.join(str(error).split())[:200]}); try"
                 " --backend onnxruntime, or export it again with: python -m export convert GENERATOR.keras --out DIR"
             ) from error
-        inputs, outputs = _specs(compiled.inputs), _specs(compiled.outputs)
-        check_contract(path, inputs, outputs)
         super().__init__(slots)
-        self.input, self.output = inputs[0], outputs[0]
+        self.input, self.output = file.inputs[0], file.outputs[0]
         self._request = compiled.create_infer_request()
-        self.precision, self.threads = precision_of(path), int(compiled.get_property("INFERENCE_NUM_THREADS"))
+        stored = precision_of(path, file)
+        self.precision = "bf16" if bf16 and not file.quantized else stored
+        self.threads = int(compiled.get_property("INFERENCE_NUM_THREADS"))
         self._about = {
             "engine": "OpenVINO",
             "version": str(ov.__version__).partition("-")[0],
             "file": path.name,
-            "precision": printed_precision(self.precision) + (" (bf16)" if bf16 else ""),
+            "precision": printed_precision(self.precision) + (" (the rest bf16)" if bf16 and file.quantized else ""),
             "device": str(core().get_property("CPU", "FULL_DEVICE_NAME")).strip(),
             "threads": str(self.threads),
         }
@@ -78,13 +89,3 @@ class OpenVinoEngine(HostEngine):
 
     def _close(self) -> None:
         del self._request
-
-
-def _specs(ports: list[Any]) -> list[TensorSpec]:
-    """Describe a compiled model's inputs or outputs; a dimension without a number becomes -1."""
-    specs = []
-    for port in ports:
-        shape = tuple(d.get_length() if d.is_static else -1 for d in port.get_partial_shape())
-        dtype = port.get_element_type().get_type_name()
-        specs.append(TensorSpec(port.get_any_name(), shape, DTYPES.get(dtype, dtype)))
-    return specs

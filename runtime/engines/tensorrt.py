@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import threading
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -26,81 +25,7 @@ from pix2pix_edge.runtime.nvidia import capabilities
 from pix2pix_edge.runtime.nvidia.cuda import Device, GpuMemoryError, explained
 from pix2pix_edge.runtime.nvidia.log import forget_reasons, reasons, tensorrt_logger
 from pix2pix_edge.runtime.nvidia.plan import read_plan, rebuild_command
-
-
-class Ticket:
-    """One submission in flight; the only object made per frame, because it outlives its slot's next frame."""
-
-    __slots__ = ("_engine", "_slot", "compute_ns")
-
-    def __init__(self, engine: TensorRTEngine, slot: Slot) -> None:
-        self._engine = engine
-        self._slot: Slot | None = slot
-        self.compute_ns = 0
-
-    def result(self, out: Images | None = None) -> Images:
-        """Wait, and return the translated batch, the caller's to keep, in `out` when given. Call it once.
-
-        Raises EngineError.
-        """
-        slot = self._slot
-        if slot is None:
-            raise EngineError("the result of this submission was already taken; submit the images again")
-        slot.finished.acquire()
-        self._slot = None
-        try:
-            if slot.output is None:
-                raise EngineError("the engine was closed before this result was taken")
-            if slot.error:
-                raise EngineError(f"the GPU failed while translating ({slot.error}); restart the program")
-            self.compute_ns = slot.compute_ns
-            if out is None:
-                return slot.output.host.copy()
-            np.copyto(out, slot.output.host)
-            return out
-        finally:
-            self._engine._idle.put(slot)
-
-
-class Slot:
-    """What a frame in flight occupies: buffers, events, an execution context with their addresses set, its graph.
-
-    One context a slot, because a captured graph keeps the context's addresses and scratch memory.
-    """
-
-    def __init__(self, engine: TensorRTEngine, device: Device) -> None:
-        # Locks that one thread takes and another opens: signals that need no new object.
-        self.started, self.finished = threading.Lock(), threading.Lock()
-        self.started.acquire()
-        self.finished.acquire()
-        self.error = ""
-        self.compute_ns = 0
-        self.graph: Any = None
-        self.context: Any = None
-        self.input: Any = None
-        self.output: Any = None
-        try:
-            self.uploaded, self.done = device.signal(), device.signal()
-            self.before, self.after = device.timer(), device.timer()
-            self.input = device.buffer(engine.input.shape, np.uint8)
-            self.output = device.buffer(engine.output.shape, np.uint8)
-            self.context = engine._make_context()
-            for spec, buffer in ((engine.input, self.input), (engine.output, self.output)):
-                if not self.context.set_tensor_address(spec.name, buffer.address):
-                    engine._fail(f"TensorRT does not take the address of {spec.name}")
-        except BaseException:
-            self.free()
-            raise
-
-    def free(self) -> None:
-        """Free in the order of use: the graph, the execution context, then what they point to."""
-        if self.graph is not None:
-            self.graph.free()
-        self.graph = self.context = None
-        for buffer in (self.input, self.output):
-            if buffer is not None:
-                buffer.free()
-        self.input = self.output = self.uploaded = self.done = self.before = self.after = None
+from pix2pix_edge.runtime.nvidia.slot import Slot, Ticket
 
 
 class TensorRTEngine:
@@ -160,7 +85,7 @@ class TensorRTEngine:
             self._streams.append(self._device.stream())
         self._up, self._compute, self._down = self._streams
         for _ in range(self.slots):
-            self._slots.append(Slot(self, self._device))
+            self._slots.append(Slot(self._device, self.input, self.output, self._make_context, self._fail))
         for slot in self._slots:
             self._warm_up(slot)
 
@@ -284,7 +209,7 @@ class TensorRTEngine:
         slot.error = ""
         self._device.owner.post(self._start, slot)
         slot.started.acquire()  # waiting hands the interpreter to the owning thread at once
-        return Ticket(self, slot)
+        return Ticket(slot, self._idle)
 
     def __call__(self, images: Images) -> Images:
         """Translate one batch and wait for it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import subprocess
@@ -90,6 +91,13 @@ def test_sidecar(exported: Path, saved: Callable[[str], Path]) -> None:
     assert sidecar.fidelity.images == len(drawn_images(32))
     assert {"keras", "onnx", "onnxruntime", "tensorflow", "tf2onnx"} <= sidecar.tools.keys()
     assert len(sidecar.rewrites) >= 3
+    assert sidecar.backends["onnxruntime"].passed and sidecar.backends["onnxruntime"].psnr_db == 100
+    if importlib.util.find_spec("openvino"):
+        from pix2pix_edge.runtime.engines.openvino import has_bf16
+
+        assert ("openvino-bf16" in sidecar.backends) == has_bf16() and sidecar.backends["openvino"].passed
+        bf16 = sidecar.backends.get("openvino-bf16")
+        assert bf16 is None or bf16.passed == ((bf16.psnr_db or 0) >= 45)
     half = read_sidecar(exported / "t.fp16.onnx")
     assert half is not None
     assert half.precision.asked == "fp16"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,17 +16,20 @@ from onnx import TensorProto, numpy_helper
 from pix2pix_edge.export.__main__ import COMMANDS
 from pix2pix_edge.export.graph.graph import Graph
 from pix2pix_edge.export.images import calibration_split
-from pix2pix_edge.export.int8.calibrate import Calibration
+from pix2pix_edge.export.int8.calibrate import Calibration, channels_of
 from pix2pix_edge.export.int8.placement import find_layers
 from pix2pix_edge.runtime.cli import run_subcommand
 from pix2pix_edge.runtime.engine import open_engine
 from pix2pix_edge.runtime.files import sha256_of
 from pix2pix_edge.runtime.images import write_image
-from pix2pix_edge.runtime.sidecar import Precision, read_sidecar
+from pix2pix_edge.runtime.sidecar import Precision, Sidecar, read_sidecar
 from tests.export.accepts import accepted, needs_tool
 from tests.export.small_network import write_small_network
 
 QUANTIZED = ["down1", "down2", "up1"]  # all but the one that makes the picture
+
+
+LOW = ("--min-psnr", 30, "--min-ssim", 0.9, "--min-worst", 20)
 
 
 def quantize(*words: object) -> int:
@@ -59,7 +63,7 @@ def done(plain: Path, data: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     """The folder of a finished run for both targets."""
     folder = tmp_path_factory.mktemp("done")
     model = Path(shutil.copy(plain, folder))
-    assert quantize(model, "--data", data, "--min-psnr", 30, "--min-ssim", 0.9) == 0
+    assert quantize(model, "--data", data, *LOW) == 0
     return folder
 
 
@@ -156,15 +160,19 @@ def test_the_sidecar_tells_layers_costs_calibration_and_each_backend(done: Path,
         assert told.fidelity and told.fidelity.psnr_db >= 30
         assert told.fidelity.images == len(calibration_split(data)[1])
         assert told.calibration and told.calibration.images == len(calibration_split(data)[0])
-    assert told.backends["onnxruntime"].passed
+    assert told.backends["onnxruntime"].passed and all(verdict.ms for verdict in told.backends.values())
     assert ("openvino" in told.backends) == (importlib.util.find_spec("openvino") is not None)
 
 
 def test_the_same_inputs_give_the_same_bytes_with_and_without_the_cache(done: Path, data: Path, model: Path) -> None:
     for _ in range(2):  # the second run finds the calibration of the first
-        assert quantize(model, "--data", data, "--min-psnr", 30, "--min-ssim", 0.9) == 0
-        for name in ("small.int8.onnx", "small.int8.cpu.onnx", "small.int8.cpu.onnx.json", "small.calibration.json"):
+        assert quantize(model, "--data", data, *LOW) == 0
+        for name in ("small.int8.onnx", "small.int8.cpu.onnx", "small.int8.onnx.json", "small.calibration.json"):
             assert (model.parent / name).read_bytes() == (done / name).read_bytes(), name
+        one, other = (read_sidecar(folder / "small.int8.cpu.onnx") or Sidecar() for folder in (model.parent, done))
+        timeless = {way: replace(verdict, ms=None) for way, verdict in other.backends.items()}
+        assert {way: replace(verdict, ms=None) for way, verdict in one.backends.items()} == timeless
+        assert replace(one, backends={}) == replace(other, backends={})
 
 
 def test_below_the_gate_no_file_is_left(data: Path, model: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -175,13 +183,28 @@ def test_below_the_gate_no_file_is_left(data: Path, model: Path, capsys: pytest.
     assert error.startswith("error: ") and "tensorrt" in error and "cpu" in error
 
 
+def test_the_worst_image_decides_too(done: Path, data: Path, model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = (read_sidecar(done / "small.int8.cpu.onnx") or Sidecar()).fidelity
+    assert before is not None and before.worst_psnr_db is not None and before.worst_psnr_db < before.psnr_db
+    worst = round(before.worst_psnr_db + 0.3, 2)
+    words = ["--target", "cpu", "--min-psnr", 20, "--min-ssim", 0.5, "--min-worst", worst]
+    assert quantize(model, "--data", data, *words) == 0
+    after = read_sidecar(model.parent / "small.int8.cpu.onnx") or Sidecar()
+    assert after.fidelity is not None and (after.fidelity.worst_psnr_db or 0) >= worst
+    assert after.gate is not None and after.gate.min_worst_db == worst
+    assert "fp32" in [after.precision.layers[name] for name in QUANTIZED]
+    assert "of all arithmetic" in capsys.readouterr().out
+
+
 def test_a_higher_gate_keeps_the_costliest_layers_in_floating_point(
     done: Path, data: Path, model: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = read_sidecar(done / "small.int8.cpu.onnx")
     assert before is not None and before.fidelity is not None
     gate = before.fidelity.psnr_db + 1
-    assert quantize(model, "--data", data, "--target", "cpu", "--min-psnr", gate, "--min-ssim", 0.9) == 0
+    assert (
+        quantize(model, "--data", data, "--target", "cpu", "--min-psnr", gate, "--min-ssim", 0.9, "--min-worst", 0) == 0
+    )
     told = read_sidecar(model.parent / "small.int8.cpu.onnx")
     assert told is not None and told.fidelity is not None and told.fidelity.psnr_db >= gate
     layers = {name: told.precision.layers[name] for name in QUANTIZED}
@@ -199,7 +222,7 @@ def test_a_calibration_travels_and_that_of_another_model_is_refused(
         shutil.copy(data / f"{index}.png", other)
     carried = tmp_path / "carried.json"
     shutil.copy(done / "small.calibration.json", carried)
-    words = ["--target", "tensorrt", "--min-psnr", 20, "--min-ssim", 0.5, "--cache", carried]
+    words = ["--target", "tensorrt", "--min-psnr", 20, "--min-ssim", 0.5, "--min-worst", 0, "--cache", carried]
     assert quantize(model, "--data", other, *words) == 2  # its images are those that were calibrated on
     assert "none is left to judge on" in capsys.readouterr().err
     for index, path in enumerate(sorted(other.iterdir())):
@@ -222,7 +245,7 @@ def test_constant_and_tiny_sets_warn_and_give_usable_scales(
     for index in range(4):
         value = 60 * index if level is None else level
         write_image(folder / f"{index}.png", np.full((8, 8, 3), value, np.uint8))
-    assert quantize(model, "--data", folder, "--min-psnr", 5, "--min-ssim", -1) == 0
+    assert quantize(model, "--data", folder, "--min-psnr", 5, "--min-ssim", -1, "--min-worst", 0) == 0
     assert "warning: 3 images are few" in capsys.readouterr().err
     for name in ("small.int8.onnx", "small.int8.cpu.onnx"):
         nodes, values, _ = constants(model.parent / name)
@@ -268,7 +291,9 @@ def test_bad_inputs_end_with_2_and_one_line(
 def test_the_calibration_file_is_small_and_reads_back(done: Path) -> None:
     path = done / "small.calibration.json"
     model = sha256_of(done / "small.fp32.onnx")
-    found = Calibration.load(path, model)
+    graph = Graph.load(done / "small.fp32.onnx")
+    graph.sort()
+    found = Calibration.load(path, model, channels_of(graph, find_layers(graph)))
     assert path.stat().st_size < 50_000 and set(found.chosen) == {"cpu", "tensorrt"}
     found.save(done / "again.json")
     assert (done / "again.json").read_bytes() == path.read_bytes()

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from pix2pix_edge.export.graph.graph import Graph
-from pix2pix_edge.export.int8.calibrate import calibrate
+from pix2pix_edge.export.int8.calibrate import FORMAT, Calibration, calibrate, channels_of
 from pix2pix_edge.export.int8.equalize import Channels, choose_scales, equalize
 from pix2pix_edge.export.int8.histogram import BINS, METHODS, Histogram, entropy_range, merged, percentile_range
 from pix2pix_edge.export.int8.placement import Layer, find_layers, scale_groups
-from pix2pix_edge.export.int8.sensitivity import worth_it
+from pix2pix_edge.export.int8.sensitivity import select_layers
 from pix2pix_edge.runtime.engine import open_engine
 from pix2pix_edge.runtime.errors import InputError
 from tests.export.small_network import write_small_network
+from tests.runtime.test_sidecar import JSON
 
 random = np.random.default_rng(5)
 VALUES = [random.laplace(0, scale, (1, 3, 20, 20)).astype(np.float32) for scale in (0.1, 1, 30, 2)]
@@ -120,13 +125,58 @@ def test_calibration_streams_and_does_not_depend_on_the_order(plain: Path) -> No
         calibrate(graph, layers, [], [], "model")
 
 
+def small_calibration(graph: Graph, layers: list[Layer]) -> Calibration:
+    images = [random.integers(0, 256, (32, 32, 3), np.uint8) for _ in range(2)]
+    return calibrate(graph, layers, images, ["a", "b"], "model")
+
+
+def test_a_calibration_comes_back_whole_and_not_otherwise(plain: Path, tmp_path: Path) -> None:
+    graph = Graph.load(plain)
+    graph.sort()
+    layers = find_layers(graph)
+    channels = channels_of(graph, layers)
+    found, path = small_calibration(graph, layers), tmp_path / "c.json"
+    found.save(path)
+    assert Calibration.load(path, "model", channels) == found
+    name = min(channels)
+    content = json.loads(path.read_text())
+    for wrong, said in (
+        ({"sizes": {**content["sizes"], name: [1.0]}}, "does not tell the sizes"),
+        ({"sizes": {**content["sizes"], name: [-1.0] * channels[name]}}, "does not tell the sizes"),
+        ({"ranges": {}}, "does not tell the ranges"),
+        ({"ranges": {**content["ranges"], name: {"minmax": [0, 1]}}}, "does not tell the ranges"),
+        ({"ranges": {**content["ranges"], name: {"minmax": [0]}}}, "right length"),
+        ({"ranges": {**content["ranges"], name: {method: [2, 1] for method in METHODS}}}, "does not tell the ranges"),
+        ({"chosen": {"cpu": "best"}}, "a method that is not there"),
+        ({"images": "all"}, "images must be a list"),
+        ({"model_sha256": "other"}, "of another model"),
+        ({"format": 1}, "does not say"),
+    ):
+        path.write_text(json.dumps({**content, **wrong}))
+        with pytest.raises(InputError, match=said) as caught:
+            Calibration.load(path, "model", channels)
+        assert "--cache" in str(caught.value)
+
+
+@settings(max_examples=100)
+@given(st.dictionaries(st.sampled_from(["format", "model_sha256", "images", "sizes", "ranges", "chosen"]), JSON))
+def test_any_calibration_is_read_or_refused(tmp_path_factory: pytest.TempPathFactory, changed: dict[str, Any]) -> None:
+    path = tmp_path_factory.getbasetemp() / "any.json"
+    whole = {"format": FORMAT, "model_sha256": "m", "images": [], "sizes": {}, "ranges": {}}
+    path.write_text(json.dumps(whole | changed))
+    try:
+        Calibration.load(path, "m", {})
+    except InputError as error:
+        assert "\n" not in str(error)
+
+
 def test_the_most_arithmetic_within_the_budget_is_kept() -> None:
     def layer(name: str, work: int) -> Layer:
         return Layer((name,), "", (), (), work)
 
     layers = [layer("cheap and harmful", 1), layer("large", 100), layer("medium", 30), layer("small", 10)]
     errors = {"cheap and harmful": 5.0, "large": 6.0, "medium": 2.0, "small": 1.0}
-    assert worth_it(layers, errors, 100) == layers
-    assert [found.name for found in worth_it(layers, errors, 9)] == ["large", "medium", "small"]
-    assert [found.name for found in worth_it(layers, errors, 6)] == ["large"]
-    assert worth_it(layers, errors, 0.5) == []
+    assert select_layers(layers, errors, 100) == layers
+    assert [found.name for found in select_layers(layers, errors, 9)] == ["large", "medium", "small"]
+    assert [found.name for found in select_layers(layers, errors, 6)] == ["large"]
+    assert select_layers(layers, errors, 0.5) == []

@@ -15,9 +15,10 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from pix2pix_edge.runtime.engine import open_engine
-from pix2pix_edge.runtime.engines.base import Images, TensorSpec, check_contract, is_quantized
+from pix2pix_edge.runtime.engine import WAYS, open_engine
+from pix2pix_edge.runtime.engines.base import Images, TensorSpec, check_contract
 from pix2pix_edge.runtime.engines.host import HostEngine
+from pix2pix_edge.runtime.engines.onnx_file import read_onnx
 from pix2pix_edge.runtime.engines.onnxruntime import physical_cores
 from pix2pix_edge.runtime.errors import EngineError, InputError, MissingPackageError, ToolkitError
 from pix2pix_edge.runtime.sidecar import Precision, Sidecar, Source, Verdict, sidecar_path, write_sidecar
@@ -200,7 +201,7 @@ def test_auto_takes_openvino_unless_it_may_give_wrong_pictures(
 ) -> None:
     pytest.importorskip("openvino")
     path = quantized(tmp_path / "a.onnx") if int8 else write_inverter(tmp_path / "a.onnx")
-    assert is_quantized(path) is int8
+    assert read_onnx(path).quantized is int8
     for sidecar in (False, True):
         if sidecar:
             write_sidecar(path, Sidecar(backends={"openvino": verdict} if verdict else {}))
@@ -209,14 +210,49 @@ def test_auto_takes_openvino_unless_it_may_give_wrong_pictures(
                 assert engine.describe()["engine"] == expected
 
 
-def test_bf16_only_where_the_sidecar_permits_it(tmp_path: Path) -> None:
-    pytest.importorskip("openvino")
+def test_bf16_only_where_it_passed_and_the_cpu_has_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    openvino = pytest.importorskip("pix2pix_edge.runtime.engines.openvino")
     path = write_inverter(tmp_path / "a.onnx")
-    write_sidecar(path, Sidecar(backends={"openvino": Verdict(True, bf16=True)}))
-    with open_engine(path) as engine:
-        assert "bf16" in engine.describe()["precision"]
-        batch = images()
-        assert np.array_equal(engine(batch), 255 - batch)
+    for cpu, verdict, expected in (
+        (True, Verdict(True), "bf16"),
+        (True, Verdict(False), "fp32"),
+        (False, Verdict(True), "fp32"),
+        (True, None, "fp32"),
+    ):
+        monkeypatch.setattr(openvino, "has_bf16", lambda cpu=cpu: cpu)
+        backends = {"openvino": Verdict(True)} | ({"openvino-bf16": verdict} if verdict else {})
+        write_sidecar(path, Sidecar(precision=Precision("fp32"), backends=backends))
+        with open_engine(path) as engine:
+            assert engine.precision == engine.describe()["precision"] == expected
+            batch = images()
+            assert np.array_equal(engine(batch), 255 - batch)
+        with open_engine(path, precision="fp32") as engine:
+            assert engine.precision == "fp32"
+    monkeypatch.setattr(openvino, "has_bf16", lambda: False)
+    with pytest.raises(EngineError, match="the CPU has no BF16 arithmetic"):
+        open_engine(path, precision="bf16")
+    with pytest.raises(InputError, match="leave --precision bf16 out"):
+        open_engine(path, precision="bf16", backend="onnxruntime")
+
+
+def test_auto_takes_the_fastest_of_those_that_passed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    openvino = pytest.importorskip("pix2pix_edge.runtime.engines.openvino")
+    monkeypatch.setattr(openvino, "has_bf16", lambda: True)
+    path = write_inverter(tmp_path / "a.onnx")
+    for times, expected in (
+        ((3.0, 2.0, 1.0), ("onnxruntime", "fp32")),
+        ((3.0, 2.0, 4.0), ("openvino", "fp32")),
+        ((1.0, 2.0, 4.0), ("openvino", "bf16")),
+        ((1.0, 2.0, None), ("openvino", "bf16")),
+    ):
+        verdicts = {way: Verdict(True, ms=ms) for way, ms in zip(WAYS, times, strict=True)}
+        write_sidecar(path, Sidecar(precision=Precision("fp32"), backends=verdicts))
+        with open_engine(path) as engine:
+            assert (engine.kind, engine.precision) == expected
+        verdicts[WAYS[0]] = Verdict(False, ms=0.1)
+        write_sidecar(path, Sidecar(precision=Precision("fp32"), backends=verdicts))
+        with open_engine(path) as engine:
+            assert engine.precision == "fp32"
 
 
 def test_auto_does_without_openvino(inverter: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,194 @@
+"""The search for the INT8 graph of a target: the most arithmetic in INT8 with which held-out images pass the gate."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from pix2pix_edge.export.fidelity import Fidelity, compare
+from pix2pix_edge.export.graph.graph import Graph
+from pix2pix_edge.export.images import calibration_split, evenly
+from pix2pix_edge.export.int8.calibrate import LEAST_IMAGES, Calibration, calibrate, channels_of, image_hashes
+from pix2pix_edge.export.int8.equalize import Channels, equalize
+from pix2pix_edge.export.int8.histogram import Range
+from pix2pix_edge.export.int8.placement import Layer
+from pix2pix_edge.export.int8.sensitivity import (
+    Judge,
+    mean_squared_error,
+    select_layers,
+    sensitivity,
+    squared_error,
+    translated,
+)
+from pix2pix_edge.export.int8.targets import Target
+from pix2pix_edge.runtime.engines.onnxruntime import OnnxRuntimeEngine
+from pix2pix_edge.runtime.errors import GateFailedError, InputError
+from pix2pix_edge.runtime.files import sha256_of
+from pix2pix_edge.runtime.frame import Image, fit
+from pix2pix_edge.runtime.images import read_image
+from pix2pix_edge.runtime.sidecar import Gate
+
+TRIED_BY_AUTO = ("percentile", "percentile-99.9", "percentile-99.999", "entropy", "minmax")
+RANKING = 6
+"""Calibration images set apart to rank layers and methods on."""
+JUDGED = 100
+"""At most so many images decide the gate."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the user asked for. images: how many to calibrate on. method: "auto", or how ranges are chosen."""
+
+    model: Path
+    data: Path
+    images: int
+    method: str
+    gate: Gate
+    cache: Path | None = None
+
+    @property
+    def stem(self) -> str:
+        return self.model.name.removesuffix(".onnx").removesuffix(".fp32")
+
+
+@dataclass(frozen=True)
+class Found:
+    """What passed. file: the graph as it was judged. alone: layer -> fidelity with this layer alone in INT8."""
+
+    graph: Graph
+    file: Path
+    kept: Sequence[Layer]
+    method: str
+    fidelity: Fidelity
+    alone: Mapping[str, Fidelity]
+
+
+class Search:
+    """One model, its images and its calibration."""
+
+    def __init__(self, request: Request, graph: Graph, layers: Sequence[Layer], folder: Path) -> None:
+        """folder: for passing files. Raises InputError where no image is left to judge on."""
+        self.request, self.layers, self.folder = request, layers, folder
+        self.size = graph.shapes()[graph.input.name][1]
+        calibrating, judging = calibration_split(request.data)
+        calibrating = evenly(calibrating, request.images)
+        ranking = evenly(calibrating, RANKING)
+        self.cache = request.cache or request.model.with_name(f"{request.stem}.calibration.json")
+        self.calibration = self._calibration(graph, calibrating, ranking)
+        self.graph = graph.copy()
+        channels = Channels(graph)
+        equalize(self.graph, channels, self.calibration.scales(channels, layers))
+        self.judging = evenly(judging, JUDGED)
+        if request.cache:  # it may be of other images, or of another split of these
+            used = set(self.calibration.images)
+            self.judging = [path for path in self.judging if sha256_of(path) not in used]
+        if not self.judging:
+            raise InputError(
+                f"every image in {request.data} was calibrated on, so none is left to judge on; give others"
+            )
+        with OnnxRuntimeEngine(request.model) as reference:
+            images = [self._read(path) for path in ranking]
+            self.ranking = Judge(images, list(translated(reference, images)), folder)
+            self.expected = list(translated(reference, self.images("FP32 pictures")))
+
+    def images(self, what: str) -> Iterable[Image]:
+        """Return the held-out images, behind a bar that says what they are for."""
+        return (self._read(path) for path in _bar(self.judging, what))
+
+    def _read(self, path: Path) -> Image:
+        return fit(read_image(path), self.size)
+
+    def _calibration(self, graph: Graph, calibrating: Sequence[Path], ranking: Sequence[Path]) -> Calibration:
+        """Return the cached calibration where it is of these images, or was named with --cache; else calibrate."""
+        model = sha256_of(self.request.model)
+        hashes = image_hashes(calibrating)
+        if self.request.cache or self.cache.is_file():
+            try:
+                found = Calibration.load(self.cache, model, channels_of(graph, self.layers))
+                if self.request.cache or found.images == tuple(sorted(hashes)):
+                    print(f"calibration: {self.cache}, of {len(found.images)} images", flush=True)
+                    return found
+            except InputError:
+                if self.request.cache and self.cache.exists():
+                    raise
+        if len(calibrating) < LEAST_IMAGES:
+            few = "image is" if len(calibrating) == 1 else "images are"
+            print(f"warning: {len(calibrating)} {few} few to calibrate on; give 200 if you can", file=sys.stderr)
+        # ranked on what the ranges have not seen, where there is enough
+        apart = set(ranking) if len(calibrating) >= LEAST_IMAGES else set()
+        paths = [path for path in calibrating if path not in apart]
+        images = (self._read(path) for path in _bar(paths, "calibrating"))
+        found = calibrate(graph, self.layers, images, hashes, model)
+        found.save(self.cache)
+        return found
+
+    def best(self, target: type[Target]) -> Found:
+        """Return the graph of a target in which as much is INT8 as the gate allows. Raises GateFailedError for none."""
+        gate, method = self.request.gate, self._method(target)
+        ranges = self.calibration.of_method(method)
+        with _bar(None, f"{target.name}: one layer at a time", len(self.layers)) as bar:
+            alone = sensitivity(self.graph, self.layers, ranges, target, self.ranking, bar)
+        errors = {name: mean_squared_error(fidelity) for name, fidelity in alone.items()}
+        kept, reached = list(self.layers), ""
+        while kept:
+            judged, graph = self._attempt(kept, ranges, target)
+            if judged.passes(gate):
+                return Found(graph, self.folder / "judged.onnx", kept, method, judged, alone)
+            reached = (
+                f" (reached: PSNR {judged.mean_psnr_db:.1f} dB and SSIM {judged.mean_ssim:.4f}, worst image"
+                f" {judged.worst_psnr_db:.1f} dB)"
+            )
+            total = sum(errors[layer.name] for layer in kept)
+            kept = select_layers(kept, errors, total * min(0.85, max(0.25, _allowed_share(judged, gate))))
+        raise GateFailedError(
+            f"{target.name}: no layer can be INT8 at PSNR {gate.min_psnr_db:g} dB, SSIM {gate.min_ssim:g} and"
+            f" {gate.min_worst_db or 0:g} dB for the worst image{reached}; nothing was written; use the FP16 or FP32"
+            " file, or lower --min-psnr, --min-ssim or --min-worst"
+        )
+
+    def _method(self, target: type[Target]) -> str:
+        """Return the method asked for, or for "auto" the best on the ranking images with every layer in INT8."""
+        if self.request.method != "auto":
+            return self.request.method
+        if target.name not in self.calibration.chosen:
+            errors = {
+                method: mean_squared_error(
+                    self.ranking.fidelity(target.quantized(self.graph, self.layers, self.calibration.of_method(method)))
+                )
+                for method in _bar(TRIED_BY_AUTO, f"{target.name}: methods")
+            }
+            best = min(TRIED_BY_AUTO, key=lambda method: errors[method])
+            self.calibration = replace(self.calibration, chosen={**self.calibration.chosen, target.name: best})
+            self.calibration.save(self.cache)
+        return self.calibration.chosen[target.name]
+
+    def _attempt(
+        self, kept: Sequence[Layer], ranges: Mapping[str, Range], target: type[Target]
+    ) -> tuple[Fidelity, Graph]:
+        """Return what the held-out images say of these layers in INT8, in ONNX Runtime, and the graph."""
+        graph = target.quantized(self.graph, kept, ranges)
+        ranked = self.ranking.fidelity(graph)
+        if ranked.mean_psnr_db < self.request.gate.min_psnr_db - 3:  # not worth the time of all images
+            return ranked, graph
+        graph = target.finished(graph)
+        (self.folder / "judged.onnx").write_bytes(graph.to_model().SerializeToString(deterministic=True))
+        with OnnxRuntimeEngine(self.folder / "judged.onnx") as engine:
+            images = self.images(f"{target.name}: {len(kept)} of {len(self.layers)} layers")
+            return compare(zip(translated(engine, images), self.expected, strict=True)), graph
+
+
+def _allowed_share(judged: Fidelity, gate: Gate) -> float:
+    """Return what part of the measured error the gate allows: of the mean, and of the worst image."""
+    mean = squared_error(gate.min_psnr_db) / max(mean_squared_error(judged), 1e-9)
+    if gate.min_worst_db is None:
+        return mean
+    return min(mean, squared_error(gate.min_worst_db) / max(squared_error(judged.worst_psnr_db), 1e-9))
+
+
+def _bar(items: Iterable[Any] | None, what: str, total: int | None = None) -> Any:
+    from tqdm import tqdm
+
+    return tqdm(items, total=total, desc=what, disable=None, dynamic_ncols=True, leave=False)

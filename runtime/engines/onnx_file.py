@@ -1,0 +1,228 @@
+"""What an .onnx file holds, and whether it may be opened: a model is data, never a program, never a door.
+
+Every check is made before an engine sees the file. Engines follow "external data" to any file that the process may
+read (ONNX Runtime up to 1.23 through links and ../ too), load custom operators, run loops, and reserve what a shape
+says. The files of this project are self-contained and have one fixed shape, so none of that is needed.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+
+import numpy as np
+
+from pix2pix_edge.runtime.engines.protobuf import BYTES, VARINT, bodies, fields, integers, text, with_body
+from pix2pix_edge.runtime.errors import EngineError
+from pix2pix_edge.runtime.sidecar import TensorSpec
+
+# Field numbers of onnx.proto3.
+MODEL_GRAPH, MODEL_OPSET, MODEL_TRAINING, MODEL_FUNCTIONS = 7, 8, 20, 25
+GRAPH_NODE, GRAPH_INITIALIZER, GRAPH_INPUT, GRAPH_OUTPUT, GRAPH_SPARSE = 1, 5, 11, 12, 15
+NODE_INPUT, NODE_OUTPUT, NODE_NAME, NODE_OPERATOR, NODE_ATTRIBUTE, NODE_DOMAIN = 1, 2, 3, 4, 5, 7
+ATTRIBUTE_TENSOR, ATTRIBUTE_GRAPH, ATTRIBUTE_TENSORS, ATTRIBUTE_GRAPHS, ATTRIBUTE_SPARSE = 5, 6, 10, 11, (22, 23)
+TENSOR_DIMS, TENSOR_TYPE, TENSOR_NAME, TENSOR_RAW, TENSOR_EXTERNAL, TENSOR_LOCATION = 1, 2, 8, 9, 13, 14
+TENSOR_FLOATS, TENSOR_INT32S, TENSOR_STRINGS, TENSOR_INT64S, TENSOR_DOUBLES, TENSOR_UINT64S = 4, 5, 6, 7, 10, 11
+
+DTYPES = {1: "float32", 2: "uint8", 3: "int8", 4: "uint16", 5: "int16", 6: "int32", 7: "int64", 9: "bool",
+          10: "float16", 11: "float64", 12: "uint32", 13: "uint64", 16: "bfloat16"}  # fmt: skip
+ITEM_BYTES = {"bool": 1, "bfloat16": 2} | {d: np.dtype(d).itemsize for d in DTYPES.values() if d != "bfloat16"}
+OUR_DOMAINS = ("", "ai.onnx")
+
+MOST_VALUES = 1 << 28
+"""Of one tensor: a picture of 9,400 × 9,400, or a gigabyte of float32."""
+MOST_TIMES = 1 << 12
+"""One operator makes nothing more than this many times as large."""
+SIZES = {"ConstantOfShape": 0, "Expand": 1, "Resize": 3}  # operator -> the input that gives the size of its result
+TIMES = {"Tile": 1, "Resize": 2, "Upsample": 1}  # operator -> the input that says how many times as large
+
+
+@dataclass(frozen=True)
+class OnnxFile:
+    """A graph's inputs and outputs, a free dimension as -1, and the names of its operators."""
+
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    operators: frozenset[str]
+
+    @property
+    def quantized(self) -> bool:
+        return "DequantizeLinear" in self.operators
+
+
+def read_onnx(path: Path) -> OnnxFile:
+    """Return what a file holds. Raises EngineError for what is no ONNX file, or none that may be opened."""
+    try:
+        return _model(np.memmap(path, np.uint8, "r").data)
+    except (ValueError, OverflowError) as error:
+        reason = "it is empty" if path.stat().st_size == 0 else str(error)
+        raise EngineError(
+            f"{path} cannot be opened as an exported graph ({reason}); export it again with:"
+            " python -m export convert GENERATOR.keras --out DIR"
+        ) from error
+
+
+def _model(model: memoryview) -> OnnxFile:
+    for opset in bodies(model, MODEL_OPSET):
+        _check_domain(text(opset, 1))
+    if bodies(model, MODEL_TRAINING, MODEL_FUNCTIONS):
+        raise ValueError("it brings functions or training code of its own")
+    graphs = bodies(model, MODEL_GRAPH)
+    if len(graphs) != 1:
+        raise ValueError("it holds no graph" if not graphs else "it holds more than one graph")
+    graph = graphs[0]
+    if bodies(graph, GRAPH_SPARSE):
+        raise ValueError("it has sparse weights")
+    numbers: dict[str, list[float]] = {}
+    for tensor in bodies(graph, GRAPH_INITIALIZER):
+        numbers[text(tensor, TENSOR_NAME)] = _check_tensor(tensor)
+    operators = set()
+    for node in bodies(graph, GRAPH_NODE):
+        operator = text(node, NODE_OPERATOR)
+        _check_domain(text(node, NODE_DOMAIN))
+        for values in _check_attributes(node, operator):
+            numbers |= dict.fromkeys(_names(node, NODE_OUTPUT), values)
+        _check_growth(operator, [numbers.get(name, []) for name in _names(node, NODE_INPUT)])
+        operators.add(operator)
+    inputs, outputs = (tuple(_spec(value) for value in bodies(graph, number)) for number in (GRAPH_INPUT, GRAPH_OUTPUT))
+    return OnnxFile(inputs, outputs, frozenset(operators))
+
+
+def _check_domain(domain: str) -> None:
+    if domain not in OUR_DOMAINS:
+        raise ValueError(f"it needs operators of {domain[:60]!r}, which are not ONNX's own")
+
+
+def _check_attributes(node: memoryview, operator: str) -> Iterator[list[float]]:
+    """Yield the numbers of a node's tensors, after they and its other attributes have been looked at."""
+    for attribute in bodies(node, NODE_ATTRIBUTE):
+        if bodies(attribute, ATTRIBUTE_GRAPH, ATTRIBUTE_GRAPHS):
+            raise ValueError(f"it holds a program ({operator[:60]!r} with a graph inside)")
+        if bodies(attribute, *ATTRIBUTE_SPARSE):
+            raise ValueError("it has sparse weights")
+        for tensor in bodies(attribute, ATTRIBUTE_TENSOR, ATTRIBUTE_TENSORS):
+            yield _check_tensor(tensor)
+
+
+def _check_tensor(tensor: memoryview) -> list[float]:
+    """Return the numbers of a tensor of a few, [] of a larger one. Raises ValueError where its sizes lie."""
+    name = text(tensor, TENSOR_NAME)[:60]
+    of_kind: dict[int, list[memoryview]] = defaultdict(list)
+    counted: dict[int, int] = defaultdict(int)
+    for field in fields(tensor):
+        if field.number == TENSOR_EXTERNAL or (field.number == TENSOR_LOCATION and field.value):
+            raise ValueError(f"its tensor {name!r} lies in another file")
+        if field.kind == BYTES:
+            of_kind[field.number].append(field.body)
+        elif field.kind != VARINT or field.number not in (TENSOR_DIMS, TENSOR_TYPE):
+            counted[field.number] += 1
+    dims, kinds = integers(tensor, TENSOR_DIMS), integers(tensor, TENSOR_TYPE)
+    dtype = DTYPES.get(kinds[-1] if kinds else 0)
+    if dtype is None or of_kind[TENSOR_STRINGS]:
+        raise ValueError(f"its tensor {name!r} holds no numbers that a generator is made of")
+    if any(dim < 0 for dim in dims) or (size := prod(dims)) > MOST_VALUES:
+        raise ValueError(f"its tensor {name!r} has the absurd shape {str(dims)[:60]}")
+    if of_kind[TENSOR_RAW]:
+        there = len(of_kind[TENSOR_RAW][-1]) / ITEM_BYTES[dtype]
+    else:
+        there = sum(
+            (sum(len(body) for body in of_kind[number]) // width if width else _count_varints(of_kind[number]))
+            + counted[number]
+            for number, width in ((TENSOR_FLOATS, 4), (TENSOR_DOUBLES, 8), (TENSOR_INT32S, 0), (TENSOR_INT64S, 0),
+                                  (TENSOR_UINT64S, 0))
+        )  # fmt: skip
+    if there != size:
+        raise ValueError(f"its tensor {name!r} says {size} values and holds {there:g}")
+    if size > 16 or dtype not in ("int64", "float32"):
+        return []
+    if of_kind[TENSOR_RAW]:
+        return [float(v) for v in np.frombuffer(of_kind[TENSOR_RAW][-1], dtype)]
+    if dtype == "int64":
+        return [float(v) for v in integers(tensor, TENSOR_INT64S)]
+    return [float(v) for body in of_kind[TENSOR_FLOATS] for v in np.frombuffer(body, np.float32)]
+
+
+def _count_varints(packed: list[memoryview]) -> int:
+    """Return how many numbers there are: each ends with the only byte below 128."""
+    return sum(int(np.count_nonzero(np.frombuffer(body, np.uint8) < 0x80)) for body in packed)
+
+
+def _check_growth(operator: str, inputs: list[list[float]]) -> None:
+    """Raise ValueError for an operator whose constants make its result absurdly large."""
+    for table, most in ((SIZES, MOST_VALUES), (TIMES, MOST_TIMES)):
+        position = table.get(operator, len(inputs))
+        if position < len(inputs) and not prod(max(abs(v), 1.0) for v in inputs[position]) <= most:
+            raise ValueError(f"its operator {operator} would make a result of an absurd size")
+    if operator == "Pad" and len(inputs) > 1 and any(not abs(v) <= MOST_TIMES for v in inputs[1]):
+        raise ValueError("its operator Pad would make a result of an absurd size")
+
+
+def _spec(value: memoryview) -> TensorSpec:
+    """Return a graph's input or output (a ValueInfoProto)."""
+    shape, dtype = [], "no tensor"
+    for kind in bodies(value, 2):
+        for tensor in bodies(kind, 1):
+            number = (integers(tensor, 1) or [0])[-1]
+            dtype = DTYPES.get(number, f"type {number}")
+            for dim in (dim for dims in bodies(tensor, 2) for dim in bodies(dims, 1)):
+                shape.append((integers(dim, 1) or [-1])[-1])
+    if prod(max(size, 1) for size in shape) > MOST_VALUES:
+        raise ValueError(f"{text(value, 1)[:60]!r} has the absurd shape {str(shape)[:60]}")
+    return TensorSpec(text(value, 1), tuple(shape), dtype)
+
+
+def _names(node: memoryview, number: int) -> list[str]:
+    return [bytes(name).decode(errors="replace") for name in bodies(node, number)]
+
+
+CONVOLUTIONS = ("Conv", "ConvTranspose")
+
+
+def only_inputs_quantized(path: Path) -> bytes:
+    """Return an INT8 file with the roundings that only ONNX Runtime needs left out: those after convolutions.
+
+    ONNX Runtime computes a convolution in INT8 only between two quantised tensors; others need its input alone. So
+    whatever is no convolution reads the values that were rounded, instead of what their codes stand for.
+    """
+    model = np.memmap(path, np.uint8, "r").data
+    nodes = [(text(node, NODE_OPERATOR), _names(node, NODE_INPUT), _names(node, NODE_OUTPUT))
+             for graph in bodies(model, MODEL_GRAPH) for node in bodies(graph, GRAPH_NODE)]  # fmt: skip
+    rounded = {outputs[0]: inputs[0] for operator, inputs, outputs in nodes if operator == "QuantizeLinear"}
+    instead = {outputs[0]: rounded[inputs[0]] for operator, inputs, outputs in nodes
+               if operator == "DequantizeLinear" and inputs[0] in rounded}  # fmt: skip
+    wanted = {name for graph in bodies(model, MODEL_GRAPH) for value in bodies(graph, GRAPH_OUTPUT)
+              for name in [text(value, 1)]}  # fmt: skip
+    kept = []
+    for operator, inputs, outputs in reversed(nodes):
+        kept.append(bool(wanted & set(outputs)))
+        if kept[-1]:
+            wanted |= {name if operator in CONVOLUTIONS else instead.get(name, name) for name in inputs}
+    keeping = iter(reversed(kept))
+
+    def edited(graph: memoryview) -> bytes:
+        parts: list[bytes | memoryview] = []
+        for field in fields(graph):
+            if field.number != GRAPH_NODE:
+                parts.append(field.whole)
+            elif next(keeping):
+                parts.append(with_body(GRAPH_NODE, _reading(field.body, instead)))
+        return b"".join(parts)
+
+    return b"".join(
+        with_body(MODEL_GRAPH, edited(field.body)) if field.number == MODEL_GRAPH else field.whole
+        for field in fields(model)
+    )
+
+
+def _reading(node: memoryview, instead: dict[str, str]) -> bytes:
+    """Return a node that reads other tensors than before; a convolution as it is."""
+    if text(node, NODE_OPERATOR) in CONVOLUTIONS:
+        return bytes(node)
+    return b"".join(
+        with_body(NODE_INPUT, instead.get(name := bytes(field.body).decode(), name).encode())
+        if field.number == NODE_INPUT else field.whole
+        for field in fields(node)
+    )  # fmt: skip

@@ -1,0 +1,98 @@
+"""The wire format of protobuf, as much of it as an .onnx file needs: a machine that only runs engines has no onnx.
+
+A message is a sequence of fields: a key (field number and wire type), then a number or so many bytes. See
+https://protobuf.dev/programming-guides/encoding/.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
+
+
+class Field(NamedTuple):
+    """One field of a message. value: of a VARINT, else 0. body: of BYTES and fixed numbers. whole: key included."""
+
+    number: int
+    kind: int
+    value: int
+    body: memoryview
+    whole: memoryview
+
+
+def fields(message: memoryview) -> Iterator[Field]:
+    """Yield the fields of a message in order. Raises ValueError where the bytes are no whole message."""
+    position = 0
+    while position < len(message):
+        start = position
+        key, position = _varint(message, position)
+        number, kind, value, begin = key >> 3, key & 7, 0, position
+        if kind == VARINT:
+            value, position = _varint(message, position)
+        elif kind == BYTES:
+            size, begin = _varint(message, position)
+            position = begin + size
+        elif kind in (FIXED32, FIXED64):
+            position += 4 if kind == FIXED32 else 8
+        else:
+            raise ValueError(f"protobuf has no wire type {kind}")
+        if position > len(message) or not number:
+            raise ValueError("it is cut short or damaged")
+        yield Field(number, kind, value, message[begin:position], message[start:position])
+
+
+def bodies(message: memoryview, *numbers: int) -> list[memoryview]:
+    """Return the bytes of the fields of these numbers: messages, texts, packed numbers."""
+    return [field.body for field in fields(message) if field.number in numbers and field.kind == BYTES]
+
+
+def text(message: memoryview, number: int) -> str:
+    """Return a text field, the last one as protobuf does; "" where there is none."""
+    found = bodies(message, number)
+    return bytes(found[-1]).decode(errors="replace") if found else ""
+
+
+def integers(message: memoryview, number: int) -> list[int]:
+    """Return a repeated field of int64 numbers, packed or not."""
+    found = []
+    for field in fields(message):
+        if field.number == number and field.kind == VARINT:
+            found.append(field.value)
+        elif field.number == number and field.kind == BYTES:
+            position = 0
+            while position < len(field.body):
+                value, position = _varint(field.body, position)
+                found.append(value)
+    return [value - (1 << 64) if value >> 63 else value for value in found]
+
+
+def with_body(number: int, body: bytes) -> bytes:
+    """Return a field of bytes."""
+    return _encoded(number << 3 | BYTES) + _encoded(len(body)) + body
+
+
+def _varint(message: memoryview, position: int) -> tuple[int, int]:
+    """Return the number at `position`, and where it ends."""
+    value = shift = 0
+    while position < len(message):
+        byte = message[position]
+        position += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value & (1 << 64) - 1, position
+        shift += 7
+        if shift > 63:
+            raise ValueError("it has a number that does not end")
+    raise ValueError("it is cut short or damaged")
+
+
+def _encoded(value: int) -> bytes:
+    """Return a number as a protobuf varint."""
+    found = bytearray()
+    while value > 0x7F:
+        found.append(value & 0x7F | 0x80)
+        value >>= 7
+    found.append(value)
+    return bytes(found)
