@@ -14,6 +14,7 @@ COMMANDS = {
     "demo": ("pix2pix_edge.demo", "translate the drawn label maps in the box, and show a contact sheet"),
     "run": ("pix2pix_edge.runtime.run", "translate pictures, videos or a camera"),
     "batch": ("pix2pix_edge.runtime.batch.command", "any number of pictures, on all cores or a Ray cluster; resumes"),
+    "draw": ("pix2pix_edge.runtime.draw", "serve a page to draw on: the picture follows the pen"),
     "doctor": ("pix2pix_edge.runtime.doctor", "what this machine has: the table that a defect report needs"),
     "train": ("pix2pix_edge.train.__main__", "paired pictures -> generator.keras"),
     **EXPORT,

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
-from pix2pix_edge.runtime.addresses import redacted
 from pix2pix_edge.runtime.errors import InputError
 from pix2pix_edge.runtime.frame import Sink
 from pix2pix_edge.runtime.sinks.files import FolderSink, ImageSink, NullSink
@@ -44,9 +42,10 @@ def open_sink(
     if text == "window":
         return WindowSink(mode, still=fps is None and frames is not None)
     if text.startswith("http://"):
-        host, port = _address(text)
         from pix2pix_edge.runtime.sinks.web import WebSink
+        from pix2pix_edge.runtime.web.hosting import address_of
 
+        host, port = address_of(text, "--sink")
         return WebSink(host, port, token=token, mode=mode)
     if "://" in text:
         raise InputError(f"--sink does not know {text.partition('://')[0]}://; it takes {GRAMMAR}")
@@ -59,15 +58,3 @@ def open_sink(
             raise InputError(f"{frames} frames do not fit into the image {text}; use --sink {path.with_suffix('')}/")
         return ImageSink(path, mode)
     raise InputError(f"--sink {text} is nothing it can write; it takes {GRAMMAR}")
-
-
-def _address(text: str) -> tuple[str, int]:
-    """Split http://HOST:PORT; without a host it is "". Raises InputError."""
-    try:
-        parts = urlsplit(text)
-        host, port = parts.hostname or "", parts.port
-    except ValueError:
-        host, port = "", None
-    if port is None or parts.path not in ("", "/") or parts.query or parts.username:
-        raise InputError(f"--sink {redacted(text)} is no address to serve at; write for example http://127.0.0.1:8080")
-    return host, port

@@ -6,7 +6,9 @@ import errno
 import socket
 import sys
 import threading
+from urllib.parse import urlsplit
 
+from pix2pix_edge.runtime.addresses import redacted
 from pix2pix_edge.runtime.errors import InputError, warn
 from pix2pix_edge.runtime.web.guard import TOKEN_VARIABLE, check_token
 from pix2pix_edge.runtime.web.server import WebServer
@@ -65,3 +67,17 @@ def _listen(site: Site, host: str, port: int, token: str | None, option: str) ->
         }
         reason = mend.get(error.errno or 0, error.strerror or str(error))
         raise InputError(f"cannot serve at {where}:{port}: {reason}") from error
+
+
+def address_of(text: str, option: str) -> tuple[str, int]:
+    """Split http://HOST:PORT; without a host it is "". Raises InputError."""
+    try:
+        parts = urlsplit(text)
+        host, port = parts.hostname or "", parts.port
+    except ValueError:
+        host, port = "", None
+    if port is None or parts.scheme != "http" or parts.path not in ("", "/") or parts.query or parts.username:
+        raise InputError(
+            f"{option} {redacted(text)} is no address to serve at; write for example http://127.0.0.1:8080"
+        )
+    return host, port

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import http.cookies
-import math
 import select
 import socket
 import socketserver
@@ -22,7 +21,7 @@ from urllib.parse import parse_qs, urlsplit
 from pix2pix_edge.runtime.errors import warn
 from pix2pix_edge.runtime.web.connections import Connections
 from pix2pix_edge.runtime.web.guard import Guard
-from pix2pix_edge.runtime.web.site import POLICY, RefusedError, Site, files_of
+from pix2pix_edge.runtime.web.site import POLICY, RefusedError, Site, files_of, slow_down
 
 PATIENCE_S = 10
 """A browser that takes so long to take one picture has gone."""
@@ -122,7 +121,7 @@ class Handler(BaseHTTPRequestHandler):
     def _dispatch(self) -> None:
         guard, self.client = self.server.guard, str(self.client_address[0])
         if seconds := guard.flood(self.client):
-            raise _slow_down("Too many requests", seconds)
+            raise slow_down("Too many requests", seconds)
         try:
             address = urlsplit(self.path)
             query = parse_qs(address.query)
@@ -180,7 +179,7 @@ class Handler(BaseHTTPRequestHandler):
         if not given:
             return False
         if seconds := guard.locked(self.client):
-            raise _slow_down("Too many wrong tokens", seconds)
+            raise slow_down("Too many wrong tokens", seconds)
         self._was_given = guard.opens(given, self.client)
         return self._was_given
 
@@ -277,7 +276,3 @@ class Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: object) -> None:
         """Log nothing: the addresses hold the token, and the terminal belongs to the stream."""
-
-
-def _slow_down(what: str, seconds: float) -> RefusedError:
-    return RefusedError(429, f"{what}; try again in {math.ceil(seconds)} s.", {"Retry-After": str(math.ceil(seconds))})

@@ -5,6 +5,7 @@ The files lie below pages/; they hold no secret, and need no token.
 
 from __future__ import annotations
 
+import math
 import socket
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
@@ -37,6 +38,12 @@ class RefusedError(Exception):
     def __init__(self, status: int, sentence: str, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(sentence)
         self.status, self.sentence, self.headers = status, sentence, dict(headers or {})
+
+
+def slow_down(what: str, seconds: float) -> RefusedError:
+    """Return the refusal of whoever came too often, and may come again after so many seconds."""
+    wait = math.ceil(seconds)
+    return RefusedError(429, f"{what}; try again in {wait} s.", {"Retry-After": str(wait)})
 
 
 class Request(Protocol):

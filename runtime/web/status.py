@@ -14,6 +14,7 @@ from pix2pix_edge.runtime.board import Board, read_board
 from pix2pix_edge.runtime.frame import QUEUE_FULL, RATE_LIMIT, SOURCE_GAP, STALE
 from pix2pix_edge.runtime.streaming.timings import Timings
 from pix2pix_edge.runtime.web.broadcast import Broadcast
+from pix2pix_edge.runtime.web.prometheus import Metrics, printable
 
 FRESH_S = 0.9
 """A status younger than this is given again."""
@@ -159,17 +160,8 @@ class StatusBoard:
 
 def as_prometheus(status: Status) -> str:
     """Return a status in Prometheus' text format, version 0.0.4; what is not known is left out."""
-    lines: list[str] = []
-
-    def metric(name: str, kind: str, help: str, *samples: tuple[dict[str, str], float | None]) -> None:
-        known = [(labels, value) for labels, value in samples if value is not None]
-        if known:
-            lines.append(f"# HELP pix2pix_{name} {help}")
-            lines.append(f"# TYPE pix2pix_{name} {kind}")
-        for labels, value in known:
-            inside = ",".join(f'{key}="{_escaped(text)}"' for key, text in labels.items())
-            lines.append(f"pix2pix_{name}{{{inside}}} {value}" if inside else f"pix2pix_{name} {value}")
-
+    metrics = Metrics()
+    metric = metrics.add
     about = {key: getattr(status, key) for key in ("source", "engine", "precision", "device") if getattr(status, key)}
     quantiles = {"0.5": status.latency_p50_ms, "0.95": status.latency_p95_ms, "0.99": status.latency_p99_ms}
     metric("info", "gauge", "What runs.", (about, 1))
@@ -184,13 +176,4 @@ def as_prometheus(status: Status) -> str:
     metric("viewers", "gauge", "Browsers that show the picture.", ({}, status.viewers))
     metric("board_temperature_celsius", "gauge", "The board's hottest sensor.", ({}, status.temperature_c))
     metric("board_power_watts", "gauge", "What the board takes.", ({}, status.watts))
-    return "\n".join(lines) + "\n"
-
-
-def printable(text: str) -> str:
-    """Return a text without what no screen shows: control characters, and bytes of a name that are not UTF-8."""
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
-
-
-def _escaped(text: str) -> str:
-    return text.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")
+    return str(metrics)

@@ -25,7 +25,10 @@ PATIENCE_S = 30.0
 
 
 class Chromium:
-    """A browser with one page; a context manager. Skips the test where there is no Chromium."""
+    """A browser with one page; a context manager. Skips the test where there is no Chromium.
+
+    complaints: what the page wrote to the console as an error, exceptions and refused loads among them.
+    """
 
     def __init__(self, folder: Path) -> None:
         """folder: for its profile and downloads."""
@@ -35,6 +38,7 @@ class Chromium:
         self._ids = itertools.count(1)
         self._unread = b""
         self.downloads = folder / "downloads"
+        self.complaints: list[str] = []
         to_browser, self._write = os.pipe()
         self._read, from_browser = os.pipe()
         # a shell gives the browser the pipe where it looks for it: file descriptors 3 and 4
@@ -51,8 +55,37 @@ class Chromium:
         target = self._call("Target.createTarget", url="about:blank")["targetId"]
         self._session = self._call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         self._call("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(self.downloads))
-        self.page("Page.enable")
+        for domain in ("Page", "Runtime", "Log"):
+            self.page(f"{domain}.enable")
         return self
+
+    def open(self, url: str) -> None:
+        """Go to an address."""
+        self.page("Page.navigate", url=url)
+        self.wait(f"location.href.startsWith({url.split('?')[0]!r}) && document.readyState == 'complete'")
+
+    def drag(self, *points: tuple[float, float], button: str = "left") -> None:
+        """Press the mouse at the first point, move it over the others, and release it at the last."""
+        for kind, (x, y) in [
+            ("mousePressed", points[0]),
+            *(("mouseMoved", p) for p in points),
+            ("mouseReleased", points[-1]),
+        ]:
+            self.page("Input.dispatchMouseEvent", type=kind, x=x, y=y, button=button, buttons=1, clickCount=1)
+
+    def touch(self, *moves: list[tuple[float, float]]) -> None:
+        """Put fingers down at the points of the first move, slide them through the others, and lift them."""
+        for kind, points in [("touchStart", moves[0]), *(("touchMove", m) for m in moves[1:]), ("touchEnd", [])]:
+            fingers = [{"x": x, "y": y, "id": number} for number, (x, y) in enumerate(points)]
+            self.page("Input.dispatchTouchEvent", type=kind, touchPoints=fingers)
+
+    def key(self, key: str, *, ctrl: bool = False, shift: bool = False) -> None:
+        """Press and release a key, by its name or the letter it gives."""
+        text = {"text": key} if len(key) == 1 and not ctrl else {}
+        code = ord(key.upper()) if len(key) == 1 else 0
+        for kind in ("keyDown", "keyUp"):
+            self.page("Input.dispatchKeyEvent", type=kind, key=key, modifiers=2 * ctrl + 8 * shift,
+                      windowsVirtualKeyCode=code, **(text if kind == "keyDown" else {}))  # fmt: skip
 
     def page(self, method: str, **parameters: Any) -> Any:
         """Call a DevTools method of the page, and return its result."""
@@ -106,6 +139,13 @@ class Chromium:
             self._unread += block
         line, _, self._unread = self._unread.partition(b"\0")
         message: dict[str, Any] = json.loads(line)
+        happened, details = message.get("method"), message.get("params", {})
+        if happened == "Runtime.exceptionThrown":
+            self.complaints.append(str(details["exceptionDetails"]))
+        elif happened == "Log.entryAdded" and details["entry"]["level"] == "error":
+            self.complaints.append(f"{details['entry']['text']} {details['entry'].get('url', '')}")
+        elif happened == "Runtime.consoleAPICalled" and details["type"] == "error":
+            self.complaints.append(str(details["args"]))
         return message
 
     def __exit__(

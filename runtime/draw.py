@@ -1,0 +1,76 @@
+#!/usr/bin/env python3
+"""Serve a page to draw on: what is drawn becomes a picture while the pen moves.
+
+runtime/draw.py --engine models/facades.int8.cpu.onnx
+runtime/draw.py --engine facades.fp16.plan --at http://0.0.0.0:8080 --token-file token
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import signal
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+ROOT = str(Path(__file__).resolve().parent.parent)
+if __package__ in (None, "") and sys.path[0] != ROOT:
+    sys.path[0] = ROOT  # a script's own folder comes first there
+
+from pix2pix_edge.runtime.cli import CommandParser, add_backend, add_engine, run_command  # noqa: E402
+from pix2pix_edge.runtime.errors import EngineError  # noqa: E402
+from pix2pix_edge.runtime.web.guard import add_token_arguments, token_from  # noqa: E402
+
+SAMPLES, SAMPLES_SIZE = Path(__file__).resolve().parent.parent / "samples", 256
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command line."""
+    add_engine(parser)
+    parser.add_argument(
+        "--at", default="http://127.0.0.1:8080", metavar="http://HOST:PORT", help="where to serve it (%(default)s)"
+    )
+    add_token_arguments(parser)
+    add_backend(parser)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Serve until Ctrl-C, SIGTERM or SIGHUP."""
+    from pix2pix_edge.runtime.engine import open_engine
+    from pix2pix_edge.runtime.sidecar import read_sidecar
+    from pix2pix_edge.runtime.web.drawing import DrawingSite, Model, takes_houses
+    from pix2pix_edge.runtime.web.hosting import Hosting, address_of
+    from pix2pix_edge.runtime.web.translator import Translator
+
+    host, port = address_of(args.at, "--at")
+    token = token_from(args)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)
+    with contextlib.ExitStack() as stack:
+        translator = Translator(lambda: open_engine(args.engine, backend=args.backend, threads=args.threads))
+        stack.callback(translator.close)
+        batch, size, _, channels = translator.input.shape
+        if (batch, channels) != (1, 3):
+            raise EngineError(
+                f"the page takes an engine of one RGB picture at a time, and {args.engine} takes {batch} of {channels}"
+                " channels; translate folders with: pix2pix-edge run"
+            )
+        sidecar = read_sidecar(args.engine)
+        palette = sidecar.palette if sidecar else ()
+        samples = sorted(SAMPLES.glob("*.png")) if takes_houses(palette) and size == SAMPLES_SIZE else []
+        site = DrawingSite(translator, Model(args.engine.name.partition(".")[0], size, palette), samples)
+        stack.callback(Hosting(site, host, port, token, option="--at", invitation="draw at").close)
+        threading.Event().wait()
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit status."""
+    parser = CommandParser("runtime/draw.py", (__doc__ or "").strip())
+    add_arguments(parser)
+    return run_command(run, parser, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,33 @@
+// The engine at the other end of the line: a drawing goes as PNG, its picture comes back as PNG.
+
+const AT_ONCE = 2; // on the way: one that is computed, one that waits to be
+
+export class Engine {
+  // a name for this page, so that its newest drawing replaces its older one there
+  #visitor = Array.from(crypto.getRandomValues(new Uint32Array(4)), n => n.toString(36)).join("");
+  onWay = 0;
+
+  get ready() { return this.onWay < AT_ONCE; }
+
+  async open() {}
+
+  /** Return the picture as a Blob; null where a newer drawing took its place. Throws an Error with one sentence. */
+  async translate({ png }) {
+    this.onWay++;
+    try {
+      const headers = { "Content-Type": "image/png", "X-Visitor": this.#visitor };
+      let answer;
+      try {
+        answer = await fetch("translate", { method: "POST", headers, body: png });
+      } catch {
+        throw new Error("There is no connection. Trying again …");
+      }
+      if (answer.ok) return await answer.blob();
+      if (answer.status === 409) return null;
+      if (answer.status === 401) location.reload(); // which asks for the token
+      throw new Error((await answer.text()).trim().slice(0, 300));
+    } finally {
+      this.onWay--;
+    }
+  }
+}
