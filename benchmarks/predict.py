@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pix2pix_edge.benchmarks.machine.boards import BOARDS
-from pix2pix_edge.benchmarks.report.tables import Table, number
+from pix2pix_edge.benchmarks.report.table import Table, markdown_table, number
 from pix2pix_edge.runtime.errors import InputError
 
 if TYPE_CHECKING:
@@ -43,7 +43,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    from pix2pix_edge.benchmarks.report.markdown import markdown_table
     from pix2pix_edge.export.graph.graph import Graph
     from pix2pix_edge.export.inspect import count
 
@@ -103,7 +102,7 @@ def floor_table(floors: Sequence[Floor], top: int) -> Table:
         rows.append(_row(f"{len(slowest) - top} more layers", "", slowest[top:], "", total))
     rows.append(_row("whole graph", "", floors, "", total))
     columns = ["layer", "precision", "multiply-adds, M", "moved, MB", "bound by", "predicted floor, ms", "share"]
-    return Table(f"Roofline ({MARK})", columns, rows, [])
+    return Table(f"Roofline ({MARK})", columns, rows)
 
 
 def _row(name: str, precision: str, floors: Sequence[Floor], bound: str, total: float) -> list[str]:

@@ -15,21 +15,20 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pix2pix_edge.runtime.cli import BACKENDS
+from pix2pix_edge.runtime.cli import add_backend, add_data, add_engine, add_out
 from pix2pix_edge.runtime.errors import EngineError, InputError, ToolkitError
 
 if TYPE_CHECKING:
     from pix2pix_edge.benchmarks.measure.engines import Measured, Profile
 
-JUDGED_IMAGES = 24
+COMPARED_IMAGES = 24
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--engine", type=Path, nargs="+", required=True, metavar="FILE", help=".onnx and .plan files, in any mix"
-    )
-    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="images to measure and to judge with")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the report")
+    add_engine(parser, many=True)
+    add_data(parser, "measure and to compare with")
+    add_out(parser, "folder for the report")
+    add_backend(parser, many=True)
     parser.add_argument(
         "--profile",
         choices=("quick", "full", "single-stream"),
@@ -40,15 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--seconds", type=float, metavar="S", help="latency is measured for so long, not as the profile says"
     )
     parser.add_argument(
-        "--backend",
-        nargs="+",
-        choices=BACKENDS,
-        default=["auto"],
-        help="what runs .onnx files; with several, each file is measured in each (default: auto)",
-    )
-    parser.add_argument("--threads", type=int, metavar="N", help="CPU threads of an engine (default: one per core)")
-    parser.add_argument(
-        "--reference", type=Path, metavar="FILE", help="FP32 .onnx to judge by (default: what each was made from)"
+        "--reference", type=Path, metavar="FILE", help="FP32 .onnx to compare with (default: what each was made from)"
     )
     parser.add_argument("--force", action="store_true", help="replace the report that is in --out")
 
@@ -56,24 +47,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from pix2pix_edge.benchmarks.machine.description import command_line
     from pix2pix_edge.benchmarks.measure.engines import Run, image_size
-    from pix2pix_edge.benchmarks.report.collect import Collection
+    from pix2pix_edge.benchmarks.report.builder import ReportBuilder
     from pix2pix_edge.benchmarks.report.markdown import summary_text, write_report
-    from pix2pix_edge.benchmarks.report.schema import new_folder
+    from pix2pix_edge.benchmarks.report.reader import new_folder
     from pix2pix_edge.export.images import evenly, judging_files, read_images
 
     profile = _profile(args)
     engines = _engines(args)
-    files = evenly(judging_files(args.data), JUDGED_IMAGES)
+    files = evenly(judging_files(args.data), COMPARED_IMAGES)
     if args.out.exists() and not args.force:
         raise InputError(f"{args.out} exists and is kept; choose another --out, or replace it with --force")
     images = read_images(files, image_size(engines))
     names = [str(file.relative_to(args.data)) if args.data.is_dir() else file.name for file in files]
     new_folder(args.out)
-    collection = Collection(Run(engines), profile, images, names, args.out)
+    builder = ReportBuilder(Run(engines), profile, images, names, args.out)
     complete = True
     with _progress(profile) as (say, on_round):
         try:
-            collection.collect(args.reference, say, on_round)
+            builder.measure(args.reference, say, on_round)
         except KeyboardInterrupt:
             complete = False
             say("interrupted: writing what was measured")
@@ -81,14 +72,14 @@ def run(args: argparse.Namespace) -> int:
             with contextlib.suppress(OSError):
                 args.out.rmdir()  # empty unless it was there before
             raise
-        report = collection.report(command_line(), complete)
+        report = builder.report(command_line(), complete)
     write_report(report, args.out)
     print(summary_text(report))
     print(f"the whole report: {args.out / 'report.html'}")
     if not complete:
         return 130
-    if not any(row["scopes"] for row in report["engines"]):
-        raise EngineError(f"no engine could be measured: {report['engines'][0]['error']}")
+    if not any(row.scopes for row in report.engines):
+        raise EngineError(f"no engine could be measured: {report.engines[0].error}")
     return 0
 
 
@@ -133,5 +124,5 @@ def _progress(profile: Profile) -> Iterator[tuple[Callable[[str], None], Callabl
     """A progress bar over the rounds, and what is being done beside it."""
     from tqdm import tqdm
 
-    with tqdm(total=profile.launches * profile.plan.rounds, unit="round", leave=False) as bar:
+    with tqdm(total=profile.launches * profile.budget.rounds, unit="round", leave=False) as bar:
         yield bar.set_description, lambda done: bar.update(done - bar.n) and None

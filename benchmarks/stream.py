@@ -7,56 +7,90 @@ python -m benchmarks stream --engine facades.int8.cpu.onnx --out reports/stream 
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import tempfile
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from pix2pix_edge.benchmarks.machine.description import command_line, describe_machine, machine_state
-from pix2pix_edge.benchmarks.measure.interleave import Plan, Samples
-from pix2pix_edge.benchmarks.measure.streams import Ages, engine_ns, live, long_run, throughput, write_clip
-from pix2pix_edge.benchmarks.report.schema import STREAM
-from pix2pix_edge.benchmarks.report.summary import paired_ratio, samples_needed
-from pix2pix_edge.runtime.cli import BACKENDS
+from pix2pix_edge.benchmarks.machine.description import Machine, State, command_line, describe_machine, machine_state
+from pix2pix_edge.benchmarks.measure.interleave import Budget, Timings
+from pix2pix_edge.benchmarks.measure.streams import (
+    Ages,
+    LongRun,
+    engine_ns,
+    live,
+    long_run,
+    throughput,
+    write_clip,
+)
+from pix2pix_edge.benchmarks.report.reader import write
+from pix2pix_edge.benchmarks.report.summary import Floats, paired_ratio, samples_needed
+from pix2pix_edge.benchmarks.report.table import Table, markdown_table
+from pix2pix_edge.runtime.cli import add_backend, add_engine, add_out
 from pix2pix_edge.runtime.engine import open_engine
 from pix2pix_edge.runtime.errors import InputError, require
 from pix2pix_edge.runtime.files import written_beside
 
+FORMAT = "pix2pix-edge-stream/1"
 TURN_S = 1.0
 OVERLOAD = 3.0
-"""How much faster than the engine the source of the freshness trial is."""
+"""How much faster than the engine the source of the overloaded run is."""
 
 CALM_FRAMES = 1100
-"""The latency trial is over when it has so many: enough for a p99, with some to spare for those that are dropped."""
+"""The run at half the rate is over when it has so many: enough for a p99, with some to spare for those dropped."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command line."""
+    add_engine(parser)
+    add_out(parser, "folder for stream.json and frame_age.png")
+    add_backend(parser)
     add = parser.add_argument
-    add("--engine", required=True, type=Path, metavar="FILE", help=".onnx (CPU) or .plan (TensorRT)")
-    add("--out", required=True, type=Path, metavar="DIR", help="folder for stream.json and frame_age.png")
     add("--seconds", type=float, default=20.0, metavar="S",
-        help="length of the overload trial; the one at half the engine's rate ends as soon as it has the"
+        help="length of the overloaded run; the one at half the engine's rate ends as soon as it has the"
         f" {CALM_FRAMES} frames that a p99 needs (default: %(default)g)")  # fmt: skip
-    add("--frames", type=int, default=1000, metavar="N", help="length of the stored trial (default: %(default)s)")
-    add("--rounds", type=int, default=12, metavar="N", help="turns of the throughput trial (default: %(default)s)")
-    add("--backend", choices=BACKENDS, default="auto", help="what runs an .onnx (default: %(default)s)")
-    add("--threads", type=int, metavar="N", help="CPU threads of an .onnx (default: one per core)")
+    add("--frames", type=int, default=1000, metavar="N", help="length of the stored run (default: %(default)s)")
+    add("--rounds", type=int, default=12, metavar="N", help="turns of the throughput run (default: %(default)s)")
 
 
 @dataclass(frozen=True)
-class Row:
+class Requirement:
     """One number: what it is, its value, its limit as text, and whether it keeps to it (None: it has no limit)."""
 
     what: str
     value: str
     limit: str = ""
     kept: bool | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class AgesKept:
+    """A live run as the report keeps it: milliseconds, rounded to a hundredth, so that the file stays small."""
+
+    fps: float
+    dropped: dict[str, int]
+    delivered_at_ms: list[float] = field(default_factory=list)
+    age_ms: list[float] = field(default_factory=list)
+    engine_ms: list[float] = field(default_factory=list)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StreamReport:
+    """What this command writes. throughput: contender -> scope -> one value of nanoseconds, or a count, a round."""
+
+    format: str = FORMAT
+    engine: dict[str, str]
+    command: str
+    machine: Machine
+    state: State
+    rows: list[Requirement]
+    stored: LongRun
+    throughput: dict[str, dict[str, list[int]]] = field(default_factory=dict)
+    half_rate: AgesKept | None = None
+    overload: AgesKept | None = None
 
 
 def run(args: argparse.Namespace) -> int:
@@ -76,9 +110,9 @@ def run(args: argparse.Namespace) -> int:
             cv2.setNumThreads(1)
         size = engine.input.shape[1]
         clip = write_clip(Path(temporary), size)
-        samples: dict[str, Samples] = {}
+        timings: dict[str, Timings] = {}
         _say(f"throughput, {args.rounds} rounds of bare engine, null and mp4")
-        throughput(engine, clip, Path(temporary), Plan(args.rounds, TURN_S, TURN_S), samples)
+        throughput(engine, clip, Path(temporary), Budget(args.rounds, TURN_S, TURN_S), timings)
         bare_ns = engine_ns(engine, np.zeros((1, size, size, 3), np.uint8), TURN_S)
         calm_s = min(args.seconds, CALM_FRAMES * 2 * bare_ns / 1e9)
         _say(f"latency at half the engine's rate, {calm_s:.0f} s")
@@ -87,54 +121,51 @@ def run(args: argparse.Namespace) -> int:
         overload = live(engine, OVERLOAD * 1e9 / bare_ns, args.seconds)
         _say(f"{args.frames} stored frames")
         stored = long_run(engine, clip, args.frames)
-    stored["threads_after_close"] = threading.active_count()
-    for name, sample in samples.items():
-        if sample.error:
-            raise InputError(f"the trial {name} failed: {sample.error}")
-    rows = [*throughput_rows(samples), *latency_rows(calm), *freshness_rows(overload), *stored_rows(stored)]
-    report = {
-        "format": STREAM,
-        "engine": about,
-        "command": command_line(),
-        "machine": describe_machine(),
-        "state": state,
-        "rows": [vars(row) for row in rows],
-        "throughput": {name: {k: [int(v[0]) for v in r] for k, r in s.scopes.items()} for name, s in samples.items()},
-        "half_rate": _ages_json(calm),
-        "overload": _ages_json(overload),
-        "stored": stored,
-    }
-    args.out.mkdir(parents=True, exist_ok=True)
-    with written_beside(args.out / "stream.json") as path:
-        path.write_text(json.dumps(report, indent=1) + "\n")
+    for name, found in timings.items():
+        if found.error:
+            raise InputError(f"the run {name} failed: {found.error}")
+    stored = replace(stored, threads_after_close=threading.active_count())
+    rows = [*throughput_rows(timings), *latency_rows(calm), *freshness_rows(overload), *stored_rows(stored)]
+    report = StreamReport(
+        engine=about,
+        command=command_line(),
+        machine=describe_machine(),
+        state=state,
+        rows=rows,
+        stored=stored,
+        throughput={name: {k: [int(v[0]) for v in r] for k, r in t.scopes.items()} for name, t in timings.items()},
+        half_rate=_kept(calm),
+        overload=_kept(overload),
+    )
+    write(report, args.out / "stream.json")
     with written_beside(args.out / "frame_age.png") as path:
         plot_ages(overload, path)
-    print(table(rows))
+    print(markdown_table(requirement_table(rows)))
     print(f"wrote {args.out / 'stream.json'} and {args.out / 'frame_age.png'}")
     return 0
 
 
-def throughput_rows(samples: dict[str, Samples]) -> list[Row]:
+def throughput_rows(timings: dict[str, Timings]) -> list[Requirement]:
     """Return the rate of the stream as a share of the bare engine's, and what each costs per frame."""
     rows = []
     for name, least in (("null", 97), ("mp4", 90)):
-        share = 100 * float(np.median(_flat(samples["bare"], "frame") / _flat(samples[name], "frame")))
-        interval = paired_ratio(samples[name]["frame"], samples["bare"]["frame"])
+        share = 100 * float(np.median(_flat(timings["bare"], "frame") / _flat(timings[name], "frame")))
+        interval = paired_ratio(timings[name]["frame"], timings["bare"]["frame"])
         spread = f" ({100 / interval.high:.1f} to {100 / interval.low:.1f})" if interval else ""
-        rows.append(Row(f"throughput, video to {name}, of the bare engine", f"{share:.1f} %{spread}", f">= {least} %",
-                        share >= least))  # fmt: skip
+        what = f"throughput, video to {name}, of the bare engine"
+        rows.append(Requirement(what, f"{share:.1f} %{spread}", f">= {least} %", share >= least))
     for scope, unit, scale in (("cpu", "ms", 1e6), ("switches", "", 1)):
-        values = [f"{name} {np.median(_flat(samples[name], scope)) / scale:.1f}" for name in ("bare", "null", "mp4")]
+        values = [f"{name} {np.median(_flat(timings[name], scope)) / scale:.1f}" for name in ("bare", "null", "mp4")]
         what = "processor time per frame" if scope == "cpu" else "context switches per frame"
-        rows.append(Row(what, ", ".join(values) + f" {unit}".rstrip()))
+        rows.append(Requirement(what, ", ".join(values) + f" {unit}".rstrip()))
     return rows
 
 
-def _flat(samples: Samples, scope: str) -> np.ndarray[Any, Any]:
-    return np.concatenate(samples[scope]).astype(float)
+def _flat(timings: Timings, scope: str) -> Floats:
+    return np.concatenate(timings[scope]).astype(float)
 
 
-def latency_rows(calm: Ages) -> list[Row]:
+def latency_rows(calm: Ages) -> list[Requirement]:
     """Return what the stream adds to the engine's latency: from capture to delivery, less the engine's own time."""
     added = (calm.age - calm.engine) / 1e6
     return [
@@ -143,20 +174,20 @@ def latency_rows(calm: Ages) -> list[Row]:
     ]
 
 
-def _percentile_row(what: str, values: np.ndarray[Any, Any], p: int, form: str, unit: str, most: float) -> Row:
+def _percentile_row(what: str, values: Floats, p: int, form: str, unit: str, most: float) -> Requirement:
     """Return a percentile against its limit; unjudged where too few frames lie beyond it."""
     what, limit = f"{what}, p{p} of {len(values)}", f"<= {most:g} {unit}"
     if len(values) < (needed := samples_needed(p)):
-        return Row(what, f"needs {needed} frames", limit)
+        return Requirement(what, f"needs {needed} frames", limit)
     value = float(np.percentile(values, p))
-    return Row(what, f"{value:{form}} {unit}", limit, value <= most)
+    return Requirement(what, f"{value:{form}} {unit}", limit, value <= most)
 
 
 FLAT = 10
 """Percent that the age may grow: a queue that fills would double it within a second."""
 
 
-def freshness_rows(overload: Ages) -> list[Row]:
+def freshness_rows(overload: Ages) -> list[Requirement]:
     """Return the age of frames of a source that is too fast, and how it changes from the first third to the last."""
     times = overload.age / float(np.median(overload.engine))
     # against the engine's latency at that time, since a machine that gets slower makes everything older
@@ -164,42 +195,36 @@ def freshness_rows(overload: Ages) -> list[Row]:
     growth = 100 * (thirds[2] / thirds[0] - 1)
     return [
         _percentile_row(f"age at {overload.fps:.1f} fps in, of the engine's latency", times, 99, ".2f", "×", 2.2),
-        Row("age, last third against first", f"{growth:+.1f} %", f"<= {FLAT} %", growth <= FLAT),
-        Row("dropped", ", ".join(f"{count} {cause}" for cause, count in overload.dropped.items()) or "none"),
+        Requirement("age, last third against first", f"{growth:+.1f} %", f"<= {FLAT} %", growth <= FLAT),
+        Requirement("dropped", ", ".join(f"{count} {cause}" for cause, count in overload.dropped.items()) or "none"),
     ]  # fmt: skip
 
 
-def stored_rows(stored: dict[str, Any]) -> list[Row]:
+def stored_rows(stored: LongRun) -> list[Requirement]:
     """Return what a long video lost, and what it left behind."""
-    wrong = stored["lost"] + stored["out_of_order"]
-    threads, files = stored["threads_after_close"], stored["files_left"]
+    wrong = stored.lost + stored.out_of_order
+    threads, files = stored.threads_after_close, stored.files_left
     rows = [
-        Row(f"lost or out of order, of {stored['frames']} stored frames", str(wrong), "0", wrong == 0),
-        Row("threads after close", str(threads), "1", threads == 1),
-        Row("files left open", str(files), "0", files <= 0),
+        Requirement(f"lost or out of order, of {stored.frames} stored frames", str(wrong), "0", wrong == 0),
+        Requirement("threads after close", str(threads), "1", threads == 1),
+        Requirement("files left open", str(files), "0", files <= 0),
     ]
-    if stored["growth_bytes"] is not None:
-        growth = stored["growth_bytes"] / 1e6
-        rows.append(Row("memory grown since frame 500", f"{growth:+.1f} MB", "<= 10 MB", growth <= 10))
+    if stored.growth_bytes is not None:
+        growth = stored.growth_bytes / 1e6
+        rows.append(Requirement("memory grown since frame 500", f"{growth:+.1f} MB", "<= 10 MB", growth <= 10))
     return rows
 
 
-def table(rows: list[Row]) -> str:
-    """Return the rows as aligned text."""
-    widths = [max(len(getattr(row, key)) for row in rows) for key in ("what", "value", "limit")]
-    marks = {None: "", True: "kept", False: "MISSED"}
-    lines = []
-    for row in rows:
-        cells = (cell.ljust(width) for cell, width in zip((row.what, row.value, row.limit), widths, strict=True))
-        lines.append("  ".join([*cells, marks[row.kept]]).rstrip())
-    return "\n".join(lines)
+def requirement_table(rows: list[Requirement]) -> Table:
+    """Return the rows as a table; what misses its limit says so."""
+    cells = [[row.what, row.value + (" (missed)" if row.kept is False else ""), row.limit] for row in rows]
+    return Table("The stream", ["", "measured", "limit"], cells)
 
 
-def _ages_json(ages: Ages) -> dict[str, Any]:
-    """Return milliseconds, rounded to a hundredth, so that the file stays small."""
+def _kept(ages: Ages) -> AgesKept:
     columns = {"delivered_at_ms": ages.delivered_at, "age_ms": ages.age, "engine_ms": ages.engine}
     values = {name: [round(v / 1e6, 2) for v in column.tolist()] for name, column in columns.items()}
-    return {"fps": ages.fps, "dropped": ages.dropped, **values}
+    return AgesKept(fps=ages.fps, dropped=ages.dropped, **values)
 
 
 def plot_ages(ages: Ages, path: Path) -> None:

@@ -12,10 +12,12 @@ given; up to 10 it includes them. The row says which it was: `compute` is always
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,17 +25,28 @@ import numpy as np
 
 from pix2pix_edge.benchmarks.machine.cautions import row_cautions
 from pix2pix_edge.benchmarks.measure.interleave import Nanoseconds
-from pix2pix_edge.benchmarks.report.schema import Row, load_report, rounded, scope_json
-from pix2pix_edge.benchmarks.report.summary import PERCENTILES, repeat_error
+from pix2pix_edge.benchmarks.report.reader import MOST, load_report
+from pix2pix_edge.benchmarks.report.schema import Rates, Row, Scope, scope_of
+from pix2pix_edge.benchmarks.report.summary import PERCENTILES, repeat_error, samples_needed
+from pix2pix_edge.benchmarks.report.table import markdown_table, printable, rounded
+from pix2pix_edge.benchmarks.report.tables import scope_table
 from pix2pix_edge.runtime.errors import InputError
 
 ROUNDS = 20
 """Parts in which the calls of one trtexec run are taken for rounds, so that its drift shows in the interval."""
 
 WARM_UP_MS = 200
-"""trtexec's default; its JSON begins with the calls that warm up, its log leaves them out."""
+"""trtexec's default. The JSON of TensorRT 8.2 and older begins with the calls that warm up; later ones have none."""
 
-LINES = {
+LARGEST_FILE = 256 << 20
+LONGEST_LINE = 4096
+"""A longer line is none of trtexec's summary."""
+
+SHARP = 0.05
+"""`submit` is the difference of two times since the start, with six digits: it is kept where their last digit is worth
+no more than this share of it."""
+
+HEADINGS = {
     "compute": "GPU Compute Time",
     "submit": "Enqueue Time",
     "h2d": "H2D Latency",
@@ -41,6 +54,14 @@ LINES = {
     "engine": "Latency",
 }
 """Scope -> heading of a line in trtexec's log (TensorRT samples/common/sampleReporting.cpp)."""
+
+RUNNING = "&&&& RUNNING"
+_NUMBER = r"(\d{1,9}(?:\.\d{1,9})?(?:e[-+]\d{1,2})?)"
+_VALUE = re.compile(rf"([a-z]+(?:\(\d{{1,2}}%\))?) = {_NUMBER} ms")
+_AVERAGE = re.compile(
+    rf"Average on \d+ runs - GPU latency: {_NUMBER} ms - Host latency: {_NUMBER} ms \(.{{0,80}}?enqueue {_NUMBER} ms"
+)
+_COLOUR = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -50,116 +71,168 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    from pix2pix_edge.benchmarks.report.markdown import markdown_table, write_report
-    from pix2pix_edge.benchmarks.report.tables import detail_tables
+    from pix2pix_edge.benchmarks.report.markdown import write_report
 
     row = read_trtexec(args.file, args.name)
     if not args.report:
-        report: dict[str, Any] = {"engines": [row]}
-        for table in detail_tables(report):
+        if table := scope_table([row]):
             print(markdown_table(table))
         return
     report = load_report(args.report)
     folder = args.report if args.report.is_dir() else args.report.parent
     # the same plan gives the same pictures, whoever times it
-    twin: Row = next((r for r in report["engines"] if r["from"] == "run" and r["file"] == row["file"]), {})
-    row |= {key: twin[key] for key in ("fidelity", "bytes", "sha256") if key in twin}
-    if twin and twin["batch"] != row["batch"]:
+    twin = next((r for r in report.engines if r.measured_by == "run" and r.file == row.file), None)
+    if twin and twin.batch != row.batch:
         raise InputError(
-            f"trtexec gave {row['file']} {row['batch']} images at once, as far as {args.file} tells, the report"
-            f" {twin['batch']}; give the log of a trtexec run with --shapes for a batch of {twin['batch']}"
+            f"trtexec gave {row.file} {row.batch} images at once, as far as {args.file} tells, the report"
+            f" {twin.batch}; give the log of a trtexec run with --shapes for a batch of {twin.batch}"
         )
-    report["engines"] = [r for r in report["engines"] if r["name"] != row["name"]] + [row]
-    earlier = [warning for warning in report["warnings"] if not warning.startswith(f"{row['name']}: ")]
-    report["warnings"] = earlier + row_cautions(row)
-    write_report(report, folder)
-    print(f"added {row['name']} to {folder / 'report.html'}")
+    if twin:
+        row = replace(row, fidelity=twin.fidelity, bytes=twin.bytes, sha256=twin.sha256)
+    rows = [r for r in report.engines if r.name != row.name] + [row]
+    earlier = [warning for warning in report.warnings if not warning.startswith(f"{row.name}: ")]
+    write_report(replace(report, engines=rows, warnings=earlier + row_cautions(row)), folder)
+    print(f"added {row.name} to {folder / 'report.html'}")
 
 
 def read_trtexec(file: Path, name: str | None = None) -> Row:
-    """Return a row of the report. Raises InputError when the file is neither a log nor a JSON of trtexec."""
+    """Return a row of the report. name: the plan, and which run of a log that holds several.
+
+    Raises InputError when the file is neither a log nor a JSON of trtexec.
+    """
     try:
+        if not file.is_file() or file.stat().st_size > LARGEST_FILE:
+            raise InputError(f"cannot read {file}: it is no file of up to {LARGEST_FILE >> 20} MB; give trtexec's log")
         text = file.read_text(errors="replace")
     except OSError as error:
         raise InputError(f"cannot read {file}: {error.strerror}") from error
-    plan = re.search(r"--(?:load|save)Engine=(\S+)", text)
-    name = name or (Path(plan[1]).name if plan else file.name)
-    shape = re.search(r"Input binding for \S+ with dimensions (\d+)x", text)  # not in the JSON
-    row: Row = {
-        "name": f"{name} (trtexec)",
-        "from": "trtexec",
-        "file": Path(name).name,
-        "error": "",
-        "engine": "TensorRT",
-        "precision": "",
-        "describe": {"measured by": "trtexec"},
-        "batch": int(shape[1]) if shape else 1,
-    }
+    if text.lstrip().startswith("["):
+        try:
+            calls = json.loads(text)
+        except RecursionError as error:
+            raise InputError(f"{file} is nested too deeply; export it again") from error
+        except ValueError:
+            calls = None  # a log begins with [, too
+        if isinstance(calls, list):
+            return _row(name or file.name, _from_json(calls, file))
+    lines = [_COLOUR.sub("", line) for line in text.splitlines() if len(line) <= LONGEST_LINE]
+    lines = _one_run(lines, file, name)
+    text = "\n".join(lines)
+    scopes = _from_log(lines, file)
+    shape = re.search(r"[Ii]nput binding for \S+ with dimensions (\d{1,5})x", text)  # not in the JSON
+    shape = shape or re.search(r"--shapes=[^\s:]+:(\d{1,5})x", text)
+    row = replace(_row(name or _plan(lines) or file.name, scopes), batch=max(1, int(shape[1])) if shape else 1)
     if version := re.search(r"TensorRT version: ([\d.]+)", text):
-        row["describe"]["version"] = version[1]
-    scopes = _from_json(text, file) if text.lstrip().startswith("[") and "computeMs" in text else _from_log(text, file)
-    transfers = any(scope in scopes and scopes[scope]["max_ms"] > 0 for scope in ("h2d", "d2h"))
-    row["describe"]["transfers"] = "included" if transfers else "left out (--includeDataTransfers includes them)"
-    kept = ("compute", "engine", "submit") if transfers else ("compute", "submit")
-    row["scopes"] = {scope: scopes[scope] for scope in kept if scope in scopes}
-    if throughput := re.search(r"Throughput: ([\d.]+) qps", text):
-        row["frames_per_second"] = {"overlap": rounded(row["batch"] * float(throughput[1]), 4)}
+        row.describe["version"] = version[1]
+    if queries := re.search(rf"Throughput: {_NUMBER} qps", text):
+        row = replace(row, frames_per_second=Rates(overlap=rounded(row.batch * float(queries[1]), 4)))
     return row
 
 
-def _from_json(text: str, file: Path) -> dict[str, Any]:
+def _row(name: str, scopes: dict[str, Scope]) -> Row:
+    transfers = any(scope in scopes and scopes[scope].max_ms > 0 for scope in ("h2d", "d2h"))
+    kept = ("compute", "engine", "submit") if transfers else ("compute", "submit")
+    said = "included" if transfers else "left out (--includeDataTransfers includes them)"
+    return Row(
+        name=f"{printable(name)} (trtexec)",
+        file=printable(Path(name).name),
+        measured_by="trtexec",
+        engine="TensorRT",
+        describe={"measured by": "trtexec", "transfers": said},
+        scopes={scope: scopes[scope] for scope in kept if scope in scopes},
+    )
+
+
+def _plan(lines: Iterable[str]) -> str:
+    """Return the file name of the plan that a run's command names, or ""."""
+    found = next((match for line in lines if (match := re.search(r"--(?:load|save)Engine=(\S+)", line))), None)
+    return Path(found[1]).name if found else ""
+
+
+def _one_run(lines: list[str], file: Path, name: str | None) -> list[str]:
+    """Return the lines of the one run that a log holds, or of the one of the plan `name`. Raises InputError."""
+    starts = [index for index, line in enumerate(lines) if RUNNING in line]
+    runs = [lines[start:end] for start, end in itertools.pairwise([*starts, len(lines)])]
+    runs = [run for run in runs if any(HEADINGS["compute"] in line for line in run)]
+    if len(runs) > 1:
+        plans = [_plan(run) for run in runs]
+        chosen = [run for run, plan in zip(runs, plans, strict=True) if name and plan == Path(name).name]
+        if len(chosen) != 1:
+            raise InputError(
+                f"{file} holds {len(runs)} runs of trtexec, of {', '.join(map(printable, plans))}; name one plan that"
+                " was run once with --name, or give the log of one run"
+            )
+        return chosen[0]
+    return lines  # what precedes the command may hold the binding
+
+
+def _from_json(calls: list[Any], file: Path) -> dict[str, Scope]:
+    keys = ("computeMs", "h2dMs", "d2hMs", "latencyMs", "startComputeMs", "startEnqMs", "endEnqMs")
     try:
-        calls = json.loads(text)
-        calls = [call for call in calls if call["startComputeMs"] >= WARM_UP_MS] or calls
-        table = {
-            "compute": [call["computeMs"] for call in calls],
-            "submit": [call["endEnqMs"] - call["startEnqMs"] for call in calls],
-            "h2d": [call["h2dMs"] for call in calls],
-            "d2h": [call["d2hMs"] for call in calls],
-            "engine": [call["latencyMs"] for call in calls],
-        }
-        return {scope: scope_json(_rounds(values)) for scope, values in table.items()}
-    except (ValueError, TypeError, KeyError) as error:
-        raise InputError(f"{file} is not what trtexec --exportTimes writes ({error}); export it again") from error
+        table = np.array([[float(call[key]) for key in keys] for call in calls])
+        old = "endToEndMs" in calls[0]
+    except (ValueError, TypeError, KeyError, IndexError, OverflowError) as error:
+        raise InputError(f"{file} is not what trtexec --exportTimes writes ({error!r}); export it again") from error
+    if not (np.isfinite(table).all() and table.min() >= 0 and table.max() * 1e6 < MOST and table[:, 0].max() > 0):
+        raise InputError(f"{file} has times that are no times (negative, or not finite); export it again")
+    if old:
+        counted = table[:, 4] >= WARM_UP_MS
+        table = table[counted] if counted.any() else table
+    scopes = dict(zip(("compute", "h2d", "d2h", "engine"), table.T[:4], strict=True))
+    submit = table[:, 6] - table[:, 5]
+    last_digit = 10 ** (math.floor(math.log10(max(float(table[:, 6].max()), 1e-6))) - 5)
+    if submit.min() >= 0 and last_digit <= SHARP * np.median(submit):
+        scopes["submit"] = submit
+    return {name: scope_of(_rounds(values)) for name, values in scopes.items()}
 
 
-def _rounds(milliseconds: Sequence[float]) -> list[Nanoseconds]:
-    values = np.rint(np.array(milliseconds) * 1e6).astype(np.int64)
+def _rounds(milliseconds: Any) -> list[Nanoseconds]:
+    values = np.rint(milliseconds * 1e6).astype(np.int64)
     return [part for part in np.array_split(values, min(ROUNDS, len(values))) if part.size]
 
 
-def _from_log(text: str, file: Path) -> dict[str, Any]:
+def _from_log(lines: Sequence[str], file: Path) -> dict[str, Scope]:
     """Read the summary. Its averages of ten calls each are taken for rounds; the single calls are not in a log.
 
     So it has no variation either: that of averages would be a third of it.
     """
-    queries = re.search(r"Timing trace has (\d+) queries", text)
-    averages = re.findall(
-        r"Average on \d+ runs - GPU latency: ([\d.]+) ms - Host latency: ([\d.]+) ms.*?enqueue ([\d.]+) ms", text
-    )
-    series = dict(zip(("compute", "engine", "submit"), zip(*averages, strict=True), strict=True)) if averages else {}
-    scopes: dict[str, Any] = {}
-    for scope, heading in LINES.items():
-        line = re.search(rf"(?:\] |^){re.escape(heading)}: (.*)", text, re.MULTILINE)
-        numbers = {k: float(v) for k, v in re.findall(r"([\w()%]+) = ([\d.]+) ms", line[1])} if line else {}
-        if {"min", "max", "mean", "median"} <= numbers.keys():
-            medians = [float(value) for value in series.get(scope, [numbers["median"]])]
-            spread = repeat_error(np.log(medians)) if min(medians) > 0 else None
-            bounds = None if spread is None else [rounded(numbers["median"] * math.exp(s)) for s in (-spread, spread)]
-            scopes[scope] = {
-                "n": int(queries[1]) if queries else 0,
-                "min_ms": numbers["min"],
-                "mean_ms": numbers["mean"],
-                "max_ms": numbers["max"],
-                "p50_ms": numbers["median"],
-                **{f"p{p}_ms": numbers[f"percentile({p}%)"] for p in PERCENTILES if f"percentile({p}%)" in numbers},
-                "left_out": {},
-                "interval_ms": bounds,
-                "medians_ms": medians,
-                "lows_ms": medians,
-            }
+    averages = [[float(value) for value in match.groups()] for line in lines if (match := _AVERAGE.search(line))]
+    series = dict(zip(("compute", "engine", "submit"), map(list, zip(*averages, strict=True)), strict=False))
+    queries = next((match for line in lines if (match := re.search(r"trace has (\d{1,12}) queries", line))), None)
+    count = int(queries[1]) if queries else 0
+    scopes: dict[str, Scope] = {}
+    for scope, heading in HEADINGS.items():
+        pattern = re.compile(rf"(?:\] |^){re.escape(heading)}: (.*)")
+        line = next((match[1] for line in lines if (match := pattern.search(line))), "")
+        values = {key: float(value) for key, value in _VALUE.findall(line)}
+        if {"min", "max", "mean", "median"} <= values.keys():
+            scopes[scope] = _summarised(values, count, series.get(scope) or [values["median"]])
     if "compute" not in scopes:
         raise InputError(
             f"{file} is neither a log nor an --exportTimes JSON of trtexec; run it again with: --exportTimes=times.json"
         )
     return scopes
+
+
+def _summarised(values: dict[str, float], count: int, medians: list[float]) -> Scope:
+    """Return a scope from a line of the summary, and the medians or averages of its rounds."""
+    spread = repeat_error(np.log(medians)) if min(medians) > 0 else None
+    middle = values["median"]
+    told = {p: values[f"percentile({p}%)"] for p in PERCENTILES[1:] if f"percentile({p}%)" in values}
+    given = {p: value for p, value in told.items() if count >= samples_needed(p)}
+    return Scope(
+        n=count,
+        min_ms=values["min"],
+        mean_ms=values["mean"],
+        max_ms=values["max"],
+        p50_ms=middle,
+        p90_ms=given.get(90),
+        p95_ms=given.get(95),
+        p99_ms=given.get(99),
+        left_out={f"p{p}": samples_needed(p) for p in PERCENTILES[1:] if p not in given},
+        interval_ms=None
+        if spread is None
+        else (rounded(middle * math.exp(-spread)), rounded(middle * math.exp(spread))),
+        medians_ms=medians,
+        lows_ms=medians,
+    )

@@ -84,10 +84,14 @@ def add_out(parser: argparse.ArgumentParser, what: str, metavar: str = "DIR", *,
     parser.add_argument("--out", type=Path, required=required, metavar=metavar, help=what)
 
 
-def add_backend(parser: argparse.ArgumentParser) -> None:
-    """Declare --backend and --threads: how an .onnx file runs on the CPU."""
+def add_backend(parser: argparse.ArgumentParser, *, many: bool = False) -> None:
+    """Declare --backend and --threads: how an .onnx file runs on the CPU. many: in each of several backends."""
     parser.add_argument(
-        "--backend", choices=BACKENDS, default="auto", help="what runs an .onnx (auto: the faster that passed)"
+        "--backend",
+        choices=BACKENDS,
+        nargs="+" if many else None,
+        default=["auto"] if many else "auto",
+        help="what runs an .onnx (auto: the faster that passed)",
     )
     parser.add_argument("--threads", type=at_least(1), metavar="N", help="CPU threads of an .onnx (one per core)")
 

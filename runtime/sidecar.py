@@ -270,7 +270,7 @@ def to_json(value: Any) -> Any:
     """Return a dataclass as what json.dumps() takes; fields that have their default value are left out."""
     if isinstance(value, dict):
         return {name: to_json(entry) for name, entry in value.items()}
-    if isinstance(value, tuple):
+    if isinstance(value, tuple | list):
         return [to_json(entry) for entry in value]
     if not is_dataclass(value):
         return value

@@ -12,26 +12,37 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import importlib.util
-import json
 import tempfile
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from pix2pix_edge.benchmarks.machine.description import Machine, describe_machine
+from pix2pix_edge.benchmarks.measure.interleave import Budget, interleave
 from pix2pix_edge.benchmarks.measure.worker import Session, Target, Worker
-from pix2pix_edge.benchmarks.report.summary import FEWEST_BLOCKS
+from pix2pix_edge.benchmarks.report.reader import write
+from pix2pix_edge.benchmarks.report.schema import Fidelity, Ratio, fidelity_from, ratio_of
+from pix2pix_edge.benchmarks.report.summary import FEWEST_BLOCKS, paired_ratio, summarise
+from pix2pix_edge.benchmarks.report.table import Table, markdown_table
+from pix2pix_edge.runtime.cli import add_data, add_out
 from pix2pix_edge.runtime.engine import open_engine
-from pix2pix_edge.runtime.engines.base import Engine, Images, TensorSpec
+from pix2pix_edge.runtime.engines.base import Engine, Images
 from pix2pix_edge.runtime.engines.host import HostEngine
 from pix2pix_edge.runtime.errors import InputError, ToolkitError, require
 from pix2pix_edge.runtime.frame import Image
-from pix2pix_edge.runtime.sidecar import to_json
+from pix2pix_edge.runtime.sidecar import TensorSpec
 
+FORMAT = "pix2pix-edge-peers/1"
 BASE = "plain graph, ONNX Runtime"
-JUDGED = 16
+REFERENCE = "Keras predict"
+"""Whose pictures the others are compared with: of itself there is no fidelity."""
+
+COMPARED = 16
 """Images for the fidelity, spread evenly over --data."""
 
 
@@ -44,6 +55,34 @@ class Peer:
     path: Path
     ours: bool = False
     threads: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PeerRow:
+    """What was measured of a peer. speed: of the base's time, as a multiple; above 1 is faster. error: why not all."""
+
+    name: str
+    ours: bool = False
+    file_bytes: int | None = None
+    multiply_adds: int | None = None
+    describe: dict[str, str] = field(default_factory=dict)
+    fidelity: Fidelity | None = None
+    peak_bytes: int | None = None
+    median_ms: float | None = None
+    speed: Ratio | None = None
+    error: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PeersReport:
+    """What this command writes. images: how many the fidelity is of."""
+
+    format: str = FORMAT
+    base: str = BASE
+    rounds: int
+    images: int
+    machine: Machine
+    rows: list[PeerRow]
 
 
 class KerasPredict(HostEngine):
@@ -66,7 +105,8 @@ class KerasPredict(HostEngine):
 
     def _run(self, images: Images) -> Images:
         predicted = self._model.predict(images.astype(np.float32) / 127.5 - 1.0, verbose=0)
-        return np.clip(np.rint((predicted + 1.0) * 127.5), 0, 255).astype(np.uint8)
+        translated: Images = np.clip(np.rint((predicted + 1.0) * 127.5), 0, 255).astype(np.uint8)
+        return translated
 
 
 class LiteRt(HostEngine):
@@ -105,7 +145,7 @@ def open_bf16(peer: Peer) -> Engine:
     return OpenVinoEngine(peer.path, slots=1, threads=peer.threads, bf16=True)
 
 
-OPENERS: dict[str, Any] = {
+OPENERS: dict[str, Callable[[Peer], Engine]] = {
     "keras": KerasPredict,
     "litert": LiteRt,
     "onnxruntime": lambda peer: open_engine(peer.path, backend="onnxruntime", threads=peer.threads),
@@ -121,24 +161,21 @@ class PeerSession(Session):
         super().__init__(Target(peer.path))
         self._peer = peer
 
-    def open(self) -> dict[str, Any]:
-        engine = self._engine = OPENERS[self._peer.kind](self._peer)
-        return {"describe": engine.describe()}
+    def make_engine(self) -> Engine:
+        return OPENERS[self._peer.kind](self._peer)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("generator", type=Path, help="the .keras file that the engines were made from")
     parser.add_argument("--engine", nargs="+", type=Path, default=[], metavar="FILE", help="exported .onnx files")
-    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="input images, for the fidelity")
+    add_data(parser, "compare on")
     parser.add_argument("--rounds", type=int, default=20, metavar="N", help="interleaved rounds (default: %(default)s)")
     parser.add_argument("--turn", type=float, default=1.0, metavar="S", help="seconds of a peer's turn in a round (1)")
-    parser.add_argument("--out", type=Path, metavar="FILE.json", help="also write the numbers here")
+    add_out(parser, "also write the numbers here", "FILE.json", required=False)
 
 
 def run(args: argparse.Namespace) -> None:
-    from pix2pix_edge.benchmarks.machine.description import describe_machine
     from pix2pix_edge.export.images import evenly, judging_files, read_images
-    from pix2pix_edge.runtime.files import written_beside
 
     if args.rounds < FEWEST_BLOCKS or not 0 < args.turn <= 600:
         raise InputError(f"--rounds must be {FEWEST_BLOCKS} or more, --turn more than 0 and at most 600 seconds")
@@ -148,7 +185,7 @@ def run(args: argparse.Namespace) -> None:
                 f"--engine {path} is not an .onnx file; make one with:"
                 " python -m export convert GENERATOR.keras --out DIR"
             )
-    files = evenly(judging_files(args.data), JUDGED)
+    files = evenly(judging_files(args.data), COMPARED)
     with tempfile.TemporaryDirectory() as folder:
         peers = [*peers_of(args.generator, Path(folder)), *ours(args.engine)]
         from pix2pix_edge.export.graph.trace import open_reference
@@ -157,18 +194,11 @@ def run(args: argparse.Namespace) -> None:
             images = read_images(files, reference.input.shape[1])
             expected = [reference(image[None])[0] for image in images]
         rows = measure(peers, images, expected, args.rounds, args.turn)
-    print(table(rows))
+    print(markdown_table(peer_table(rows)))
     if args.out:
-        report = {
-            "base": BASE,
-            "rounds": args.rounds,
-            "images": len(images),
-            "machine": describe_machine(),
-            "rows": rows,
-        }
-        with written_beside(args.out) as temporary:
-            temporary.write_text(json.dumps(report, indent=2) + "\n")
-        print(args.out)
+        report = PeersReport(rounds=args.rounds, images=len(images), machine=describe_machine(), rows=rows)
+        write(report, args.out)
+        print(f"wrote {args.out}")
 
 
 def peers_of(generator: Path, folder: Path) -> list[Peer]:
@@ -177,7 +207,7 @@ def peers_of(generator: Path, folder: Path) -> list[Peer]:
 
     plain = folder / "plain.onnx"
     plain.write_bytes(trace(generator, as_keras_upsamples=True).to_model().SerializeToString())
-    peers = [Peer(BASE, "onnxruntime", plain), Peer("Keras predict", "keras", generator)]
+    peers = [Peer(BASE, "onnxruntime", plain), Peer(REFERENCE, "keras", generator)]
     if importlib.util.find_spec("openvino"):
         peers.append(Peer("plain graph, OpenVINO", "openvino", plain))
         if _has_bf16():
@@ -198,7 +228,6 @@ def _tflite(model: Any, small: bool) -> bytes:
     tf = require("tensorflow", "peers", "the LiteRT peer")
     shape = (1, *model.inputs[0].shape[1:])
 
-    @tf.function(input_signature=[tf.TensorSpec(shape, tf.uint8, name="image")])
     def contract(image: Any) -> Any:
         predicted = model(tf.cast(image, tf.float32) / 127.5 - 1.0, training=False)
         return tf.cast(tf.clip_by_value(tf.round((predicted + 1.0) * 127.5), 0.0, 255.0), tf.uint8)
@@ -206,7 +235,9 @@ def _tflite(model: Any, small: bool) -> bytes:
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
     # Keras 3's variables are not found by the converter, which then writes a file without weights and says nothing.
-    frozen = convert_variables_to_constants_v2(contract.get_concrete_function())
+    frozen = convert_variables_to_constants_v2(
+        tf.function(contract).get_concrete_function(tf.TensorSpec(shape, tf.uint8, name="image"))
+    )
     converter = tf.lite.TFLiteConverter.from_concrete_functions([frozen], model)
     if small:
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
@@ -227,82 +258,77 @@ def ours(engines: list[Path]) -> list[Peer]:
     return [Peer(f"{path.name}, {names[kind]}", kind, path, ours=True) for path in engines for kind in kinds]
 
 
-def measure(
-    peers: list[Peer], images: list[Image], expected: list[Image], rounds: int, turn_s: float
-) -> list[dict[str, Any]]:
+def measure(peers: list[Peer], images: list[Image], expected: list[Image], rounds: int, turn_s: float) -> list[PeerRow]:
     """Run the peers in interleaved rounds, each in a process of its own, and return a row for each.
 
     images, expected: uint8 [S, S, 3], the latter from Keras. A peer that fails has a row with its error.
     """
-    from pix2pix_edge.benchmarks.measure.interleave import Plan, interleave
-    from pix2pix_edge.benchmarks.report.summary import paired_ratio, summarise
-    from pix2pix_edge.export.fidelity import compare
-
-    rows: dict[str, dict[str, Any]] = {}
+    rows = {peer.name: PeerRow(name=peer.name, ours=peer.ours) for peer in peers}
     with contextlib.ExitStack() as stack:
         workers: dict[str, Worker] = {}
         for peer in peers:
-            rows[peer.name] = {"name": peer.name, "ours": peer.ours}
             try:
-                rows[peer.name] |= _static(peer)
+                rows[peer.name] = _static(peer, rows[peer.name])
                 worker = stack.enter_context(Worker(PeerSession, peer))
-                rows[peer.name]["describe"] = worker.ask("open")["describe"]
-                worker.ask("first", images)
-                found = compare(zip(worker.ask("translate", images), expected, strict=True))
-                rows[peer.name] |= {
-                    "fidelity": to_json(found.summary()),
-                    "peak_bytes": worker.ask("memory")["host_peak"],
-                }
+                rows[peer.name] = _opened(worker, rows[peer.name], images, expected)
                 workers[peer.name] = worker
             except ToolkitError as error:
-                rows[peer.name]["error"] = str(error)
+                rows[peer.name] = replace(rows[peer.name], error=str(error))
         if BASE not in workers:
-            raise InputError(f"the base of every ratio cannot run: {rows[BASE].get('error')}")
-        slices = {name: lambda calls, worker=worker: worker.ask("latency", calls) for name, worker in workers.items()}
-        for name, samples in interleave(slices, Plan(rounds, turn_s, warm_up_s=2 * turn_s)).items():
-            row = rows[name]
-            if samples.error:
-                row["error"] = samples.error
-            else:
-                row["median_ms"] = summarise(samples["engine"]).median
-                row["samples"] = samples["engine"]
-    base = rows[BASE].get("samples")  # without it, the other rows have no ratio
-    for row in rows.values():
-        samples = row.pop("samples", None)
-        ratio = paired_ratio(base, samples) if base and samples else None
-        if ratio:
-            row["speed"] = {"value": ratio.value, "low": ratio.low, "high": ratio.high}
+            raise InputError(f"the base of every ratio cannot run: {rows[BASE].error}")
+        contenders = {name: functools.partial(worker.ask, "latency") for name, worker in workers.items()}
+        measured = interleave(contenders, Budget(rounds, turn_s, warm_up_s=2 * turn_s))
+    base = measured[BASE]["engine"] if not measured[BASE].error else []  # without it, the others have no ratio
+    for name, timings in measured.items():
+        if timings.error:
+            rows[name] = replace(rows[name], error=timings.error)
+            continue
+        ratio = None if name == BASE else paired_ratio(base, timings["engine"])
+        rows[name] = replace(rows[name], median_ms=summarise(timings["engine"]).median, speed=ratio_of(ratio))
     return list(rows.values())
 
 
-def _static(peer: Peer) -> dict[str, Any]:
+def _static(peer: Peer, row: PeerRow) -> PeerRow:
     """What can be said of a peer without running it: the file's size, and an ONNX graph's multiply-adds."""
-    content: dict[str, Any] = {"file_bytes": peer.path.stat().st_size}
-    if peer.path.suffix == ".onnx":
-        from pix2pix_edge.export.graph.graph import Graph
-        from pix2pix_edge.export.inspect import count
+    if peer.path.suffix != ".onnx":
+        return replace(row, file_bytes=peer.path.stat().st_size)
+    from pix2pix_edge.export.graph.graph import Graph
+    from pix2pix_edge.export.inspect import count
 
-        content["multiply_adds"] = sum(layer.multiply_adds for layer in count(Graph.load(peer.path)))
-    return content
+    multiply_adds = sum(layer.multiply_adds for layer in count(Graph.load(peer.path)))
+    return replace(row, file_bytes=peer.path.stat().st_size, multiply_adds=multiply_adds)
 
 
-def table(rows: list[dict[str, Any]]) -> str:
-    """Return the rows as Markdown: ratios to BASE, above 1 is faster."""
-    lines = [
-        "| | speed | interval | multiply-adds | file | peak memory | PSNR to Keras | SSIM |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
+def _opened(worker: Worker, row: PeerRow, images: list[Image], expected: list[Image]) -> PeerRow:
+    from pix2pix_edge.export.fidelity import compare
+
+    row = replace(row, describe=worker.ask("open").describe)
+    worker.ask("first", images)
+    summary = compare(zip(worker.ask("translate", images), expected, strict=True)).summary(REFERENCE)
+    fidelity = replace(fidelity_from(summary), itself=row.name == REFERENCE)
+    return replace(row, fidelity=fidelity, peak_bytes=worker.ask("memory").host_peak)
+
+
+def peer_table(rows: list[PeerRow]) -> Table:
+    """Return the rows as a table: ratios to BASE, above 1 is faster."""
+    columns = ["", "speed", "interval", "multiply-adds", "file", "peak memory", "PSNR to Keras", "SSIM"]
+    cells = []
     for row in rows:
-        if "error" in row:
-            lines.append(f"| {row['name']} | – | {row['error']} | | | | | |")
+        if row.error or not row.fidelity:
+            cells.append([row.name, "–", row.error, *[""] * 5])
             continue
-        speed, found = row.get("speed"), row["fidelity"]
-        value = f"{speed['value']:.2f}×" if speed else "–"
-        interval = f"{speed['low']:.2f}–{speed['high']:.2f}" if speed else "–"
-        operations = f"{row['multiply_adds'] / 1e9:.2f} G" if "multiply_adds" in row else ""
-        name = f"**{row['name']}**" if row["ours"] else row["name"]
-        lines.append(
-            f"| {name} | {value} | {interval} | {operations} | {row['file_bytes'] / 1e6:.1f} MB |"
-            f" {row['peak_bytes'] / 1e6:.0f} MB | {found['psnr_db']:.1f} dB | {found['ssim']:.4f} |"
+        speed, found = row.speed, row.fidelity
+        base = "the base" if row.name == BASE else "–"
+        cells.append(
+            [
+                f"**{row.name}**" if row.ours else row.name,
+                f"{speed.value:.2f}×" if speed else base,
+                f"{speed.low:.2f}–{speed.high:.2f}" if speed else "–",
+                f"{row.multiply_adds / 1e9:.2f} G" if row.multiply_adds else "",
+                f"{(row.file_bytes or 0) / 1e6:.1f} MB",
+                f"{(row.peak_bytes or 0) / 1e6:.0f} MB",
+                "the reference" if found.itself else f"{found.psnr_db:.1f} dB",
+                "–" if found.itself else f"{found.ssim:.4f}",
+            ]
         )
-    return "\n".join(lines)
+    return Table("Peers", columns, cells)

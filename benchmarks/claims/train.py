@@ -14,21 +14,56 @@ from __future__ import annotations
 import argparse
 import functools
 import itertools
-import json
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from pix2pix_edge.runtime.cli import at_least
+from pix2pix_edge.benchmarks.machine.description import Machine, State
+from pix2pix_edge.benchmarks.report.schema import Ratio, ratio_of
+from pix2pix_edge.runtime.cli import add_out, at_least
 from pix2pix_edge.runtime.errors import InputError
-from pix2pix_edge.runtime.files import written_beside
 from pix2pix_edge.train.native import load_tensorflow
 from pix2pix_edge.train.settings import Settings
 
 OURS, ARTICLE = "train_step", "article"
+FORMAT = "pix2pix-edge-training/1"
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepTimes:
+    """Both loops at one width. speed_up: how many times as long the article's takes. waiting_share: ours, for data."""
+
+    filters: int
+    image_size: int
+    steps: int
+    speed_up: Ratio
+    step_ms: float
+    article_step_ms: float
+    waiting_share: float
+
+    def sentence(self) -> str:
+        """Return the result in words."""
+        ratio = self.speed_up
+        return (
+            f"{self.filters} filters, {self.steps} steps: the article's loop takes {ratio.value:.2f} times"
+            f" as long as ours ({ratio.low:.2f} to {ratio.high:.2f}); waiting for data is"
+            f" {100 * self.waiting_share:.2f} % of our time"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingReport:
+    """What this command writes."""
+
+    format: str = FORMAT
+    command: str
+    widths: list[StepTimes]
+    machine: Machine
+    state: State
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -44,25 +79,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--image-size", type=at_least(32), default=256, metavar="S", help="side (default: 256)")
     parser.add_argument("--rounds", type=at_least(5), default=12, metavar="N", help="turns of each (default: 12)")
     parser.add_argument("--turn", type=float, default=3.0, metavar="S", help="seconds of a turn (default: 3)")
-    parser.add_argument("--out", type=Path, metavar="FILE.json", help="also write the numbers")
+    add_out(parser, "also write the numbers", "FILE.json", required=False)
 
 
 def run(args: argparse.Namespace) -> None:
     if not 0 < args.turn <= 600:
         raise InputError("--turn must be more than 0 and at most 600 seconds")
     from pix2pix_edge.benchmarks.machine.description import command_line, describe_machine, machine_state
-    from pix2pix_edge.benchmarks.report.schema import TRAINING
+    from pix2pix_edge.benchmarks.report.reader import write
 
-    machine, state = describe_machine(), machine_state()
-    widths = []
+    report = TrainingReport(command=command_line(), widths=[], machine=describe_machine(), state=machine_state())
     for filters in args.filters:
         settings = Settings(filters=filters, image_size=args.image_size)
-        widths.append(compare_at(settings, args.data, args.rounds, args.turn))
-        print(sentence(widths[-1]), flush=True)
+        report.widths.append(compare_at(settings, args.data, args.rounds, args.turn))
+        print(report.widths[-1].sentence(), flush=True)
         if args.out:
-            content = {"format": TRAINING, "command": command_line(), "widths": widths, "machine": machine}
-            with written_beside(args.out) as temporary:
-                temporary.write_text(json.dumps(content | {"state": state}, indent=1) + "\n")
+            write(report, args.out)
 
 
 class Side:
@@ -97,9 +129,9 @@ class Side:
         return
 
 
-def compare_at(settings: Settings, data: Path, rounds: int, turn_s: float) -> dict[str, Any]:
+def compare_at(settings: Settings, data: Path, rounds: int, turn_s: float) -> StepTimes:
     """Return how many times as long the article's loop takes as our step, and how long our step waits for data."""
-    from pix2pix_edge.benchmarks.measure.interleave import Plan, interleave
+    from pix2pix_edge.benchmarks.measure.interleave import Budget, interleave
     from pix2pix_edge.benchmarks.measure.worker import Worker
     from pix2pix_edge.benchmarks.report.summary import paired_ratio
 
@@ -108,31 +140,21 @@ def compare_at(settings: Settings, data: Path, rounds: int, turn_s: float) -> di
         for name, worker in ((OURS, ours), (ARTICLE, article)):
             worker.ask("ready")
             contenders[name] = functools.partial(worker.ask, "turn")
-        samples = interleave(contenders, Plan(rounds, turn_s, turn_s))
-    for name, found in samples.items():
+        timings = interleave(contenders, Budget(rounds, turn_s, turn_s))
+    for name, found in timings.items():
         if found.error:
             raise InputError(f"{name} failed: {found.error}")
-    ratio = paired_ratio(samples[ARTICLE]["step"], samples[OURS]["step"])
+    ratio = ratio_of(paired_ratio(timings[ARTICLE]["step"], timings[OURS]["step"]))
     assert ratio is not None  # --rounds is at least 5
-    step, waiting = (np.concatenate(samples[OURS][scope]) / 1e6 for scope in ("step", "waiting"))
-    return {
-        "filters": settings.filters,
-        "image_size": settings.image_size,
-        "steps": len(step),
-        "speed_up": {"value": ratio.value, "low": ratio.low, "high": ratio.high},
-        "step_ms": float(np.median(step)),
-        "article_step_ms": float(np.median(np.concatenate(samples[ARTICLE]["step"]) / 1e6)),
-        "waiting_share": float(waiting.sum() / (step.sum() + waiting.sum())),
-    }
-
-
-def sentence(result: Mapping[str, Any]) -> str:
-    """Return the result in words."""
-    speed_up = result["speed_up"]
-    return (
-        f"{result['filters']} filters, {result['steps']} steps: the article's loop takes {speed_up['value']:.2f} times"
-        f" as long as ours ({speed_up['low']:.2f} to {speed_up['high']:.2f}); waiting for data is"
-        f" {100 * result['waiting_share']:.2f} % of our time"
+    step, waiting = (np.concatenate(timings[OURS][scope]) / 1e6 for scope in ("step", "waiting"))
+    return StepTimes(
+        filters=settings.filters,
+        image_size=settings.image_size,
+        steps=len(step),
+        speed_up=ratio,
+        step_ms=float(np.median(step)),
+        article_step_ms=float(np.median(np.concatenate(timings[ARTICLE]["step"]) / 1e6)),
+        waiting_share=float(waiting.sum() / (step.sum() + waiting.sum())),
     )
 
 

@@ -17,7 +17,7 @@ BLACKWELL = {"fp32": 128, "fp16": 4096, "int8": 8192}  # INT8 at the rate of FP8
 
 
 @dataclass(frozen=True)
-class Board:
+class BoardSpec:
     """A board in its highest power mode. bandwidth: bytes a second. model: what its device tree says, in part."""
 
     name: str
@@ -37,24 +37,24 @@ class Board:
 
 
 BOARDS = {
-    "nano": Board("Jetson Nano", 1, 921, MAXWELL, 25.6e9, "Nano"),
-    "xavier-nx": Board("Jetson Xavier NX", 6, 1100, VOLTA, 59.7e9, "Xavier NX"),
-    "agx-xavier": Board("Jetson AGX Xavier", 8, 1377, VOLTA, 136.5e9, "AGX Xavier"),
-    "orin-nano-4gb": Board("Jetson Orin Nano 4GB", 4, 625, AMPERE, 34e9, "Orin Nano 4GB"),
-    "orin-nano-4gb-super": Board("Jetson Orin Nano 4GB Super", 4, 1020, AMPERE, 51e9, "Orin Nano 4GB Super"),
-    "orin-nano": Board("Jetson Orin Nano 8GB", 8, 625, AMPERE, 68e9, "Orin Nano"),
-    "orin-nano-super": Board("Jetson Orin Nano 8GB Super", 8, 1020, AMPERE, 102e9, "Orin Nano Developer Kit Super"),
-    "orin-nx-8gb": Board("Jetson Orin NX 8GB", 8, 765, AMPERE, 102.4e9, "Orin NX 8GB"),
-    "orin-nx": Board("Jetson Orin NX 16GB", 8, 918, AMPERE, 102.4e9, "Orin NX"),
-    "orin-nx-super": Board("Jetson Orin NX 16GB Super", 8, 1173, AMPERE, 102.4e9, "Orin NX Super"),
-    "agx-orin-32gb": Board("Jetson AGX Orin 32GB", 14, 930, AMPERE, 204.8e9, "AGX Orin 32GB"),
-    "agx-orin": Board("Jetson AGX Orin 64GB", 16, 1300, AMPERE, 204.8e9, "AGX Orin"),
-    "thor-t4000": Board("Jetson T4000", 12, 1530, BLACKWELL, 273e9, "T4000"),
-    "thor-t5000": Board("Jetson T5000 (Thor)", 20, 1575, BLACKWELL, 273e9, "Thor"),
+    "nano": BoardSpec("Jetson Nano", 1, 921, MAXWELL, 25.6e9, "Nano"),
+    "xavier-nx": BoardSpec("Jetson Xavier NX", 6, 1100, VOLTA, 59.7e9, "Xavier NX"),
+    "agx-xavier": BoardSpec("Jetson AGX Xavier", 8, 1377, VOLTA, 136.5e9, "AGX Xavier"),
+    "orin-nano-4gb": BoardSpec("Jetson Orin Nano 4GB", 4, 625, AMPERE, 34e9, "Orin Nano 4GB"),
+    "orin-nano-4gb-super": BoardSpec("Jetson Orin Nano 4GB Super", 4, 1020, AMPERE, 51e9, "Orin Nano 4GB Super"),
+    "orin-nano": BoardSpec("Jetson Orin Nano 8GB", 8, 625, AMPERE, 68e9, "Orin Nano"),
+    "orin-nano-super": BoardSpec("Jetson Orin Nano 8GB Super", 8, 1020, AMPERE, 102e9, "Orin Nano Developer Kit Super"),
+    "orin-nx-8gb": BoardSpec("Jetson Orin NX 8GB", 8, 765, AMPERE, 102.4e9, "Orin NX 8GB"),
+    "orin-nx": BoardSpec("Jetson Orin NX 16GB", 8, 918, AMPERE, 102.4e9, "Orin NX"),
+    "orin-nx-super": BoardSpec("Jetson Orin NX 16GB Super", 8, 1173, AMPERE, 102.4e9, "Orin NX Super"),
+    "agx-orin-32gb": BoardSpec("Jetson AGX Orin 32GB", 14, 930, AMPERE, 204.8e9, "AGX Orin 32GB"),
+    "agx-orin": BoardSpec("Jetson AGX Orin 64GB", 16, 1300, AMPERE, 204.8e9, "AGX Orin"),
+    "thor-t4000": BoardSpec("Jetson T4000", 12, 1530, BLACKWELL, 273e9, "T4000"),
+    "thor-t5000": BoardSpec("Jetson T5000 (Thor)", 20, 1575, BLACKWELL, 273e9, "Thor"),
 }
 
 
-def board_of(model: str, megahertz: float | None = None) -> Board | None:
+def board_of(model: str, megahertz: float | None = None) -> BoardSpec | None:
     """Return the board that a device tree's model names, the most exact match first; None for any other machine.
 
     megahertz: the GPU's highest clock in the power mode that is set, where it is known.

@@ -11,12 +11,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from pix2pix_edge.benchmarks.machine.power import Reading
+from pix2pix_edge.runtime.board import read_board
 from pix2pix_edge.runtime.nvidia.capabilities import probe
 
 PACKAGES = ("numpy", "opencv-python", "onnxruntime", "openvino", "tensorrt", "pycuda", "tensorflow", "keras", "onnx")
@@ -25,36 +26,82 @@ PACKAGES = ("numpy", "opencv-python", "onnxruntime", "openvino", "tensorrt", "py
 LOAD_WINDOW_S = 0.5
 
 
-def describe_machine(root: Path = Path("/")) -> dict[str, Any]:
-    """Return what stays the same during a run, ready for JSON; what cannot be found is left out.
+@dataclass(frozen=True, kw_only=True)
+class Machine:
+    """What stays the same during a run, as far as it can be found. No host, user or folder name."""
 
-    Keys: cpu, cores, threads, memory_gb, system, virtual, governor, board, jetpack, l4t, power_mode, gpu,
-    compute_capability, driver, cuda, tensorrt, python, packages, git. No host, user or folder name.
+    cpu: str = ""
+    cores: int | None = None
+    threads: int | None = None
+    memory_gb: float | None = None
+    system: str = ""
+    virtual: bool = False
+    governor: str = ""
+    board: str = ""
+    jetpack: str = ""
+    l4t: str = ""
+    power_mode: str = ""
+    gpu: str = ""
+    compute_capability: str = ""
+    driver: str = ""
+    cuda: str = ""
+    tensorrt: str = ""
+    python: str = ""
+    packages: dict[str, str] = field(default_factory=dict)
+    git: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class State:
+    """What changes during a run, where it is known.
+
+    temperature_c: of the hottest sensor. load: runnable processes, one-minute mean. busy, stolen: shares of all CPU
+    time that anyone uses, and that a hypervisor gives to others. throttled: CPU clock reductions for heat since boot.
     """
+
+    cpu_mhz: float | None = None
+    gpu_mhz: float | None = None
+    gpu_mhz_max: float | None = None
+    temperature_c: float | None = None
+    load: float | None = None
+    busy: float | None = None
+    stolen: float | None = None
+    throttled: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shares:
+    """Shares of all CPU time, 0 to 1, that other programs used and that the hypervisor gave to others."""
+
+    others: float | None = None
+    stolen: float | None = None
+
+
+def describe_machine(root: Path = Path("/")) -> Machine:
+    """Look at the machine; asks the driver, nvpmodel and git."""
     capabilities = probe()
     gpu = capabilities.gpu
-    found = {
-        "cpu": cpu_name(root),
-        "cores": _cores(root),
-        "threads": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        "memory_gb": _memory_gb(root),
-        "system": " ".join(part for part in (_distribution(root), platform.machine(), platform.release()) if part),
-        "virtual": "hypervisor" in _text(root / "proc/cpuinfo").partition("\n\n")[0],
-        "governor": _text(root / "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor").strip(),
-        "board": capabilities.jetson_model,
-        "jetpack": capabilities.jetpack,
-        "l4t": capabilities.l4t,
-        "power_mode": _power_mode(),
-        "gpu": gpu.name if gpu else "",
-        "compute_capability": "{}.{}".format(*gpu.compute_capability) if gpu else "",
-        "driver": capabilities.driver,
-        "cuda": capabilities.cuda,
-        "tensorrt": capabilities.tensorrt,
-        "python": platform.python_version(),
-        "packages": _packages(),
-        "git": _git(),
-    }
-    return {key: value for key, value in found.items() if value not in ("", None, {}, 0)}
+    return Machine(
+        cpu=cpu_name(root),
+        cores=_cores(root),
+        threads=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        memory_gb=_memory_gb(root),
+        system=" ".join(part for part in (_distribution(root), platform.machine(), platform.release()) if part),
+        virtual="hypervisor" in _text(root / "proc/cpuinfo").partition("\n\n")[0],
+        governor=_text(root / "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor").strip(),
+        board=capabilities.jetson_model,
+        jetpack=capabilities.jetpack,
+        l4t=capabilities.l4t,
+        power_mode=_power_mode(),
+        gpu=gpu.name if gpu else "",
+        compute_capability="{}.{}".format(*gpu.compute_capability) if gpu else "",
+        driver=capabilities.driver,
+        cuda=capabilities.cuda,
+        tensorrt=capabilities.tensorrt,
+        python=platform.python_version(),
+        packages=_packages(),
+        git=_git(),
+    )
 
 
 def command_line() -> str:
@@ -62,35 +109,35 @@ def command_line() -> str:
     return shlex.join(["python", "-m", "benchmarks", *sys.argv[1:]])
 
 
-def machine_state(root: Path = Path("/")) -> dict[str, Any]:
-    """Return what changes during a run; takes half a second, in which the caller should do nothing.
-
-    Keys, where known: cpu_mhz and gpu_mhz (now), gpu_mhz_max, temperature_c (the hottest sensor), load (runnable
-    processes, one-minute mean), busy (share of all CPU time that is used by anyone now, 0 to 1), stolen (share that a
-    hypervisor gave to others), throttled (CPU clock reductions for heat since boot).
-    """
+def machine_state(root: Path = Path("/")) -> State:
+    """Return the machine's state now; takes half a second, in which the caller should do nothing."""
     start = cpu_times(root)
     time.sleep(LOAD_WINDOW_S)
     busy, stolen = shares(start, cpu_times(root))
-    found = {
-        "cpu_mhz": _cpu_mhz(root),
-        "gpu_mhz": _gpu_mhz(root, "cur_freq"),
-        "gpu_mhz_max": _gpu_mhz(root, "max_freq"),
-        "temperature_c": _hottest(root),
-        "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
-        "busy": busy,
-        "stolen": stolen,
-        "throttled": _throttled(root),
-    }
-    return {key: round(value, 3) for key, value in found.items() if value is not None}
+    return State(
+        cpu_mhz=_short(_cpu_mhz(root)),
+        gpu_mhz=_short(_gpu_mhz(root, "cur_freq")),
+        gpu_mhz_max=_short(_gpu_mhz(root, "max_freq")),
+        temperature_c=_short(read_board(root).temperature_c),
+        load=_short(os.getloadavg()[0] if hasattr(os, "getloadavg") else None),
+        busy=_short(busy),
+        stolen=_short(stolen),
+        throttled=_throttled(root),
+    )
 
 
-def with_sensors(state: dict[str, Any], readings: Sequence[Reading]) -> dict[str, Any]:
+def _short(value: float | None) -> float | None:
+    return None if value is None else round(value, 3)
+
+
+def with_sensors(state: State, readings: Sequence[Reading]) -> State:
     """Return a machine_state with the clock and temperature of the GPU that a meter read last, where it read any."""
-    gpu_mhz = readings[-1].gpu_mhz if readings else None
-    degrees = [d for d in (state.get("temperature_c"), readings[-1].temperature_c if readings else None) if d]
-    clock = {} if gpu_mhz is None else {"gpu_mhz": gpu_mhz}
-    return clock | state | ({"temperature_c": max(degrees)} if degrees else {})
+    if not readings:
+        return state
+    last = readings[-1]
+    degrees = [d for d in (state.temperature_c, last.temperature_c) if d is not None]
+    clock = last.gpu_mhz if state.gpu_mhz is None else state.gpu_mhz
+    return replace(state, gpu_mhz=clock, temperature_c=max(degrees, default=None))
 
 
 def cpu_times(root: Path = Path("/")) -> tuple[int, ...]:
@@ -115,14 +162,14 @@ class Usage:
         self._root = root
         self._start, self._ours, self._at = cpu_times(root), _own_seconds(), time.perf_counter()
 
-    def so_far(self) -> dict[str, float]:
-        """Return "others" and "stolen", shares of all CPU time (0 to 1); nothing where the system does not tell."""
+    def so_far(self) -> Shares:
+        """Return who used the CPUs besides us; nothing where the system does not tell."""
         busy, stolen = shares(self._start, cpu_times(self._root))
         if busy is None or stolen is None:
-            return {}
+            return Shares()
         every = (time.perf_counter() - self._at) * (os.cpu_count() or 1)
         others = busy - stolen - (_own_seconds() - self._ours) / every
-        return {"others": round(max(0.0, others), 3), "stolen": round(stolen, 3)}
+        return Shares(others=round(max(0.0, others), 3), stolen=round(stolen, 3))
 
 
 def _own_seconds() -> float:
@@ -170,13 +217,6 @@ def _gpu_mhz(root: Path, which: str) -> float | None:
             text = _text(device / which).strip()
             return int(text) / 1e6 if text.isdigit() else None
     return None
-
-
-def _hottest(root: Path) -> float | None:
-    texts = [_text(p).strip() for p in root.glob("sys/class/thermal/thermal_zone*/temp")]
-    degrees = [int(t) / 1000 for t in texts if re.fullmatch(r"-?\d+", t)]
-    degrees = [d for d in degrees if 0 < d < 150]  # unpowered zones of a Jetson say -256 °C
-    return max(degrees, default=None)
 
 
 def _throttled(root: Path) -> float | None:

@@ -8,12 +8,10 @@ import importlib.util
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
-from pix2pix_edge.benchmarks.measure.interleave import Nanoseconds, Plan, Samples, Slice, interleave
-from pix2pix_edge.benchmarks.measure.reference_work import WHAT, ReferenceSession
-from pix2pix_edge.benchmarks.measure.worker import Session, Target, Worker
-from pix2pix_edge.benchmarks.report.schema import scope_json
+from pix2pix_edge.benchmarks.measure.interleave import Budget, Contender, Nanoseconds, Timings, interleave
+from pix2pix_edge.benchmarks.measure.reference_work import ReferenceSession
+from pix2pix_edge.benchmarks.measure.worker import Opened, Session, Target, Used, Worker
 from pix2pix_edge.runtime.engines.base import Images
 from pix2pix_edge.runtime.errors import InputError, ToolkitError
 
@@ -28,26 +26,26 @@ class Profile:
 
     name: str
     launches: int
-    plan: Plan
+    budget: Budget
     kinds: tuple[str, ...] = KINDS
     at_least_s: float = 0.0
     at_least_calls: int = 0
 
     def lasting(self, seconds: float) -> Profile:
         """Return the profile with so many measured seconds of latency for each engine, in as many rounds."""
-        turn_s = seconds / (self.launches * self.plan.rounds)
-        plan = Plan(self.plan.rounds, turn_s, min(self.plan.warm_up_s, seconds))
-        return Profile(f"{self.name}, {seconds:g} s", self.launches, plan, self.kinds)
+        turn_s = seconds / (self.launches * self.budget.rounds)
+        budget = Budget(self.budget.rounds, turn_s, min(self.budget.warm_up_s, seconds))
+        return Profile(f"{self.name}, {seconds:g} s", self.launches, budget, self.kinds)
 
 
 PROFILES = {
-    "quick": Profile("quick", launches=8, plan=Plan(rounds=3, turn_s=0.25, warm_up_s=0.25)),
-    "full": Profile("full", launches=12, plan=Plan(rounds=4, turn_s=1.25, warm_up_s=1.0)),
+    "quick": Profile("quick", launches=8, budget=Budget(rounds=3, turn_s=0.25, warm_up_s=0.25)),
+    "full": Profile("full", launches=12, budget=Budget(rounds=4, turn_s=1.25, warm_up_s=1.0)),
     # one query after the other for 600 s and 1024 queries: the single-stream rules of the industry's benchmark
-    "single-stream": Profile("single-stream", 6, Plan(10, 10.0, 2.0), ("latency",), 600.0, 1024),
+    "single-stream": Profile("single-stream", 6, Budget(10, 10.0, 2.0), ("latency",), 600.0, 1024),
     # what `benchmarks trials` repeats: of many launches, because launches differ more than rounds, and half a minute
     # long, because a shared host's slow spells may last a quarter of one
-    "trial": Profile("trial", launches=28, plan=Plan(rounds=2, turn_s=0.15, warm_up_s=0.1), kinds=("latency",)),
+    "trial": Profile("trial", launches=28, budget=Budget(rounds=2, turn_s=0.15, warm_up_s=0.1), kinds=("latency",)),
 }
 
 
@@ -58,10 +56,11 @@ class Measured:
     label: str
     target: Target
     describe: dict[str, str] = field(default_factory=dict)
-    opened: list[dict[str, Any]] = field(default_factory=list)
+    kind: str = ""
+    opened: list[Opened] = field(default_factory=list)
     first_ns: list[int] = field(default_factory=list)
-    kinds: dict[str, Samples] = field(default_factory=dict)
-    memory: list[dict[str, int]] = field(default_factory=list)
+    kinds: dict[str, Timings] = field(default_factory=dict)
+    memory: list[Used] = field(default_factory=list)
     windows: list[tuple[int, int]] = field(default_factory=list)
     windowed_calls: int = 0
     outputs: list[Images] = field(default_factory=list)
@@ -69,7 +68,7 @@ class Measured:
 
     def scope(self, name: str) -> list[Nanoseconds]:
         """Return the rounds of a scope, whichever kind measured it."""
-        return next((samples[name] for samples in self.kinds.values() if samples[name]), [])
+        return next((timings[name] for timings in self.kinds.values() if timings[name]), [])
 
 
 @dataclass
@@ -77,15 +76,8 @@ class Run:
     """A whole run as it grows; what is here when it is interrupted is what was measured."""
 
     engines: list[Measured]
-    reference: Samples = field(default_factory=Samples)
+    reference: Timings = field(default_factory=Timings)
     rounds: int = 0
-
-    @property
-    def reference_json(self) -> dict[str, Any] | None:
-        """The report's reference_work; None where the package onnx is missing."""
-        if not self.reference["reference"]:
-            return None
-        return {"what": WHAT, **scope_json(self.reference["reference"]), "cpu": scope_json(self.reference["cpu"])}
 
 
 def translate_all(run: Run, images: Sequence[Images], on_engine: Callable[[str], None] = lambda label: None) -> None:
@@ -98,9 +90,9 @@ def translate_all(run: Run, images: Sequence[Images], on_engine: Callable[[str],
         on_engine(measured.label)
         try:
             with Worker(Session, measured.target) as worker:
-                opened = worker.ask("open")
-                measured.describe = opened["describe"]
-                shapes[measured.label] = tuple(opened["shape"])
+                opened: Opened = worker.ask("open")
+                measured.describe, measured.kind = opened.describe, opened.kind
+                shapes[measured.label] = opened.shape
                 if len(set(shapes.values())) == 1:
                     measured.outputs = worker.ask("translate", list(images))
         except ToolkitError as error:
@@ -115,7 +107,8 @@ def image_size(engines: Sequence[Measured]) -> int:
     for measured in engines:
         try:
             with Worker(Session, measured.target) as worker:
-                return int(worker.ask("open")["shape"][1])
+                opened: Opened = worker.ask("open")
+                return opened.shape[1]
         except ToolkitError as error:
             last = error
     raise last
@@ -161,8 +154,8 @@ def _launch(
 ) -> None:
     """Start every engine afresh, measure rounds, end them."""
     with contextlib.ExitStack() as stack:
-        contenders: dict[str, Slice] = {}
-        samples: dict[str, Samples] = {}
+        contenders: dict[str, Contender] = {}
+        timings: dict[str, Timings] = {}
         workers = {}
         for measured in run.engines:
             if measured.error:
@@ -175,20 +168,20 @@ def _launch(
                 measured.error = str(error)
                 continue
             workers[measured.label] = worker
-            streams = measured.opened[-1]["shape"][0] == 1  # a stream has one frame at a time
+            streams = measured.opened[-1].shape[0] == 1  # a stream has one frame at a time
             for kind in (kind for kind in profile.kinds if kind != "stream" or streams):
                 name = f"{measured.label} {kind}"
-                samples[name] = measured.kinds.setdefault(kind, Samples())
+                timings[name] = measured.kinds.setdefault(kind, Timings())
                 contenders[name] = functools.partial(_turn, measured, worker, kind)
         if reference:
-            samples[REFERENCE] = run.reference
+            timings[REFERENCE] = run.reference
             contenders[REFERENCE] = functools.partial(reference.ask, "reference")
 
         def count(_: int) -> None:
             run.rounds += 1
             on_round(run.rounds)
 
-        interleave(contenders, profile.plan, into=samples, calls=calls, on_round=count, seed=run.rounds)
+        interleave(contenders, profile.budget, into=timings, calls=calls, on_round=count, seed=run.rounds)
         for measured in run.engines:
             failures = [f"{kind}: {s.error}" for kind, s in measured.kinds.items() if s.error]
             if failures:
@@ -203,7 +196,7 @@ def _launch(
 def _turn(measured: Measured, worker: Worker, kind: str, calls: int) -> Mapping[str, Nanoseconds]:
     """One turn of an engine. The times of `latency` turns are kept, for the power drawn meanwhile."""
     start = time.perf_counter_ns()
-    answer = worker.ask(kind, calls)
+    answer: Mapping[str, Nanoseconds] = worker.ask(kind, calls)
     if kind == "latency":
         measured.windows.append((start, time.perf_counter_ns()))
         measured.windowed_calls += calls

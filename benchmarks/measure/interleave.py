@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 Nanoseconds = NDArray[np.int64]
 """int64 [n], one entry a call, in the order of the calls."""
 
-Slice = Callable[[int], Mapping[str, Nanoseconds]]
+Contender = Callable[[int], Mapping[str, Nanoseconds]]
 """Run the contender so many times; return what each call took, by scope."""
 
 SETTLE_S = 0.03
@@ -29,7 +29,7 @@ LEAST_CALLS = 3
 
 
 @dataclass
-class Samples:
+class Timings:
     """What a contender did: scope -> one array of nanoseconds per round. error: why it was taken out, or ""."""
 
     scopes: dict[str, list[Nanoseconds]] = field(default_factory=dict)
@@ -50,7 +50,7 @@ class Samples:
 
 
 @dataclass(frozen=True)
-class Plan:
+class Budget:
     """How much to measure: `rounds` turns of about `turn_s` seconds each, after `warm_up_s` seconds of warming up."""
 
     rounds: int
@@ -58,8 +58,10 @@ class Plan:
     warm_up_s: float
 
 
-def timed(call: Callable[[], object], scope: str = "engine", clock: Callable[[], int] = time.perf_counter_ns) -> Slice:
-    """Return a Slice of a plain callable. Garbage collection waits until its turn is over, as in timeit."""
+def timed(
+    call: Callable[[], object], scope: str = "engine", clock: Callable[[], int] = time.perf_counter_ns
+) -> Contender:
+    """Return a Contender of a plain callable. Garbage collection waits until its turn is over, as in timeit."""
 
     def run(calls: int) -> dict[str, Nanoseconds]:
         stamps = np.empty((calls, 2), np.int64)
@@ -78,7 +80,7 @@ def timed(call: Callable[[], object], scope: str = "engine", clock: Callable[[],
     return run
 
 
-def warm_up(contender: Slice, seconds: float, clock: Callable[[], int] = time.perf_counter_ns) -> float:
+def warm_up(contender: Contender, seconds: float, clock: Callable[[], int] = time.perf_counter_ns) -> float:
     """Run a contender for so long, in doubling batches; return the nanoseconds of a call in the fastest batch."""
     best, end, calls = math.inf, clock() + seconds * 1e9, 1
     while True:
@@ -93,38 +95,38 @@ def warm_up(contender: Slice, seconds: float, clock: Callable[[], int] = time.pe
 
 
 def interleave(
-    contenders: Mapping[str, Slice],
-    plan: Plan,
+    contenders: Mapping[str, Contender],
+    budget: Budget,
     *,
-    into: dict[str, Samples] | None = None,
+    into: dict[str, Timings] | None = None,
     calls: dict[str, int] | None = None,
     on_round: Callable[[int], None] = lambda done: None,
     seed: int = 0,
     clock: Callable[[], int] = time.perf_counter_ns,
-) -> dict[str, Samples]:
-    """Measure every contender in each of `plan.rounds` rounds, in an order shuffled anew for each round.
+) -> dict[str, Timings]:
+    """Measure every contender in each of `budget.rounds` rounds, in an order shuffled anew for each round.
 
     A contender has the same number of calls in every round, so that a slow round weighs as much as a fast one; the
     number comes from its warm-up, or from `calls`, which is filled in for a later run to go on with. One that raises
-    is taken out, with the reason in its Samples; the others finish. into: Samples to append to; they hold what was
+    is taken out, with the reason in its Timings; the others finish. into: Timings to append to; they hold what was
     measured also when the run is interrupted.
     """
     results = {} if into is None else into
     fixed = {} if calls is None else calls
-    active: dict[str, tuple[Slice, int, int]] = {}
+    active: dict[str, tuple[Contender, int, int]] = {}
     shuffle = random.Random(seed)
     for name, contender in contenders.items():
-        samples = results.setdefault(name, Samples())
-        if samples.error:
+        timings = results.setdefault(name, Timings())
+        if timings.error:
             continue
         try:
-            call_ns = warm_up(contender, plan.warm_up_s, clock)
+            call_ns = warm_up(contender, budget.warm_up_s, clock)
         except Exception as error:
-            samples.error = f"warm-up: {describe_error(error)}"
+            timings.error = f"warm-up: {describe_error(error)}"
             continue
-        count = fixed.setdefault(name, max(LEAST_CALLS, round(plan.turn_s * 1e9 / call_ns)))
+        count = fixed.setdefault(name, max(LEAST_CALLS, round(budget.turn_s * 1e9 / call_ns)))
         active[name] = contender, count, max(1, math.ceil(SETTLE_S * 1e9 / call_ns))
-    for done in range(plan.rounds):
+    for done in range(budget.rounds):
         order: Iterable[str] = shuffle.sample(sorted(active), len(active))
         for name in order:
             contender, count, settle = active[name]

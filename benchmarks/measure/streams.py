@@ -10,11 +10,10 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from pix2pix_edge.benchmarks.measure.interleave import Nanoseconds, Plan, Samples, Slice, interleave
+from pix2pix_edge.benchmarks.measure.interleave import Budget, Contender, Nanoseconds, Timings, interleave
 from pix2pix_edge.runtime.engines.base import Engine, Images
 from pix2pix_edge.runtime.errors import InputError
 from pix2pix_edge.runtime.frame import STAGES, Frame
@@ -47,6 +46,22 @@ class Ages:
     dropped: dict[str, int]
 
 
+@dataclass(frozen=True, kw_only=True)
+class LongRun:
+    """What a long stored run lost, and left behind.
+
+    growth_bytes: of resident memory since EARLY_FRAMES, None for a shorter run. files_left, threads_after_close: still
+    open, and alive, when it was over.
+    """
+
+    frames: int
+    lost: int
+    out_of_order: int
+    growth_bytes: int | None = None
+    files_left: int
+    threads_after_close: int = 1
+
+
 def write_clip(folder: Path, size: int) -> Path:
     """Write a video of the test pattern, [size, size], that decodes as real ones do."""
     path = folder / "clip.mp4"
@@ -59,7 +74,7 @@ def write_clip(folder: Path, size: int) -> Path:
     return path
 
 
-def throughput(engine: Engine, clip: Path, folder: Path, plan: Plan, into: dict[str, Samples]) -> None:
+def throughput(engine: Engine, clip: Path, folder: Path, budget: Budget, into: dict[str, Timings]) -> None:
     """Measure the bare engine in a loop, and the stream from the clip to null and to an mp4, in turns.
 
     Scopes of each: frame (nanoseconds per frame, one value a round), cpu (of all cores), switches (of context). The
@@ -75,7 +90,7 @@ def throughput(engine: Engine, clip: Path, folder: Path, plan: Plan, into: dict[
             used["frame"] = np.array([(time.perf_counter_ns() - start) // calls])
         return used
 
-    def stream(sink: str) -> Slice:
+    def stream(sink: str) -> Contender:
         def run(calls: int) -> Mapping[str, Nanoseconds]:
             source = open_source(clip, loop=0)
             output = open_sink(folder / "out.mp4", fps=30.0) if sink == "mp4" else NullSink()
@@ -87,7 +102,7 @@ def throughput(engine: Engine, clip: Path, folder: Path, plan: Plan, into: dict[
 
         return run
 
-    interleave({"bare": bare, "null": stream("null"), "mp4": stream("mp4")}, plan, into=into)
+    interleave({"bare": bare, "null": stream("null"), "mp4": stream("mp4")}, budget, into=into)
 
 
 @contextlib.contextmanager
@@ -141,21 +156,18 @@ def live(engine: Engine, fps: float, seconds: float) -> Ages:
     return Ages(fps, delivered - delivered[0], age, taken, dict(stream.dropped))
 
 
-def long_run(engine: Engine, clip: Path, frames: int) -> dict[str, Any]:
-    """Stream so many frames of the clip with every_frame; return lost, out_of_order, and what of memory stayed.
-
-    Keys besides: growth_bytes (resident, since EARLY_FRAMES; None for a shorter run), files_left (still open).
-    """
+def long_run(engine: Engine, clip: Path, frames: int) -> LongRun:
+    """Stream so many frames of the clip with every_frame."""
     before = open_files()
     stream = translate(open_source(clip, loop=0), engine, [sink := _Counting()], limit=frames)
     stream.run()
-    return {
-        "frames": frames,
-        "lost": frames - sink.frames + sum(stream.dropped.values()),
-        "out_of_order": sink.out_of_order,
-        "growth_bytes": resident_bytes() - sink.early_bytes if sink.early_bytes else None,
-        "files_left": open_files() - before,
-    }
+    return LongRun(
+        frames=frames,
+        lost=frames - sink.frames + sum(stream.dropped.values()),
+        out_of_order=sink.out_of_order,
+        growth_bytes=resident_bytes() - sink.early_bytes if sink.early_bytes else None,
+        files_left=open_files() - before,
+    )
 
 
 class _Counting:

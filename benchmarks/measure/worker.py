@@ -15,7 +15,7 @@ import resource
 import signal
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,28 @@ class Target:
     extra_work: int = 0
 
 
+@dataclass(frozen=True)
+class Opened:
+    """What an engine says when it is opened. load_ns: imports of its library included. shape: of its input.
+
+    kind: as Engine.kind. host_base: bytes that the process had before.
+    """
+
+    load_ns: int
+    describe: dict[str, str]
+    shape: tuple[int, ...]
+    kind: str
+    host_base: int
+
+
+@dataclass(frozen=True)
+class Used:
+    """Bytes of host memory at the process's peak, and of device memory that it took (0 without)."""
+
+    host_peak: int
+    device: int
+
+
 class Session:
     """The worker's side: an open engine, and what can be asked of it."""
 
@@ -53,20 +75,17 @@ class Session:
         self._images: list[Images] = []
         self._free_at_start = self._free_in_use = _free_device_memory()
 
-    def open(self) -> dict[str, Any]:
-        """Open the engine. Returns load_ns (imports of its library included), describe, shape, host_base."""
+    def make_engine(self) -> Engine:
+        """Open what is to be measured."""
+        return open_engine(self._target.path, backend=self._target.backend, threads=self._target.threads)
+
+    def open(self) -> Opened:
+        """Open the engine. Raises what make_engine() raises."""
         base = peak_host_memory()
         start = time.perf_counter_ns()
-        engine = self._engine = open_engine(
-            self._target.path, backend=self._target.backend, threads=self._target.threads
-        )
+        engine = self._engine = self.make_engine()
         load_ns = time.perf_counter_ns() - start
-        return {
-            "load_ns": load_ns,
-            "describe": engine.describe(),
-            "shape": engine.input.shape,
-            "host_base": base,
-        }
+        return Opened(load_ns, engine.describe(), engine.input.shape, engine.kind, base)
 
     def first(self, images: list[Images]) -> int:
         """Take the pictures to measure with (uint8 [S, S, 3] each); return the nanoseconds of the first inference."""
@@ -152,9 +171,9 @@ class Session:
         batch = self.engine.input.shape[0]
         return [self.engine(np.stack([image] * batch))[0].copy() for image in images]
 
-    def memory(self) -> dict[str, int]:
-        """Return the bytes of host memory at its peak, and of device memory that this process took (0 without)."""
-        return {"host_peak": peak_host_memory(), "device": max(0, self._free_at_start - self._free_in_use)}
+    def memory(self) -> Used:
+        """Return the memory that this process took."""
+        return Used(peak_host_memory(), max(0, self._free_at_start - self._free_in_use))
 
     def close(self) -> None:
         if self._engine is not None:
@@ -162,7 +181,7 @@ class Session:
 
 
 @contextlib.contextmanager
-def _no_collection() -> Any:
+def _no_collection() -> Iterator[None]:
     """Hold the garbage collector, as timeit does."""
     gc.disable()
     try:

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import base64
-from html import escape
+import contextlib
 from pathlib import Path
 
 from pix2pix_edge.benchmarks.report import plots
-from pix2pix_edge.benchmarks.report.fidelity import AMPLIFIED
+from pix2pix_edge.benchmarks.report.fidelity import AMPLIFIED, GALLERY
 from pix2pix_edge.benchmarks.report.schema import Report
-from pix2pix_edge.benchmarks.report.tables import (
-    Table,
-    commands,
-    detail_tables,
-    latency,
-    machine_table,
-    main_table,
-    psnr,
-)
+from pix2pix_edge.benchmarks.report.table import Table, escaped
+from pix2pix_edge.benchmarks.report.tables import commands, detail_tables, latency, machine_table, main_table, psnr
+from pix2pix_edge.runtime.frame import STAGES
+
+JPEG = b"\xff\xd8\xff"
 
 STYLE = """
 :root { color-scheme: light dark; --paper: #fff; --card: #f6f7f9; --ink: #1b1f24; --soft: #57606a; --rule: #d8dee4;
@@ -104,38 +100,37 @@ def render_page(report: Report, folder: Path) -> str:
 
 
 def _head(report: Report) -> str:
-    machine = report["machine"]
-    where = [machine.get(key, "") for key in ("board", "gpu", "cpu")]
-    facts = [next((w for w in where if w), ""), f"profile {report['profile']['name']}"]
-    if "git" in machine:
-        facts.append(f"version {machine['git']}")
-    head = f'<h1>pix2pix-edge benchmark</h1><p class="soft">{escape(" · ".join(f for f in facts if f))}</p>'
-    if not report["complete"]:
+    machine = report.machine
+    facts = [machine.board or machine.gpu or machine.cpu, f"profile {report.profile.name}"]
+    if machine.git:
+        facts.append(f"version {machine.git}")
+    head = f'<h1>pix2pix-edge benchmark</h1><p class="soft">{escaped(" · ".join(f for f in facts if f))}</p>'
+    if not report.complete:
         head += '<p class="warn">Interrupted: this is what was measured until then.</p>'
     return head
 
 
 def _tiles(report: Report) -> str:
     tiles = []
-    for row in report["engines"]:
-        if not row["scopes"]:
+    for row in report.engines:
+        if not row.scopes:
             continue
         fidelity = psnr(row)
         words = {"–": "fidelity not known", "reference": "the reference itself", "equal": "equal to the reference"}
         beside = words.get(fidelity, f"PSNR {fidelity} dB")
         tiles.append(
-            f'<div class="tile {plots.colour(report, row)}"><span>{escape(row["name"])}</span>'
+            f'<div class="tile {plots.colour(report, row)}"><span>{escaped(row.name)}</span>'
             f"<b>{latency(row).partition(' ')[0]} ms</b><span>{beside}</span></div>"
         )
     return f'<div class="tiles">{"".join(tiles)}</div>' if tiles else ""
 
 
 def _table(table: Table, kind: str = "") -> str:
-    head = "".join(f"<th>{escape(name)}</th>" for name in table.columns)
-    body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in table.rows)
-    notes = "".join(f"<li>{escape(note)}</li>" for note in table.notes)
+    head = "".join(f"<th>{escaped(name)}</th>" for name in table.columns)
+    body = "".join("<tr>" + "".join(f"<td>{escaped(cell)}</td>" for cell in row) + "</tr>" for row in table.rows)
+    notes = "".join(f"<li>{escaped(note)}</li>" for note in table.notes)
     return (
-        f'<h2>{escape(table.heading)}</h2><div class="scroll"><table class="{kind}">'
+        f'<h2>{escaped(table.heading)}</h2><div class="scroll"><table class="{kind}">'
         + (f"<thead><tr>{head}</tr></thead>" if any(table.columns) else "")
         + f"<tbody>{body}</tbody></table></div>"
         + (f'<ul class="notes">{notes}</ul>' if notes else "")
@@ -143,16 +138,16 @@ def _table(table: Table, kind: str = "") -> str:
 
 
 def _warnings(report: Report) -> str:
-    if not report["warnings"]:
+    if not report.warnings:
         return ""
-    items = "".join(f"<li>{escape(warning)}</li>" for warning in report["warnings"])
+    items = "".join(f"<li>{escaped(warning)}</li>" for warning in report.warnings)
     return f'<h2>Read with care</h2><ul class="warn" style="padding-left:2rem">{items}</ul>'
 
 
 def _plots(report: Report) -> str:
-    engines = [(plots.colour(report, row), row["name"]) for row in report["engines"] if row["scopes"]]
-    stages = [(f"stage-{stage}", stage) for stage in plots.STAGES]
-    machine = [("machine", "reference work, the machine's own speed")] if "reference_work" in report else []
+    engines = [(plots.colour(report, row), row.name) for row in report.engines if row.scopes]
+    stages = [(f"stage-{stage}", stage) for stage in STAGES]
+    machine = [("machine", "reference work, the machine's own speed")] if report.reference_work else []
     drawn = [
         (
             "Distribution of latency",
@@ -181,37 +176,43 @@ def _plots(report: Report) -> str:
 
 
 def _key(entries: list[tuple[str, str]]) -> str:
-    items = "".join(f'<span class="{kind}"><i></i>{escape(name)}</span>' for kind, name in entries)
+    items = "".join(f'<span class="{kind}"><i></i>{escaped(name)}</span>' for kind, name in entries)
     return f'<div class="key">{items}</div>' if items else ""
 
 
 def _gallery(report: Report, folder: Path) -> str:
     parts = []
-    for entry in report["gallery"]:
-        pictures = [("input", entry["input"])]
-        pictures += [(f"reference: {name}", path) for name, path in entry["references"].items()]
-        for name, output in entry["outputs"].items():
-            ratio = f"{output['psnr_db']:.1f} dB"
+    for entry in report.gallery:
+        pictures = [("input", entry.input)]
+        pictures += [(f"reference: {name}", path) for name, path in entry.references.items()]
+        for name, output in entry.outputs.items():
             pictures += [
-                (f"{name}: {ratio}", output["picture"]),
-                (f"its difference × {AMPLIFIED}", output["difference"]),
+                (f"{name}: {output.psnr_db:.1f} dB", output.picture),
+                (f"its difference × {AMPLIFIED}", output.difference),
             ]
-        figures = "".join(_picture(caption, folder / path) for caption, path in pictures)
-        parts.append(f'<h3>{escape(entry["image"])}</h3><div class="pictures">{figures}</div>')
+        figures = "".join(_picture(caption, folder, path) for caption, path in pictures)
+        parts.append(f'<h3>{escaped(entry.image)}</h3><div class="pictures">{figures}</div>')
     if not parts:
         return ""
     return '<h2>Pictures</h2><p class="soft">The ones that an engine translates worst come first.</p>' + "".join(parts)
 
 
-def _picture(caption: str, path: Path) -> str:
-    """A figure with the picture inside the page; a picture that has been deleted leaves its caption."""
-    try:
-        data = base64.b64encode(path.read_bytes()).decode()
-    except OSError:
-        return f"<figure><figcaption>{escape(caption)}: the picture is missing</figcaption></figure>"
-    image = f'<img src="data:image/jpeg;base64,{data}" alt="{escape(caption, quote=True)}">'
-    return f"<figure>{image}<figcaption>{escape(caption)}</figcaption></figure>"
+def _picture(caption: str, folder: Path, path: str) -> str:
+    """A figure with the picture inside the page; a picture that is missing leaves its caption.
+
+    Whatever the report's JSON says, only a JPEG that lies in the report's own gallery is shown, and no link is
+    followed: the page is given to others.
+    """
+    file = folder / path
+    data = b""
+    with contextlib.suppress(OSError, ValueError):  # ValueError: a name with a zero byte
+        if file.resolve() == folder.resolve() / GALLERY / file.name and file.is_file():
+            data = file.read_bytes()
+    if not data.startswith(JPEG):
+        return f"<figure><figcaption>{escaped(caption)}: the picture is missing</figcaption></figure>"
+    image = f'<img src="data:image/jpeg;base64,{base64.b64encode(data).decode()}" alt="{escaped(caption)}">'
+    return f"<figure>{image}<figcaption>{escaped(caption)}</figcaption></figure>"
 
 
 def _commands(report: Report) -> str:
-    return f"<h2>To repeat it</h2><pre>{escape(chr(10).join(commands(report)))}</pre>"
+    return f"<h2>To repeat it</h2><pre>{escaped(chr(10).join(commands(report)))}</pre>"

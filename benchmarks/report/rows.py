@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 import importlib.util
-import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from pix2pix_edge.benchmarks.machine.boards import Board
+from pix2pix_edge.benchmarks.machine.boards import BoardSpec
 from pix2pix_edge.benchmarks.machine.power import Meter, mean_watts
 from pix2pix_edge.benchmarks.measure.engines import Measured, Run
 from pix2pix_edge.benchmarks.measure.interleave import Nanoseconds
-from pix2pix_edge.benchmarks.report.schema import Row, interval_json, rounded, scope_json
-from pix2pix_edge.benchmarks.report.summary import NORMAL, early_stopping_estimate, paired_ratio, rate
+from pix2pix_edge.benchmarks.report.schema import (
+    Fidelity,
+    MemoryUse,
+    Power,
+    Rates,
+    Row,
+    StreamTimes,
+    Work,
+    ratio_of,
+    scope_of,
+)
+from pix2pix_edge.benchmarks.report.summary import early_stopping_estimate, paired_ratio, rate
+from pix2pix_edge.benchmarks.report.table import rounded
 from pix2pix_edge.runtime.errors import ToolkitError
 from pix2pix_edge.runtime.files import sha256_of
 from pix2pix_edge.runtime.frame import STAGES
@@ -28,99 +37,80 @@ AGES = 300
 """Frames that the frame-age plot shows: the last ones."""
 
 
-SHARED_DRIFT = 0.04
-"""Standard deviation between the medians of runs on a host that others use too, as a logarithm: 0.036 for the reference
-work in 40 runs of 46 s within half an hour on our host. `benchmarks trials` prints it of an engine."""
-
-SPELL_S = 60.0
-"""So long one state of such a host lasts, at most: longer runs meet several, and their medians differ less."""
-
-
-def row_json(measured: Measured, run: Run, fidelity: dict[str, Any] | None, *, shared: bool) -> Row:
-    """Return the row (docs/report-schema.md), without work and power; whatever was not measured is left out.
-
-    shared: whether the CPU is a virtual machine's.
-    """
+def row_of(measured: Measured, run: Run, fidelity: Fidelity | None = None) -> Row:
+    """Return an engine's row without work and power; whatever was not measured is left out."""
     path = measured.target.path
-    opened = measured.opened[-1] if measured.opened else {}
     describe = dict(measured.describe)
-    row: Row = {
-        "name": measured.label,
-        "from": "run",
-        "file": path.name,
-        "error": measured.error,
-        "engine": describe.pop("engine", "TensorRT" if path.suffix == ".plan" else ""),
-        "precision": describe.pop("precision", ""),
-        "describe": describe,
-        "batch": opened.get("shape", [1])[0],
-    }
+    row = Row(
+        name=measured.label,
+        file=path.name,
+        error=measured.error,
+        engine=describe.pop("engine", "TensorRT" if path.suffix == ".plan" else ""),
+        precision=describe.pop("precision", ""),
+        describe=describe,
+        batch=measured.opened[-1].shape[0] if measured.opened else 1,
+        fidelity=fidelity,
+        scopes={name: scope_of(rounds) for name in SCOPES if (rounds := measured.scope(name))},
+    )
     if path.is_file():
-        row |= {"bytes": path.stat().st_size, "sha256": sha256_of(path)}
-    if fidelity:
-        row["fidelity"] = fidelity
+        row = replace(row, bytes=path.stat().st_size, sha256=sha256_of(path))
     if measured.first_ns:
-        row["load_ms"] = [rounded(o["load_ns"] / 1e6, 4) for o in measured.opened]
-        row["first_ms"] = [rounded(ns / 1e6, 4) for ns in measured.first_ns]
-    row["scopes"] = {name: scope_json(rounds) for name in SCOPES if (rounds := measured.scope(name))}
-    if shared and path.suffix != ".plan" and measured.windows:
-        seconds = (measured.windows[-1][1] - measured.windows[0][0]) / 1e9
-        for scope in row["scopes"].values():
-            widen_for_neighbours(scope, seconds)
-    if not row["scopes"].get("engine"):
+        row = replace(
+            row,
+            load_ms=[rounded(opened.load_ns / 1e6, 4) for opened in measured.opened],
+            first_ms=[rounded(ns / 1e6, 4) for ns in measured.first_ns],
+        )
+    if "engine" not in row.scopes:
         return row
-    row["frames_per_second"] = _rates(measured, row["batch"])
     estimate = early_stopping_estimate(np.concatenate(measured.scope("engine")) / 1e6)
-    if estimate is not None:
-        row["p90_bound_ms"] = rounded(estimate)
-    if stream := measured.scope("stream"):
-        row["stream"] = {
-            "stages_ms": {stage: rounded(_median_ms(measured.scope(f"{stage} stage"))) for stage in STAGES},
-            "ages_ms": [rounded(age / 1e6, 4) for age in np.concatenate(stream)[-AGES:].tolist()],
-        }
-    if measured.memory:
-        row["memory"] = {
-            "host_peak_bytes": max(m["host_peak"] for m in measured.memory),
-            "host_before_bytes": opened["host_base"],
-            "device_bytes": max(m["device"] for m in measured.memory),
-        }
     base = next((m for m in run.engines if m.scope("engine")), measured)
-    ratio = paired_ratio(measured.scope("engine"), base.scope("engine"))
-    if base is not measured and ratio:
-        row["ratio"] = {"to": base.label, **(interval_json(ratio) or {})}
-    return row
+    ratio = None if base is measured else paired_ratio(measured.scope("engine"), base.scope("engine"))
+    return replace(
+        row,
+        frames_per_second=_rates(measured, row.batch),
+        p90_bound_ms=None if estimate is None else rounded(estimate),
+        ratio=ratio_of(ratio, base.label),
+        stream=_stream(measured),
+        memory=_memory(measured),
+    )
 
 
-def widen_for_neighbours(scope: dict[str, Any], seconds: float) -> None:
-    """Widen the interval of a scope by what a host's other users may do until the run, of so many seconds, is repeated.
-
-    A run that falls into one state of its host knows nothing of the others, so this must come from elsewhere.
-    """
-    if scope["interval_ms"]:
-        value = scope["p50_ms"]
-        between_runs = SHARED_DRIFT * math.sqrt(SPELL_S / max(SPELL_S, seconds))
-        neighbours = NORMAL * math.sqrt(2) * between_runs
-        error = math.hypot(math.log(scope["interval_ms"][1] / value), neighbours)
-        scope["interval_ms"] = [rounded(value * math.exp(-error)), rounded(value * math.exp(error))]
-
-
-def _median_ms(rounds: Sequence[Nanoseconds]) -> float:
-    return float(np.median(np.concatenate(list(rounds)))) / 1e6
+def _stream(measured: Measured) -> StreamTimes | None:
+    rounds = measured.scope("stream")
+    if not rounds:
+        return None
+    stages = {stage: float(np.median(np.concatenate(measured.scope(f"{stage} stage")))) / 1e6 for stage in STAGES}
+    ages = np.concatenate(rounds)[-AGES:] / 1e6
+    return StreamTimes(
+        stages_ms={stage: rounded(took) for stage, took in stages.items()},
+        ages_ms=[rounded(age, 4) for age in ages.tolist()],
+    )
 
 
-def _rates(measured: Measured, batch: int) -> dict[str, float]:
-    """Images a second: one after the other, with every slot busy, and delivered by the stream of 30 a second."""
-    found = {"serial": measured.scope("engine"), "overlap": measured.scope("overlap")}
-    rates = {
-        name: rounded(batch * 1e9 / float(np.concatenate(rounds).mean()), 4) for name, rounds in found.items() if rounds
-    }
+def _memory(measured: Measured) -> MemoryUse | None:
+    if not measured.memory:
+        return None
+    return MemoryUse(
+        host_peak_bytes=max(used.host_peak for used in measured.memory),
+        host_before_bytes=measured.opened[-1].host_base,
+        device_bytes=max(used.device for used in measured.memory),
+    )
+
+
+def _rates(measured: Measured, batch: int) -> Rates:
+    def mean(rounds: Sequence[Nanoseconds]) -> float | None:
+        return rounded(batch * 1e9 / float(np.concatenate(list(rounds)).mean()), 4) if rounds else None
+
     pairs = zip(measured.scope("captured_at"), measured.scope("stream"), strict=True)
     delivered = [captured + age for captured, age in pairs if len(age) > 1]
-    if delivered:
-        rates["stream"] = rounded(statistics.fmean(rate(stamps) for stamps in delivered), 4)
-    return rates
+    return Rates(
+        serial=mean(measured.scope("engine")),
+        overlap=mean(measured.scope("overlap")),
+        stream=rounded(statistics.fmean(map(rate, delivered)), 4) if delivered else None,
+    )
 
 
-def work_json(row: Row, path: Path, peak: dict[str, float], board: Board | None) -> dict[str, Any] | None:
+def work_of(row: Row, path: Path, peak: dict[str, float], board: BoardSpec | None) -> Work | None:
     """Return a call's multiply-adds, the weights, and the share of the peak that the compute scope reaches.
 
     None without a graph.
@@ -142,23 +132,30 @@ def work_json(row: Row, path: Path, peak: dict[str, float], board: Board | None)
     except ToolkitError:
         return None
     # a plan for several images at once may come from a graph for one
-    images = row["batch"] / graph.shapes()[graph.input.name][0]
+    images = row.batch / graph.shapes()[graph.input.name][0]
     layers = [replace(layer, multiply_adds=round(layer.multiply_adds * images)) for layer in layers]
-    found: dict[str, Any] = {
-        "multiply_adds": sum(layer.multiply_adds for layer in layers),
-        "weight_bytes": sum(layer.weight_bytes for layer in layers),
-    }
+    found = Work(
+        multiply_adds=sum(layer.multiply_adds for layer in layers),
+        weight_bytes=sum(layer.weight_bytes for layer in layers),
+    )
     if path.suffix == ".plan":
         peak = board.peak if board else {}
-    compute = row["scopes"].get("compute")
-    bf16 = "bf16" in row["precision"]
+    compute = row.scopes.get("compute")
+    bf16 = "bf16" in row.precision
     kinds = [("bf16" if bf16 and layer.precision == "fp32" else layer.precision) for layer in layers]
-    if compute and all(kind in peak for kind, layer in zip(kinds, layers, strict=True) if layer.multiply_adds):
-        at_peak = sum(la.multiply_adds / peak[kind] for kind, la in zip(kinds, layers, strict=True) if la.multiply_adds)
-        found["at_peak_ms"] = rounded(at_peak * 1e3, 4)
-        found["share_of_peak"] = rounded(at_peak * 1e3 / compute["p50_ms"], 3)
-        found["peak"] = f"published for {board.name}" if board and path.suffix == ".plan" else "measured here"
-    return found
+    if (
+        not compute
+        or not compute.p50_ms
+        or any(kind not in peak for kind, la in zip(kinds, layers, strict=True) if la.multiply_adds)
+    ):
+        return found
+    at_peak = sum(la.multiply_adds / peak[kind] for kind, la in zip(kinds, layers, strict=True) if la.multiply_adds)
+    return replace(
+        found,
+        at_peak_ms=rounded(at_peak * 1e3, 4),
+        share_of_peak=rounded(at_peak * 1e3 / compute.p50_ms, 3),
+        peak=f"published for {board.name}" if board and path.suffix == ".plan" else "measured here",
+    )
 
 
 def _graph_of(plan: Path) -> Path | None:
@@ -167,13 +164,11 @@ def _graph_of(plan: Path) -> Path | None:
     return graph if graph and graph.suffix == ".onnx" and graph.is_file() else None
 
 
-def power_json(measured: Measured, meter: Meter, idle_watts: float | None, batch: int) -> dict[str, Any] | None:
+def power_of(measured: Measured, meter: Meter, idle_watts: float | None, batch: int) -> Power | None:
     """Return mean power and energy per image over the engine's own turns; None where nothing measured it."""
     watts = mean_watts(meter.readings, measured.windows)
     if watts is None:
         return None
     seconds = sum(end - start for start, end in measured.windows) / 1e9 / (measured.windowed_calls * batch)
-    found = {"watts": rounded(watts, 4), "energy_mj": rounded(watts * seconds * 1e3, 4)}
-    if idle_watts is not None:
-        found["above_idle_mj"] = rounded((watts - idle_watts) * seconds * 1e3, 4)
-    return found
+    above = None if idle_watts is None else rounded((watts - idle_watts) * seconds * 1e3, 4)
+    return Power(watts=rounded(watts, 4), energy_mj=rounded(watts * seconds * 1e3, 4), above_idle_mj=above)

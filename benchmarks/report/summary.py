@@ -80,7 +80,7 @@ def samples_needed(percent: float) -> int:
 
 
 def summarise(rounds: Sequence[Nanoseconds]) -> Summary:
-    """Summarise a scope of Samples. Raises ValueError without a single call.
+    """Summarise a scope of Timings. Raises ValueError without a single call.
 
     The median is always given: of few calls it is poor, and its interval says so.
     """
@@ -137,7 +137,8 @@ def repeat_error(series: Floats) -> float | None:
         drift = math.log(error / single) / math.log(size) if size > 1 and error > single > 0 else 0.0
         widths.append(student_t(blocks - 1) * math.sqrt(2) * error * blocks ** min(drift, 0.5))
         size *= 2
-    return max(widths) / (1 - 2 * TRIMMED)
+    widest: float = max(widths)
+    return widest / (1 - 2 * TRIMMED)
 
 
 def student_t(freedom: int) -> float:
@@ -149,7 +150,8 @@ def student_t(freedom: int) -> float:
         (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
         (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / 92160,
     )
-    return z + sum(term / freedom**power for power, term in enumerate(terms, 1))
+    series: float = sum(term / freedom**power for power, term in enumerate(terms, 1))
+    return z + series
 
 
 def rate(stamps: Nanoseconds) -> float:

@@ -10,9 +10,13 @@ import numpy as np
 import pytest
 
 from pix2pix_edge.benchmarks.__main__ import COMMANDS
-from pix2pix_edge.benchmarks.claims.trials import counts
+from pix2pix_edge.benchmarks.claims.trials import FORMAT as TRIALS
+from pix2pix_edge.benchmarks.claims.trials import Trials, counts
 from pix2pix_edge.benchmarks.compare import compare
 from pix2pix_edge.benchmarks.docs import ABSENT, FOLDER, SECTIONS, render
+from pix2pix_edge.benchmarks.machine.description import Machine
+from pix2pix_edge.benchmarks.report.reader import load_report, write
+from pix2pix_edge.benchmarks.report.schema import Shown
 from pix2pix_edge.runtime.cli import run_subcommand
 from pix2pix_edge.runtime.errors import InputError
 from tests.benchmarks.samples import made_report, made_row
@@ -46,22 +50,27 @@ def _checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_publishing_replaces_the_sections_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     page = _checkout(tmp_path, monkeypatch)
     random = np.random.default_rng(0)
-    report = made_report(random, made_row(random, "64.fp32.onnx"), made_row(random, "64.int8.onnx", 9.0), gallery=[{}])
-    (tmp_path / "report.json").write_text(json.dumps(report))
+    report = made_report(
+        random,
+        made_row(random, "64.fp32.onnx"),
+        made_row(random, "64.int8.onnx", 9.0),
+        gallery=[Shown(image="a", input="b", references={}, outputs={})],
+    )
+    write(report, tmp_path / "report.json")
     runs = [made_report(random) for _ in range(6)]
-    found = {"format": "pix2pix-edge-trials/1", "engine": "a.onnx", "machine": {"cpu": "Example"}, "busy_before": 0.04}
-    (tmp_path / "trials.json").write_text(json.dumps(found | counts(runs[:3], runs[3:], 10.0)))
+    found = vars(counts(runs[:3], runs[3:], 10.0))
+    trials = Trials(**found, engine="a.onnx", machine=Machine(cpu="Example"), busy_before=0.04)
+    write(trials, tmp_path / "trials.json")
     arguments = ["docs", "--results", "report.json", "--trials", "trials.json"]
     assert run_subcommand("python -m benchmarks", "", COMMANDS, arguments) == 0
     text = page.read_text()
     assert "old" not in text and text.count("kept") == 2
-    assert "| 64.int8.onnx | 9." in text and report["command"] in text
+    assert "| 64.int8.onnx | 9." in text and report.command in text
     assert "With a.onnx on Example, 4% busy at the start: " in text
-    published = json.loads((tmp_path / FOLDER / "results.json").read_text())
-    assert published["gallery"] == [] and "quantiles_ms" not in json.dumps(published)
-    assert all("ages_ms" not in row["stream"] for row in published["engines"])
-    assert published["engines"][0]["scopes"]["engine"]["medians_ms"]  # so that a user's report can be compared with it
-    assert compare(published, report)
+    published = load_report(tmp_path / FOLDER / "results.json")
+    assert published.gallery == [] and not any(row.stream and row.stream.ages_ms for row in published.engines)
+    assert all(scope.quantiles_ms is None for row in published.engines for scope in row.scopes.values())
+    assert compare(published, report)  # so that a user's report can be compared with it
     assert run_subcommand("python -m benchmarks", "", COMMANDS, ["docs"]) == 0
     assert page.read_text() == text == render(page, tmp_path / FOLDER)
 
@@ -70,10 +79,10 @@ def test_nothing_is_published_when_anything_is_wrong(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     _checkout(tmp_path, monkeypatch)
-    (tmp_path / "report.json").write_text(json.dumps(made_report(np.random.default_rng(0))))
+    write(made_report(np.random.default_rng(0)), tmp_path / "report.json")
     arguments = ["docs", "--results", "report.json", "--trials", "x.json"]
     before = (tmp_path / PAGE).read_text()
-    for content in ("{}", '{"format": "pix2pix-edge-trials/1"}'):
+    for content in ("{}", f'{{"format": "{TRIALS}"}}'):
         (tmp_path / "x.json").write_text(content)
         assert run_subcommand("python -m benchmarks", "", COMMANDS, arguments) == 2
         error = capsys.readouterr().err
@@ -94,7 +103,7 @@ def test_a_typed_number_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 def test_a_number_changed_in_the_json_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     page = _checkout(tmp_path, monkeypatch)
-    (tmp_path / "report.json").write_text(json.dumps(made_report(np.random.default_rng(0))))
+    write(made_report(np.random.default_rng(0)), tmp_path / "report.json")
     assert run_subcommand("python -m benchmarks", "", COMMANDS, ["docs", "--results", "report.json"]) == 0
     file = tmp_path / FOLDER / "results.json"
     report = json.loads(file.read_text())

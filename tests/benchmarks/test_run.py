@@ -21,20 +21,20 @@ from pix2pix_edge.benchmarks import run as latency
 from pix2pix_edge.benchmarks.__main__ import COMMANDS
 from pix2pix_edge.benchmarks.measure import engines as measure
 from pix2pix_edge.benchmarks.measure.engines import Profile
-from pix2pix_edge.benchmarks.measure.interleave import Plan
-from pix2pix_edge.benchmarks.report import collect
-from pix2pix_edge.benchmarks.report.schema import load_report
+from pix2pix_edge.benchmarks.measure.interleave import Budget
+from pix2pix_edge.benchmarks.report import builder
+from pix2pix_edge.benchmarks.report.reader import load_report
 from pix2pix_edge.runtime.cli import run_subcommand
 from tests.conftest import REPOSITORY, picture, write_inverter, write_rgb
 
-TINY = Profile("tiny", launches=1, plan=Plan(rounds=5, turn_s=0.01, warm_up_s=0.0))
+TINY = Profile("tiny", launches=1, budget=Budget(rounds=5, turn_s=0.01, warm_up_s=0.0))
 
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """A profile of milliseconds, and a peak that is known already."""
     monkeypatch.setitem(measure.PROFILES, "quick", TINY)
-    monkeypatch.setattr(collect.Collection, "_measure_peak", lambda self, say: self.peak.update(fp32=1e9))
+    monkeypatch.setattr(builder.ReportBuilder, "_measure_peak", lambda self, say: self.peak.update(fp32=1e9))
 
 
 @pytest.fixture
@@ -64,21 +64,23 @@ def test_a_mix_of_engines_becomes_a_report(
     out = tmp_path / "new" / "report"
     engines = ["--engine", inverter, plan]
     assert _benchmark(*engines, "--data", data, "--out", out, "--backend", "onnxruntime", "--threads", "1") == 0
-    report = json.loads((out / "report.json").read_text(), parse_constant=_refuse)
-    ours, theirs = report["engines"]
-    assert report["complete"] and report["images"] == ["1.png", "2.png", "more/3.png"]
-    assert report["profile"] | {"name": "tiny", "rounds": 5} == report["profile"]
-    assert ours["error"] == "" and set(ours["scopes"]) == {"compute", "engine", "stream", "overlap", "submit", "cpu"}
-    assert ours["scopes"]["engine"]["interval_ms"] and len(ours["scopes"]["engine"]["medians_ms"]) == 5
-    assert ours["fidelity"]["itself"] and ours["fidelity"]["images"] == 3 and ours["fidelity"]["max_difference"] == 0
-    assert ours["bytes"] == inverter.stat().st_size and len(ours["load_ms"]) == len(ours["first_ms"]) == 1
-    assert ours["memory"]["host_peak_bytes"] > ours["memory"]["host_before_bytes"] > 0
-    assert ours["frames_per_second"].keys() == {"serial", "overlap", "stream"}
-    assert ours["work"]["multiply_adds"] == 0 and "ratio" not in ours
-    assert theirs["scopes"] == {} and theirs["error"] and "fidelity" not in theirs
-    assert report["machine"]["cpu"] and report["state"]["before"]
+    json.loads((out / "report.json").read_text(), parse_constant=_refuse)
+    report = load_report(out)
+    ours, theirs = report.engines
+    assert report.complete and report.images == ["1.png", "2.png", "more/3.png"]
+    assert (report.profile.name, report.profile.rounds) == ("tiny", 5)
+    assert ours.error == "" and set(ours.scopes) == {"compute", "engine", "stream", "overlap", "submit", "cpu"}
+    assert ours.scopes["engine"].interval_ms and len(ours.scopes["engine"].medians_ms) == 5
+    assert ours.fidelity and ours.memory and ours.work
+    assert ours.fidelity.itself and ours.fidelity.images == 3 and ours.fidelity.max_difference == 0
+    assert ours.bytes == inverter.stat().st_size and len(ours.load_ms) == len(ours.first_ms) == 1
+    assert ours.memory.host_peak_bytes > ours.memory.host_before_bytes > 0
+    assert None not in vars(ours.frames_per_second).values()
+    assert ours.work.multiply_adds == 0 and ours.ratio is None
+    assert theirs.scopes == {} and theirs.error and theirs.fidelity is None
+    assert report.machine.cpu and report.state.before.load is not None
     printed = capsys.readouterr().out
-    assert printed.startswith("| engine |") and f"a.plan: {theirs['error']}" in printed
+    assert printed.startswith("| engine |") and f"a.plan: {theirs.error}" in printed
     assert (out / "report.html").stat().st_size > 10_000 and (out / "report.md").read_text().startswith(
         "# pix2pix-edge"
     )
@@ -90,15 +92,16 @@ def test_fidelity_stands_beside_speed_and_the_worst_picture_comes_first(data: Pa
     out = tmp_path / "report"
     assert _benchmark("--engine", engine, other, "--data", data, "--out", out, "--backend", "onnxruntime") == 0
     report = load_report(out)
-    fidelity = report["engines"][1]["fidelity"]
-    assert fidelity["reference"] == "a.fp32.onnx" and not fidelity["itself"]
-    assert 10 < fidelity["psnr_worst_db"] < fidelity["psnr_db"] < 60 and fidelity["max_difference"] == 20
-    shown = [entry["outputs"]["b.onnx"]["psnr_db"] for entry in report["gallery"]]
-    assert shown == sorted(fidelity["psnr_each_db"]) and report["gallery"][0]["image"] == fidelity["worst_image"]
-    for entry in report["gallery"]:
-        for path in (entry["input"], *entry["references"].values(), entry["outputs"]["b.onnx"]["difference"]):
+    fidelity, ratio = report.engines[1].fidelity, report.engines[1].ratio
+    assert fidelity and fidelity.reference == "a.fp32.onnx" and not fidelity.itself
+    assert fidelity.psnr_worst_db and 10 < fidelity.psnr_worst_db < fidelity.psnr_db < 60
+    assert fidelity.max_difference == 20
+    shown = [entry.outputs["b.onnx"].psnr_db for entry in report.gallery]
+    assert shown == sorted(fidelity.psnr_each_db or []) and report.gallery[0].image == fidelity.worst_image
+    for entry in report.gallery:
+        for path in (entry.input, *entry.references.values(), entry.outputs["b.onnx"].difference):
             assert (out / path).is_file()
-    assert report["engines"][1]["ratio"]["to"] == "a.fp32.onnx"
+    assert ratio and ratio.to == "a.fp32.onnx"
 
 
 def _dimmed(path: Path) -> Path:
@@ -120,10 +123,10 @@ def test_several_backends_give_a_row_each(inverter: Path, data: Path, tmp_path: 
     pytest.importorskip("openvino")
     out = tmp_path / "report"
     assert _benchmark("--engine", inverter, "--data", data, "--out", out, "--backend", "onnxruntime", "openvino") == 0
-    rows = load_report(out)["engines"]
-    assert [row["name"] for row in rows] == ["inverter.fp32.onnx (onnxruntime)", "inverter.fp32.onnx (openvino)"]
-    assert [row["engine"] for row in rows] == ["ONNX Runtime", "OpenVINO"]
-    assert [row["fidelity"]["itself"] for row in rows] == [True, False]
+    rows = load_report(out).engines
+    assert [row.name for row in rows] == ["inverter.fp32.onnx (onnxruntime)", "inverter.fp32.onnx (openvino)"]
+    assert [row.engine for row in rows] == ["ONNX Runtime", "OpenVINO"]
+    assert [row.fidelity and row.fidelity.itself for row in rows] == [True, False]
 
 
 @pytest.mark.usefixtures("quick")
@@ -142,10 +145,24 @@ def test_ctrl_c_writes_what_was_measured(
     out = tmp_path / "report"
     assert _benchmark("--engine", inverter, "--data", data, "--out", out, "--backend", "onnxruntime") == 130
     report = load_report(out)
-    assert report["complete"] is False
-    row = report["engines"][0]
-    assert len(row["scopes"]["engine"]["medians_ms"]) == 2 and row["fidelity"]["images"] == 3
+    assert report.complete is False
+    row = report.engines[0]
+    assert len(row.scopes["engine"].medians_ms) == 2 and row.fidelity and row.fidelity.images == 3
     assert "Interrupted" in (out / "report.md").read_text() and (out / "report.html").is_file()
+
+
+@pytest.mark.usefixtures("quick")
+def test_an_int8_file_without_its_fp32_graph_is_not_compared_with_itself(
+    inverter: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    int8 = shutil.copy(inverter, tmp_path / "a.int8.onnx")
+    sidecar = {"format": "pix2pix-edge/1", "precision": {"asked": "int8"}, "source": {"file": "gone.onnx"}}
+    Path(f"{int8}.json").write_text(json.dumps(sidecar))
+    out = tmp_path / "report"
+    assert _benchmark("--engine", int8, "--data", data, "--out", out, "--backend", "onnxruntime") == 0
+    report = load_report(out)
+    assert report.engines[0].fidelity is None and report.gallery == []
+    assert "Fidelity not known: a.int8.onnx" in capsys.readouterr().out
 
 
 @pytest.mark.slow
@@ -165,7 +182,7 @@ def test_a_real_ctrl_c_ends_every_process(inverter: Path, data: Path, tmp_path: 
     os.killpg(process.pid, signal.SIGINT)
     assert process.wait(timeout=60) == 130
     report = load_report(out)
-    assert report["complete"] is False and report["engines"][0]["scopes"]["engine"]["n"] > 0
+    assert report.complete is False and report.engines[0].scopes["engine"].n > 0
     for _ in range(100):  # the workers are gone with their parent
         try:
             os.killpg(process.pid, 0)
@@ -187,7 +204,7 @@ def test_a_report_that_exists_is_kept_unless_forced(
     assert "exists and is kept; choose another --out, or replace it with --force" in capsys.readouterr().err
     assert old.read_text() == "old" and not (out / "report.json").exists()
     assert _benchmark(*arguments, "--force") == 0
-    assert load_report(out)["complete"] and not old.exists()
+    assert load_report(out).complete and not old.exists()
 
 
 def test_different_contracts_are_refused_and_leave_things_as_they_were(

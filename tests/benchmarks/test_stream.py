@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -11,10 +10,17 @@ import numpy as np
 import pytest
 
 from pix2pix_edge.benchmarks import stream as streaming
-from pix2pix_edge.benchmarks.measure.interleave import Plan, Samples
-from pix2pix_edge.benchmarks.measure.streams import Ages, live, long_run, throughput, write_clip
-from pix2pix_edge.benchmarks.report.schema import STREAM
-from pix2pix_edge.benchmarks.stream import freshness_rows, latency_rows, stored_rows, throughput_rows
+from pix2pix_edge.benchmarks.measure.interleave import Budget, Timings
+from pix2pix_edge.benchmarks.measure.streams import Ages, LongRun, live, long_run, throughput, write_clip
+from pix2pix_edge.benchmarks.report.reader import read
+from pix2pix_edge.benchmarks.stream import (
+    FORMAT,
+    StreamReport,
+    freshness_rows,
+    latency_rows,
+    stored_rows,
+    throughput_rows,
+)
 from pix2pix_edge.runtime.errors import InputError
 from tests.conftest import REPOSITORY, write_inverter
 from tests.runtime.doubles import SlowEngine
@@ -34,8 +40,9 @@ def test_limits_are_judged_on_what_was_measured() -> None:
     assert fresh.kept and fresh.value == "1.50 ×" and growth.value == "+0.0 %" and growth.kept
     stale, growth, _ = freshness_rows(ages([10.0 + index / 5 for index in range(1000)]))
     assert not stale.kept and not growth.kept and float(growth.value.rstrip(" %")) > 100, "latency that grows is seen"
-    stored = {"frames": 10, "lost": 0, "out_of_order": 1, "growth_bytes": 20e6, "threads_after_close": 2,
-              "files_left": 0}  # fmt: skip
+    stored = LongRun(
+        frames=10, lost=0, out_of_order=1, growth_bytes=20_000_000, files_left=0, threads_after_close=2
+    )  # fmt: skip
     assert [row.kept for row in stored_rows(stored)] == [False, False, True, False]
 
 
@@ -52,27 +59,27 @@ def test_an_engine_that_slows_down_is_no_growth_of_the_queue() -> None:
 
 
 def test_throughput_is_a_share_of_the_bare_engine() -> None:
-    def samples(frame_ns: int) -> Samples:
+    def timings(frame_ns: int) -> Timings:
         one = [np.array([frame_ns])] * 6
-        return Samples({"frame": one, "cpu": one, "switches": one})
+        return Timings({"frame": one, "cpu": one, "switches": one})
 
-    null, mp4, *_ = throughput_rows({"bare": samples(100), "null": samples(101), "mp4": samples(125)})
+    null, mp4, *_ = throughput_rows({"bare": timings(100), "null": timings(101), "mp4": timings(125)})
     assert null.value.startswith("99.0 %") and null.kept and mp4.value.startswith("80.0 %") and not mp4.kept
 
 
 def test_the_trials_measure_a_real_stream(tmp_path: Path) -> None:
     clip = write_clip(tmp_path, 32)
-    measured: dict[str, Samples] = {}
+    measured: dict[str, Timings] = {}
     with SlowEngine(0.004) as engine:
-        throughput(engine, clip, tmp_path, Plan(2, 0.1, 0.1), measured)
+        throughput(engine, clip, tmp_path, Budget(2, 0.1, 0.1), measured)
         run = live(engine, 600.0, 0.5)
         stored = long_run(engine, clip, 520)
     assert {name: (sample.rounds, sample.error) for name, sample in measured.items()} == {
         "bare": (2, ""), "null": (2, ""), "mp4": (2, ""),
     }  # fmt: skip
     assert len(run.age) > 10 and (run.age > run.engine).all() and sum(run.dropped.values()) > 0
-    assert (stored["lost"], stored["out_of_order"], stored["files_left"]) == (0, 0, 0)
-    assert stored["growth_bytes"] is not None
+    assert (stored.lost, stored.out_of_order, stored.files_left) == (0, 0, 0)
+    assert stored.growth_bytes is not None
 
 
 def test_an_engine_too_slow_to_judge_is_said() -> None:
@@ -91,8 +98,8 @@ def test_the_command_writes_numbers_and_a_plot(
     assert streaming.run(parser.parse_args([*arguments, "--rounds", "1", "--backend", "onnxruntime"])) == 0
     stdout = capsys.readouterr().out
     assert "of the bare engine" in stdout and "lost or out of order, of 40 stored frames" in stdout
-    report = json.loads((tmp_path / "out/stream.json").read_text())
-    assert report["format"] == STREAM and report["stored"]["lost"] == 0 and report["machine"]["cores"]
+    report = read(tmp_path / "out/stream.json", StreamReport, FORMAT, "")
+    assert report.stored.lost == 0 and report.machine.cores and report.overload and report.overload.age_ms
     assert cv2.imread(str(tmp_path / "out/frame_age.png")).shape[1] > 500
 
 

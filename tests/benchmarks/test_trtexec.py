@@ -12,13 +12,15 @@ import pytest
 from pix2pix_edge.benchmarks.__main__ import COMMANDS
 from pix2pix_edge.benchmarks.machine.cautions import row_cautions
 from pix2pix_edge.benchmarks.report.markdown import write_report
-from pix2pix_edge.benchmarks.report.schema import load_report
+from pix2pix_edge.benchmarks.report.reader import load_report
+from pix2pix_edge.benchmarks.report.schema import Rates
 from pix2pix_edge.benchmarks.report.tables import main_table
 from pix2pix_edge.benchmarks.trtexec import ROUNDS, WARM_UP_MS, read_trtexec
 from pix2pix_edge.runtime.cli import run_subcommand
 from pix2pix_edge.runtime.errors import InputError
 from tests.benchmarks.samples import made_report, made_row
 
+RANDOM = np.random.default_rng(0)
 LOG = """&&&& RUNNING TensorRT.trtexec [TensorRT v100300] [b30] # trtexec --loadEngine=out/facades.fp16.plan
 [04/07/2026-23:59:46] [I] TensorRT version: 10.3.0
 [04/07/2026-23:59:50] [I] Warmup completed 135 queries over 200 ms
@@ -46,7 +48,7 @@ def _log(*, transfers: bool) -> str:
     return LOG.format(averages=averages, h2d="0.02" if transfers else "0")
 
 
-def _times(*, transfers: bool, count: int = 1200) -> list[dict[str, float]]:
+def _times(*, transfers: bool, count: int = 1200, **more: float) -> list[dict[str, float]]:
     copy = 0.03 if transfers else 0.0
     calls = []
     for i in range(count):
@@ -55,7 +57,7 @@ def _times(*, transfers: bool, count: int = 1200) -> list[dict[str, float]]:
             "startEnqMs": start, "endEnqMs": start + 0.2, "startH2dMs": start, "endH2dMs": start + copy,
             "startComputeMs": start + copy, "endComputeMs": start + copy + compute,
             "startD2hMs": start + copy + compute, "endD2hMs": start + 2 * copy + compute,
-            "h2dMs": copy, "computeMs": compute, "d2hMs": copy, "latencyMs": compute + 2 * copy,
+            "h2dMs": copy, "computeMs": compute, "d2hMs": copy, "latencyMs": compute + 2 * copy, **more,
         })  # fmt: skip
     return calls
 
@@ -66,59 +68,63 @@ def _write(path: Path, content: Any) -> Path:
 
 
 def test_every_call_of_the_json_counts_but_those_that_warm_up(tmp_path: Path) -> None:
+    """TensorRT 8.2 and older export them too; from then on nothing is left out, as with --warmUp=0."""
     calls = _times(transfers=True)
+    row = read_trtexec(_write(tmp_path / "times.json", calls))
+    assert row.scopes["compute"].n == len(calls)
+    calls = _times(transfers=True, endToEndMs=9.9)
     row = read_trtexec(_write(tmp_path / "times.json", calls), "facades.fp16.plan")
     counted = [c["computeMs"] for c in calls if c["startComputeMs"] >= WARM_UP_MS]
-    compute = row["scopes"]["compute"]
-    assert compute["n"] == len(counted) < len(calls)
-    assert compute["p90_ms"] == pytest.approx(np.percentile(counted, 90), rel=1e-5)
-    assert len(compute["medians_ms"]) == ROUNDS and compute["interval_ms"]
-    assert row["scopes"]["engine"]["p50_ms"] == pytest.approx(1.76)
-    assert row["scopes"]["submit"]["p50_ms"] == pytest.approx(0.2)
-    assert row["name"] == "facades.fp16.plan (trtexec)" and row["describe"]["transfers"] == "included"
+    compute = row.scopes["compute"]
+    assert compute.n == len(counted) < len(calls)
+    assert compute.p90_ms == pytest.approx(np.percentile(counted, 90), rel=1e-5)
+    assert len(compute.medians_ms) == ROUNDS and compute.interval_ms
+    assert row.scopes["engine"].p50_ms == pytest.approx(1.76)
+    assert row.scopes["submit"].p50_ms == pytest.approx(0.2)
+    assert row.name == "facades.fp16.plan (trtexec)" and row.describe["transfers"] == "included"
 
 
 def test_without_transfers_there_is_no_scope_engine(tmp_path: Path) -> None:
     row = read_trtexec(_write(tmp_path / "times.json", _times(transfers=False)))
-    assert set(row["scopes"]) == {"compute", "submit"}
-    assert row["describe"]["transfers"].startswith("left out")
-    assert f"{row['name']}: computation alone, transfers were left out." in main_table({"engines": [row]}).notes
+    assert set(row.scopes) == {"compute", "submit"}
+    assert row.describe["transfers"].startswith("left out")
+    assert f"{row.name}: computation alone, transfers were left out." in main_table(made_report(RANDOM, row)).notes
     row = read_trtexec(_write(tmp_path / "log.txt", _log(transfers=False)))
-    assert set(row["scopes"]) == {"compute", "submit"}
+    assert set(row.scopes) == {"compute", "submit"}
 
 
 def test_a_log_gives_its_summary_and_an_interval_from_its_averages(tmp_path: Path) -> None:
     row = read_trtexec(_write(tmp_path / "log.txt", _log(transfers=True)))
-    assert row["name"] == "facades.fp16.plan (trtexec)" and row["file"] == "facades.fp16.plan"
-    assert row["describe"]["version"] == "10.3.0"
-    assert row["frames_per_second"] == {"overlap": 691.4}
-    compute, engine = row["scopes"]["compute"], row["scopes"]["engine"]
-    assert (compute["n"], compute["p50_ms"], compute["p99_ms"], compute["max_ms"]) == (2077, 1.4, 1.85, 2.9)
-    assert (engine["p50_ms"], engine["p90_ms"]) == (1.44, 1.6)
-    assert compute["interval_ms"][0] < 1.4 < compute["interval_ms"][1] < 1.45
-    assert "variation" not in compute and row_cautions(row) == []  # that of averages would be too small
+    assert row.name == "facades.fp16.plan (trtexec)" and row.file == "facades.fp16.plan"
+    assert row.describe["version"] == "10.3.0"
+    assert row.frames_per_second == Rates(overlap=691.4)
+    compute, engine = row.scopes["compute"], row.scopes["engine"]
+    assert (compute.n, compute.p50_ms, compute.p99_ms, compute.max_ms) == (2077, 1.4, 1.85, 2.9)
+    assert (engine.p50_ms, engine.p90_ms) == (1.44, 1.6)
+    assert compute.interval_ms and compute.interval_ms[0] < 1.4 < compute.interval_ms[1] < 1.45
+    assert compute.variation is None and row_cautions(row) == []  # that of averages would be too small
 
 
 def test_a_query_of_several_images(tmp_path: Path) -> None:
     binding = "[I] Input binding for image with dimensions 4x256x256x3 is created.\n"
     row = read_trtexec(_write(tmp_path / "log.txt", binding + _log(transfers=True)))
-    assert row["batch"] == 4 and row["frames_per_second"] == {"overlap": 2766}
+    assert row.batch == 4 and row.frames_per_second == Rates(overlap=2766)
     random = np.random.default_rng(0)
-    write_report(made_report(random, made_row(random, row["file"], 1.6)), tmp_path)
+    write_report(made_report(random, made_row(random, row.file, 1.6)), tmp_path)
     arguments = ["trtexec", str(tmp_path / "log.txt"), "--report", str(tmp_path)]
     assert run_subcommand("python -m benchmarks", "", COMMANDS, arguments) == 2
-    assert len(load_report(tmp_path)["engines"]) == 1
-    report = made_report(random, made_row(random, row["file"], 1.6, batch=4))
+    assert len(load_report(tmp_path).engines) == 1
+    report = made_report(random, made_row(random, row.file, 1.6, batch=4))
     write_report(report, tmp_path)
     assert run_subcommand("python -m benchmarks", "", COMMANDS, arguments) == 0
     times = _write(tmp_path / "times.json", _times(transfers=True))  # it does not tell of how many images
-    arguments = ["trtexec", str(times), "--name", row["file"], "--report", str(tmp_path)]
+    arguments = ["trtexec", str(times), "--name", row.file, "--report", str(tmp_path)]
     assert run_subcommand("python -m benchmarks", "", COMMANDS, arguments) == 2
 
 
 def test_a_very_short_run_is_kept(tmp_path: Path) -> None:
     row = read_trtexec(_write(tmp_path / "times.json", _times(transfers=True, count=3)))
-    assert row["scopes"]["compute"]["n"] == 3 and row["scopes"]["compute"]["interval_ms"] is None
+    assert row.scopes["compute"].n == 3 and row.scopes["compute"].interval_ms is None
 
 
 @pytest.mark.parametrize("content", ["", "hello", "[]", '[{"computeMs": 1}]', '[{"computeMs"', "Throughput: 3 qps"])
@@ -139,10 +145,10 @@ def test_the_row_joins_a_report_beside_the_plan_that_it_is_of(tmp_path: Path) ->
     for _ in range(2):  # the second time it replaces the row
         assert run_subcommand("python -m benchmarks", "", COMMANDS, arguments) == 0
     report = load_report(folder)
-    ours, theirs = report["engines"]
-    unstable = [line for line in report["warnings"] if "(trtexec): unstable GPU time" in line]
+    ours, theirs = report.engines
+    unstable = [line for line in report.warnings if "(trtexec): unstable GPU time" in line]
     assert len(unstable) == 1  # once, although the row joined twice
-    assert theirs["fidelity"] == ours["fidelity"] and theirs["from"] == "trtexec"
+    assert theirs.fidelity == ours.fidelity and theirs.measured_by == "trtexec"
     for name in ("report.md", "report.html"):
         assert "facades.fp16.plan (trtexec)" in (folder / name).read_text()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -12,8 +11,10 @@ import numpy as np
 import pytest
 
 from pix2pix_edge.benchmarks.claims import peers
-from pix2pix_edge.benchmarks.claims.peers import BASE, Peer, measure, table
+from pix2pix_edge.benchmarks.claims.peers import BASE, FORMAT, Peer, PeersReport, measure, peer_table
 from pix2pix_edge.benchmarks.measure.worker import Worker
+from pix2pix_edge.benchmarks.report.reader import read
+from pix2pix_edge.benchmarks.report.table import markdown_table
 from pix2pix_edge.runtime.errors import EngineError
 from tests.conftest import picture, write_inverter, write_rgb
 
@@ -21,8 +22,8 @@ ROOT = Path(__file__).resolve().parents[3]
 
 
 def test_the_readme_shows_the_committed_numbers() -> None:
-    report = json.loads((ROOT / "docs/results/peers-64.json").read_text())
-    assert table(report["rows"]) in (ROOT / "README.md").read_text()
+    report = read(ROOT / "docs/results/peers-64.json", PeersReport, FORMAT, "")
+    assert markdown_table(peer_table(report.rows)) in (ROOT / "README.md").read_text()
 
 
 def test_peers_run_in_rounds_against_the_base_and_a_broken_one_is_named(inverter: Path, tmp_path: Path) -> None:
@@ -36,11 +37,13 @@ def test_peers_run_in_rounds_against_the_base_and_a_broken_one_is_named(inverter
         Peer("garbage", "onnxruntime", garbage),
     ]
     images = [np.full((32, 32, 3), level, np.uint8) for level in (0, 100)]
-    rows = {row["name"]: row for row in measure(peers, images, [255 - image for image in images], 5, 0.02)}
-    assert rows["again"]["fidelity"]["max_difference"] == 0 and rows["again"]["speed"]["value"] > 0
-    assert rows[BASE]["speed"]["value"] == 1
-    assert "not an exported generator" in rows["broken"]["error"] and "garbage.onnx" in rows["garbage"]["error"]
-    assert "| **again** |" in table(list(rows.values())) and "| broken | – |" in table(list(rows.values()))
+    rows = {row.name: row for row in measure(peers, images, [255 - image for image in images], 5, 0.02)}
+    again = rows["again"]
+    assert again.fidelity and again.fidelity.max_difference == 0 and again.speed and again.speed.value > 0
+    assert rows[BASE].speed is None  # against itself
+    assert "not an exported generator" in rows["broken"].error and "garbage.onnx" in rows["garbage"].error
+    printed = markdown_table(peer_table(list(rows.values())))
+    assert "| **again** |" in printed and "| broken | – |" in printed and f"| {BASE} | the base |" in printed
 
 
 @pytest.mark.parametrize(
@@ -80,9 +83,10 @@ def test_a_base_that_fails_in_a_round_leaves_the_others_their_times(
     monkeypatch.setattr(peers, "Worker", named)
     images = [np.full((32, 32, 3), 9, np.uint8)]
     contenders = [Peer(BASE, "onnxruntime", inverter), Peer("other", "onnxruntime", inverter)]
-    rows = {row["name"]: row for row in measure(contenders, images, [255 - images[0]], 5, 0.02)}
-    assert rows[BASE]["error"].endswith("lost") and rows["other"]["median_ms"] > 0 and "speed" not in rows["other"]
-    assert "| other | – | – |" in table(list(rows.values()))
+    rows = {row.name: row for row in measure(contenders, images, [255 - images[0]], 5, 0.02)}
+    other = rows["other"]
+    assert rows[BASE].error.endswith("lost") and other.median_ms and other.speed is None
+    assert "| other | – | – |" in markdown_table(peer_table(list(rows.values())))
 
 
 def _environment() -> dict[str, str]:

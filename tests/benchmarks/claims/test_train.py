@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from pix2pix_edge.benchmarks.claims.train import ArticleLoop, sentence
-from pix2pix_edge.benchmarks.report.schema import TRAINING
+from pix2pix_edge.benchmarks.claims.train import FORMAT, ArticleLoop, TrainingReport
+from pix2pix_edge.benchmarks.report.reader import read
 from pix2pix_edge.runtime.cli import run_subcommand
 from pix2pix_edge.train.drawings.__main__ import draw_folders
 from pix2pix_edge.train.settings import Settings
@@ -47,13 +46,13 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
     monkeypatch.setattr("sys.argv", ["benchmarks", *options])
     status = run_subcommand("b", "", COMMANDS, options)
     assert status == 0
-    content = json.loads(out.read_text())
-    assert content["format"] == TRAINING and content["command"] == " ".join(["python -m benchmarks", *options])
-    (result,) = content["widths"]
-    assert result["steps"] >= 15
-    assert 0 < result["speed_up"]["low"] <= result["speed_up"]["value"] <= result["speed_up"]["high"]
-    assert 0 < result["waiting_share"] < 1
-    assert sentence(result) in capsys.readouterr().out
+    report = read(out, TrainingReport, FORMAT, "")
+    assert report.command == " ".join(["python -m benchmarks", *options])
+    (result,) = report.widths
+    assert result.steps >= 15
+    assert result.speed_up.low <= result.speed_up.value <= result.speed_up.high
+    assert 0 < result.waiting_share < 1
+    assert result.sentence() in capsys.readouterr().out
     for wrong, expected in (
         (["--turn", "0"], "--turn must be"),
         (["--data", str(tmp_path / "nowhere")], "is not a folder"),

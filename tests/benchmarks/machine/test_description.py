@@ -10,6 +10,8 @@ import pytest
 
 from pix2pix_edge.benchmarks.machine import description as machine
 from pix2pix_edge.benchmarks.machine.description import (
+    Shares,
+    State,
     Usage,
     cpu_name,
     cpu_times,
@@ -19,6 +21,7 @@ from pix2pix_edge.benchmarks.machine.description import (
     with_sensors,
 )
 from pix2pix_edge.benchmarks.machine.power import Reading
+from pix2pix_edge.runtime.sidecar import to_json
 
 CPUINFO = "processor\t: 0\nmodel name\t: Example  CPU 9000\nflags\t\t: fpu hypervisor\n\nprocessor\t: 1\n"
 
@@ -39,7 +42,7 @@ def test_a_description_fits_into_json_and_names_no_person_host_or_folder(tmp_pat
             f"sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list",
             f"{cpu // 2 * 2}-{cpu // 2 * 2 + 1}\n",
         )
-    found = json.loads(json.dumps(describe_machine(tmp_path)))
+    found = json.loads(json.dumps(to_json(describe_machine(tmp_path))))
     assert found["cpu"] == "Example CPU 9000"
     assert found["cores"] == 2
     assert found["virtual"] is True
@@ -51,7 +54,7 @@ def test_a_description_fits_into_json_and_names_no_person_host_or_folder(tmp_pat
 
 def test_this_machine_is_described() -> None:
     found = describe_machine()
-    assert found["cpu"] and found["cores"] >= 1 and found["python"]
+    assert found.cpu and found.cores and found.python
 
 
 def test_a_state_holds_what_can_be_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -65,9 +68,9 @@ def test_a_state_holds_what_can_be_found(tmp_path: Path, monkeypatch: pytest.Mon
         _write(tmp_path, f"sys/devices/system/cpu/cpu{cpu}/cpufreq/scaling_cur_freq", f"{kilohertz}\n")
         _write(tmp_path, f"sys/devices/system/cpu/cpu{cpu}/thermal_throttle/core_throttle_count", "3\n")
     found = machine_state(tmp_path)
-    assert (found["gpu_mhz"], found["gpu_mhz_max"]) == (612, 1020)
-    assert (found["temperature_c"], found["cpu_mhz"], found["throttled"]) == (61.25, 1500, 6)
-    assert "busy" not in found
+    assert (found.gpu_mhz, found.gpu_mhz_max) == (612, 1020)
+    assert (found.temperature_c, found.cpu_mhz, found.throttled) == (61.25, 1500, 6)
+    assert found.busy is None
 
 
 def test_shares_of_cpu_time(tmp_path: Path) -> None:
@@ -91,17 +94,17 @@ def test_usage_tells_others_from_ourselves(tmp_path: Path) -> None:
     while time.process_time() < end:
         pass
     found = usage.so_far()
-    assert 0 <= found["others"] <= 1 and 0 <= found["stolen"] <= 1
+    assert found.others is not None and 0 <= found.others <= 1 and found.stolen is not None and 0 <= found.stolen <= 1
     _write(tmp_path, "proc/stat", "cpu  10 0 10 70 0 0 0 10 0 0\n")
     usage = Usage(tmp_path)
     _write(tmp_path, "proc/stat", "cpu  80 0 10 90 0 0 0 20 0 0\n")
     found = usage.so_far()  # 80 of 100 ticks busy, 10 of them stolen; ours were none
-    assert found == {"others": pytest.approx(0.7, abs=0.02), "stolen": 0.1}
-    assert Usage(tmp_path / "nothing").so_far() == {}
+    assert (found.others, found.stolen) == (pytest.approx(0.7, abs=0.02), 0.1)
+    assert Usage(tmp_path / "nothing").so_far() == Shares()
 
 
 def test_a_meter_tells_the_gpus_clock_and_temperature() -> None:
     readings = [Reading(1, gpu_mhz=300.0), Reading(2, gpu_mhz=1530.0, temperature_c=61.0)]
-    assert with_sensors({"load": 1.0}, readings) == {"load": 1.0, "gpu_mhz": 1530.0, "temperature_c": 61.0}
-    assert with_sensors({"temperature_c": 70.0}, readings)["temperature_c"] == 70.0  # the hottest sensor of all
-    assert with_sensors({"load": 1.0}, []) == with_sensors({"load": 1.0}, [Reading(1)]) == {"load": 1.0}
+    assert with_sensors(State(load=1.0), readings) == State(load=1.0, gpu_mhz=1530.0, temperature_c=61.0)
+    assert with_sensors(State(temperature_c=70.0), readings).temperature_c == 70.0  # the hottest sensor of all
+    assert with_sensors(State(load=1.0), []) == with_sensors(State(load=1.0), [Reading(1)]) == State(load=1.0)

@@ -14,16 +14,16 @@ import pytest
 
 from pix2pix_edge.benchmarks.measure import worker
 from pix2pix_edge.benchmarks.measure.engines import KINDS, Measured, Profile, Run, image_size, measure, translate_all
-from pix2pix_edge.benchmarks.measure.interleave import Plan, Samples
+from pix2pix_edge.benchmarks.measure.interleave import Budget, Timings
 from pix2pix_edge.benchmarks.measure.reference_work import CHANNELS, SIZE, reference_work
 from pix2pix_edge.benchmarks.measure.worker import Session, Target, Worker
-from pix2pix_edge.benchmarks.report.rows import row_json
-from pix2pix_edge.benchmarks.report.schema import rounded
+from pix2pix_edge.benchmarks.report.rows import row_of
+from pix2pix_edge.benchmarks.report.table import rounded
 from pix2pix_edge.runtime.errors import EngineError, InputError
 from pix2pix_edge.runtime.frame import STAGES
 from tests.conftest import picture, write_inverter
 
-TINY = Profile("tiny", launches=2, plan=Plan(rounds=2, turn_s=0.01, warm_up_s=0.0))
+TINY = Profile("tiny", launches=2, budget=Budget(rounds=2, turn_s=0.01, warm_up_s=0.0))
 IMAGES = [picture(i) for i in range(3)]
 
 
@@ -73,29 +73,16 @@ def test_engine_time_holds_compute_and_stream_time_holds_more(measured: Run) -> 
     stages = ("stream", "prepare stage", "engine stage")
     for age, prepare, engine in zip(*(good.scope(s) for s in stages), strict=True):
         assert (age >= prepare + engine).all() and (engine > 0).all()
-    row = row_json(good, measured, None, shared=False)
+    row = row_of(good, measured)
     for stage in STAGES:
-        assert row["stream"]["stages_ms"][stage] == rounded(
+        assert row.stream and row.stream.stages_ms[stage] == rounded(
             float(np.median(np.concatenate(good.kinds["stream"][f"{stage} stage"]))) / 1e6
         )
 
 
-def test_neighbours_widen_every_interval_of_a_cpu_and_none_of_a_plan(inverter: Path) -> None:
-    ones = np.full(3, 1_000_000, np.int64)
-    for path, wide in ((inverter, True), (Path("a.plan"), False)):
-        engine = Measured("a", Target(path), windows=[(0, 10**9), (4 * 10**9, 5 * 10**9)])
-        engine.kinds["latency"] = Samples()
-        for _ in range(6):
-            engine.kinds["latency"].add({"engine": ones, "compute": ones, "cpu": ones})
-        narrow, widened = (row_json(engine, Run([engine]), None, shared=s)["scopes"] for s in (False, True))
-        for scope, found in narrow.items():
-            assert found["interval_ms"] == [1.0, 1.0]
-            assert (widened[scope]["interval_ms"][1] > 1.1) == wide
-
-
 def test_memory_and_windows_are_the_engines_own(measured: Run) -> None:
     good = measured.engines[0]
-    assert 20e6 < good.opened[0]["host_base"] < good.memory[0]["host_peak"] < 2e9
+    assert 20e6 < good.opened[0].host_base < good.memory[0].host_peak < 2e9
     rounds = sum(samples.rounds for kind, samples in good.kinds.items() if kind == "latency")
     assert len(good.windows) > rounds and all(a < b for a, b in good.windows)  # they hold the warm-up too
     assert all(end <= start for (_, end), (start, _) in itertools.pairwise(good.windows))
@@ -167,17 +154,17 @@ def test_device_memory_is_taken_before_other_engines_open(inverter: Path, monkey
     session = Session(Target(inverter, "onnxruntime", 1))
     session.open()
     session.first(IMAGES)
-    assert session.memory()["device"] == 200
+    assert session.memory().device == 200
     session.close()
 
 
 def test_a_round_that_measured_a_stream_only_is_no_latency(inverter: Path) -> None:
     measured = Measured("a", Target(inverter))
-    measured.kinds["stream"] = Samples()
+    measured.kinds["stream"] = Timings()
     ones = np.ones(3, np.int64)
     measured.kinds["stream"].add({"stream": ones, "engine stage": ones, "captured_at": ones})
     assert measured.scope("engine") == []
-    assert "stream" in row_json(measured, Run([measured]), None, shared=False)["scopes"]
+    assert "stream" in row_of(measured, Run([measured])).scopes
 
 
 @pytest.mark.parametrize("last", [1, 2])
@@ -224,14 +211,14 @@ def test_the_size_is_that_of_the_first_engine_that_opens(inverter: Path, tmp_pat
 
 
 def test_a_profile_for_other_seconds_keeps_its_rounds() -> None:
-    profile = Profile("p", 4, Plan(5, 1.0, 2.0), at_least_s=600.0).lasting(1.0)
-    assert (profile.launches, profile.plan.rounds, profile.plan.turn_s) == (4, 5, 0.05)
-    assert (profile.name, profile.plan.warm_up_s, profile.at_least_s) == ("p, 1 s", 1.0, 0.0)
+    profile = Profile("p", 4, Budget(5, 1.0, 2.0), at_least_s=600.0).lasting(1.0)
+    assert (profile.launches, profile.budget.rounds, profile.budget.turn_s) == (4, 5, 0.05)
+    assert (profile.name, profile.budget.warm_up_s, profile.at_least_s) == ("p, 1 s", 1.0, 0.0)
 
 
 def test_a_profile_with_a_least_goes_on_until_it_is_reached(inverter: Path) -> None:
     run = Run([Measured("a", Target(inverter, "onnxruntime", 1))])
-    measure(run, Profile("p", 1, Plan(2, 0.0, 0.0), ("latency",), at_least_calls=10), IMAGES)
+    measure(run, Profile("p", 1, Budget(2, 0.0, 0.0), ("latency",), at_least_calls=10), IMAGES)
     assert sum(map(len, run.engines[0].scope("engine"))) == 12  # two launches of 2 rounds of 3 calls
     assert set(run.engines[0].kinds) == {"latency"}
 

@@ -8,9 +8,17 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from pix2pix_edge.benchmarks.measure.interleave import LEAST_CALLS, SETTLE_S, Plan, Samples, interleave, timed, warm_up
+from pix2pix_edge.benchmarks.measure.interleave import (
+    LEAST_CALLS,
+    SETTLE_S,
+    Budget,
+    Timings,
+    interleave,
+    timed,
+    warm_up,
+)
 
-PLAN = Plan(rounds=4, turn_s=0.1, warm_up_s=0.05)
+PLAN = Budget(rounds=4, turn_s=0.1, warm_up_s=0.05)
 
 
 class Clock:
@@ -57,7 +65,7 @@ def test_every_round_has_the_same_number_of_calls_also_on_a_slow_machine() -> No
     def call() -> None:
         clock.now += round(speed[0] * 1e6)
 
-    plan = Plan(rounds=3, turn_s=0.1, warm_up_s=0.05)
+    plan = Budget(rounds=3, turn_s=0.1, warm_up_s=0.05)
 
     def slower(done: int) -> None:
         speed[0] = 6.0
@@ -75,7 +83,7 @@ def test_a_turn_begins_with_uncounted_calls_and_never_has_fewer_than_the_least()
         clock.now += round(count * 0.2e9)
         return {"engine": np.full(count, 200_000_000)}
 
-    interleave({"slow": slice_}, Plan(2, 0.1, 0.0), clock=clock)
+    interleave({"slow": slice_}, Budget(2, 0.1, 0.0), clock=clock)
     assert calls == [1, 1, LEAST_CALLS, 1, LEAST_CALLS]
     assert SETTLE_S < 0.2
 
@@ -94,7 +102,7 @@ def test_order_is_shuffled_anew_and_repeatable() -> None:
 
             return slice_
 
-        interleave({n: contender(n) for n in "abcd"}, Plan(6, 0.01, 0.0), clock=clock, seed=seed)
+        interleave({n: contender(n) for n in "abcd"}, Budget(6, 0.01, 0.0), clock=clock, seed=seed)
         turns = log[4:][::2]  # after one warm-up each; a turn is a settling and a counted slice
         return [turns[i : i + 4] for i in range(0, len(turns), 4)]
 
@@ -141,7 +149,7 @@ def test_an_interruption_leaves_what_was_measured() -> None:
 
 
 def test_a_second_launch_goes_on_with_the_same_calls_and_without_what_has_failed() -> None:
-    clock, into, calls = Clock(), {"gone": Samples(error="round 1: no")}, {}
+    clock, into, calls = Clock(), {"gone": Timings(error="round 1: no")}, {}
     contenders = {"a": timed(clock.work(1), clock=clock), "gone": timed(clock.work(1), clock=clock)}
     interleave(contenders, PLAN, into=into, calls=calls, clock=clock)
     contenders["a"] = timed(clock.work(7), clock=clock)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import xml.etree.ElementTree as ElementTree
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -13,16 +14,19 @@ import numpy as np
 import pytest
 
 from pix2pix_edge.benchmarks.machine.cautions import machine_cautions, noise_caution, row_cautions
+from pix2pix_edge.benchmarks.machine.description import Machine, Shares, State
 from pix2pix_edge.benchmarks.machine.power import Reading
 from pix2pix_edge.benchmarks.measure.reference_work import small_model
 from pix2pix_edge.benchmarks.report import plots
 from pix2pix_edge.benchmarks.report.markdown import render_markdown, write_report
 from pix2pix_edge.benchmarks.report.page import render_page
-from pix2pix_edge.benchmarks.report.rows import work_json
-from pix2pix_edge.benchmarks.report.schema import load_report, rounded, scope_json
+from pix2pix_edge.benchmarks.report.reader import load_report
+from pix2pix_edge.benchmarks.report.rows import work_of
+from pix2pix_edge.benchmarks.report.schema import Ratio, Report, Row, Shown, ShownOutput, scope_of
 from pix2pix_edge.benchmarks.report.summary import summarise
-from pix2pix_edge.benchmarks.report.tables import detail_tables, main_table, number
-from tests.benchmarks.samples import made_fidelity, made_report, made_row, noisy_rounds
+from pix2pix_edge.benchmarks.report.table import number, rounded
+from pix2pix_edge.benchmarks.report.tables import detail_tables, main_table
+from tests.benchmarks.samples import made_fidelity, made_report, made_row, made_scope, noisy_rounds
 from tests.conftest import picture, write_rgb
 from tests.runtime.web.chromium import Chromium
 
@@ -55,26 +59,19 @@ class Checker(HTMLParser):
         self.text.append(data)
 
 
-def _whole_report(folder: Path) -> dict[str, Any]:
+def _whole_report(folder: Path) -> Report:
     random = np.random.default_rng(1)
     (folder / "gallery").mkdir(parents=True)
     for name in ("in", "ref", "out", "diff"):
         write_rgb(folder / f"gallery/{name}.jpg", picture(3))
     rows = [
         made_row(random, "a.fp32.onnx", 40.0, fidelity=made_fidelity(itself=True)),
-        made_row(random, "a.int8.onnx", 12.0, ratio={"to": "a.fp32.onnx", "value": 0.3, "low": 0.29, "high": 0.31}),
+        made_row(random, "a.int8.onnx", 12.0, ratio=Ratio(to="a.fp32.onnx", value=0.3, low=0.29, high=0.31)),
         made_row(random, "a.plan", 3.0, scopes={}, error="there is no NVIDIA driver here", fidelity=None),
     ]
-    gallery = [
-        {
-            "image": "2.png",
-            "input": "gallery/in.jpg",
-            "references": {"a.fp32.onnx": "gallery/ref.jpg"},
-            "outputs": {
-                "a.int8.onnx": {"picture": "gallery/out.jpg", "difference": "gallery/diff.jpg", "psnr_db": 40.9}
-            },
-        }
-    ]
+    output = ShownOutput(picture="gallery/out.jpg", difference="gallery/diff.jpg", psnr_db=40.9)
+    references = {"a.fp32.onnx": "gallery/ref.jpg"}
+    gallery = [Shown(image="2.png", input="gallery/in.jpg", references=references, outputs={"a.int8.onnx": output})]
     return made_report(random, *rows, gallery=gallery, warnings=["a.int8.onnx: noisy"])
 
 
@@ -87,16 +84,16 @@ def test_a_report_is_read_as_it_was_written(tmp_path: Path) -> None:
 
 def test_a_scope_keeps_its_summary() -> None:
     rounds = noisy_rounds(np.random.default_rng(0), 12.345)
-    kept, whole = scope_json(rounds), summarise(rounds)
-    assert kept["n"] == whole.n and kept["left_out"] == {f"p{p}": calls for p, calls in whole.left_out.items()} != {}
-    assert kept["p50_ms"] == pytest.approx(whole.median, rel=1e-5)
-    assert kept["interval_ms"] == pytest.approx(whole.interval, rel=1e-5)
+    kept, whole = scope_of(rounds), summarise(rounds)
+    assert kept.n == whole.n and kept.left_out == {f"p{p}": calls for p, calls in whole.left_out.items()} != {}
+    assert kept.p50_ms == pytest.approx(whole.median, rel=1e-5)
+    assert kept.interval_ms == pytest.approx(whole.interval, rel=1e-5)
 
 
 def test_several_images_in_a_call_are_said() -> None:
     report = made_report(np.random.default_rng(0), made_row(np.random.default_rng(0), batch=4))
     assert any("a.onnx: 4 images in a call; latency" in note for note in main_table(report).notes)
-    report["engines"][0]["batch"] = 1
+    report = made_report(np.random.default_rng(0))
     assert not any("images in a call" in note for note in main_table(report).notes)
 
 
@@ -115,10 +112,9 @@ def test_a_call_of_several_images_counts_all_of_them(tmp_path: Path, batch: int,
     nodes = [helper.make_node("Conv", ["x", "w"], ["y"])]
     model = small_model(nodes, [batch, 1, 8, 8], "y", {"w": np.ones((1, 1, 1, 1), np.float32)})
     save(model, tmp_path / "a.onnx")
-    scopes = {"compute": {"p50_ms": 1.0}}
-    row = {"batch": images, "precision": "fp32", "scopes": scopes}
-    work = work_json(row, tmp_path / "a.onnx", {"fp32": 64e3 * images}, None)
-    assert work is not None and work["multiply_adds"] == 64 * images and work["share_of_peak"] == 1.0
+    row = Row(name="a", file="a.onnx", batch=images, precision="fp32", scopes={"compute": made_scope([1.0])})
+    work = work_of(row, tmp_path / "a.onnx", {"fp32": 64e3 * images}, None)
+    assert work is not None and work.multiply_adds == 64 * images and work.share_of_peak == 1.0
 
 
 def test_markdown_says_it_all(tmp_path: Path) -> None:
@@ -149,8 +145,8 @@ def test_the_page_is_whole_and_fetches_nothing(tmp_path: Path) -> None:
     assert "url(" not in page and "@import" not in page and "default-src 'none'" in page
     assert "http" not in re.sub(r'"data:[^"]*"', "", page).replace('http-equiv="', "")
     seen = " ".join(checker.text)
-    for row in report["engines"]:
-        assert row["name"] in seen
+    for row in report.engines:
+        assert row.name in seen
     for part in ("Speed against fidelity", "Frame age", "2.png", "there is no NVIDIA driver here"):
         assert part in seen
     assert "prefers-color-scheme: dark" in page and "@media print" in page and "width=device-width" in page
@@ -161,7 +157,7 @@ def test_the_page_is_the_same_every_time(tmp_path: Path) -> None:
     assert render_page(report, tmp_path) == render_page(load_and_back(report, tmp_path), tmp_path)
 
 
-def load_and_back(report: dict[str, Any], folder: Path) -> dict[str, Any]:
+def load_and_back(report: Report, folder: Path) -> Report:
     write_report(report, folder)
     return load_report(folder)
 
@@ -181,10 +177,8 @@ def test_an_interrupted_run_says_so(tmp_path: Path) -> None:
 
 
 def test_a_report_without_any_measurement_still_opens(tmp_path: Path) -> None:
-    row = {"name": "a.plan", "from": "run", "file": "a.plan", "error": "no GPU", "engine": "", "precision": "",
-           "describe": {}, "batch": 1, "scopes": {}}  # fmt: skip
-    report = made_report(np.random.default_rng(0), row)
-    del report["reference_work"]
+    row = Row(name="a.plan", file="a.plan", error="no GPU")
+    report = made_report(np.random.default_rng(0), row, reference_work=None)
     page = render_page(report, tmp_path)
     Checker().feed(page)
     assert "no GPU" in page and "<svg" not in page
@@ -199,8 +193,7 @@ def test_a_deleted_picture_leaves_its_caption(tmp_path: Path) -> None:
 
 def test_columns_that_no_engine_fills_are_left_out() -> None:
     random = np.random.default_rng(0)
-    bare = made_row(random)
-    del bare["fidelity"]
+    bare = made_row(random, fidelity=None)
     columns = main_table(made_report(random, bare)).columns
     assert "PSNR, dB" not in columns and "latency p50, ms" in columns and "p99" not in columns
     assert "speed" not in columns
@@ -233,25 +226,25 @@ def test_plots_stay_inside_their_frame(plot: Any, milliseconds: list[float]) -> 
     assert not any("nan" in str(element.attrib) for element in drawing.iter())
 
 
-def test_an_axis_has_round_ticks() -> None:
-    linear = plots.Axis([0.0, 43.0], 0, 100)
+def test_a_scale_has_round_ticks() -> None:
+    linear = plots.Scale([0.0, 43.0], 0, 100)
     assert not linear.logarithmic and linear.ticks() == [0, 10, 20, 30, 40]
-    logarithmic = plots.Axis([1.0, 300.0], 0, 100)
+    logarithmic = plots.Scale([1.0, 300.0], 0, 100)
     assert logarithmic.logarithmic and 1 in logarithmic.ticks() and 200 in logarithmic.ticks()
-    assert plots.Axis([5.0, 5.0], 0, 100, from_zero=False).ticks()
+    assert plots.Scale([5.0, 5.0], 0, 100, from_zero=False).ticks()
 
 
 def test_a_machine_that_disturbs_is_named() -> None:
     readings = [Reading(i, gpu_mhz=mhz, gpu_busy=0.9, throttled="heat") for i, mhz in enumerate((600, 1000, 600, 1000))]
     found = machine_cautions(
-        {"governor": "powersave", "board": "Orin"}, {"busy": 0.6, "throttled": 1}, {"throttled": 4},
-        {"others": 0.31, "stolen": 0.04}, readings,
+        Machine(governor="powersave", board="Orin"), State(busy=0.6, throttled=1), State(throttled=4),
+        Shares(others=0.31, stolen=0.04), readings,
     )  # fmt: skip
     assert [caution.split(":")[0] for caution in found[:3]] == ["noisy machine", "noisy machine", "shared machine"]
     assert "used 31% of the CPU during the run" in found[1]
     assert any("governor is powersave" in c for c in found) and any("lowered its clock for heat" in c for c in found)
     assert any("(heat)" in c for c in found) and any("600 to 1000 MHz" in c and "jetson_clocks" in c for c in found)
-    assert machine_cautions({}, {"busy": 0.01}, {}, {"others": 0.01}, []) == []
+    assert machine_cautions(Machine(), State(busy=0.01), State(), Shares(others=0.01), []) == []
 
 
 def test_an_engine_is_warned_of_as_trtexec_does() -> None:
@@ -259,23 +252,23 @@ def test_an_engine_is_warned_of_as_trtexec_does() -> None:
 
     def plan(compute: float, engine: float, submit: float, noise: float = 0.001) -> list[str]:
         times = {"compute": compute, "engine": engine, "submit": submit}
-        scopes = {name: scope_json(noisy_rounds(random, ms, noise)) for name, ms in times.items()}
-        return row_cautions({"name": "a.plan", "file": "a.plan", "scopes": scopes})
+        scopes = {name: scope_of(noisy_rounds(random, ms, noise)) for name, ms in times.items()}
+        return row_cautions(Row(name="a.plan", file="a.plan", scopes=scopes))
 
     assert plan(4.0, 4.5, 0.1) == []
     assert "bound by enqueue" in plan(4.0, 5.0, 3.5)[0]
     assert "bound by transfers" in plan(1.0, 2.1, 0.1)[0]
     assert any("unstable GPU time" in c for c in plan(4.0, 4.5, 0.1, 0.1))
     row = made_row(random)
-    row["work"]["share_of_peak"] = 1.3
-    assert "faster than the peak" in row_cautions(row)[0]
+    assert row.work
+    assert "faster than the peak" in row_cautions(replace(row, work=replace(row.work, share_of_peak=1.3)))[0]
 
 
 def test_noise_is_one_warning_for_all_engines() -> None:
     random = np.random.default_rng(0)
     rows = [made_row(random, name) for name in ("a", "b", "calm")]
     for row in rows[:2]:
-        row["scopes"]["engine"] = scope_json(noisy_rounds(random, 40.0, 0.2))
+        row.scopes["engine"] = scope_of(noisy_rounds(random, 40.0, 0.2))
     found = noise_caution(rows)
     assert len(found) == 1 and "the latency of a, b may differ by more than 5%" in found[0]
     assert noise_caution(rows[2:]) == []
