@@ -17,6 +17,7 @@ COMMANDS = {
     "build": ("pix2pix_edge.export.build", "FILE.onnx -> FILE.plan, on the machine that will run it"),
     "all": ("pix2pix_edge.export.all", "every step that this machine allows, and the commands for the rest"),
     "triton": ("pix2pix_edge.export.triton", "a Triton Inference Server model repository"),
+    "web": ("pix2pix_edge.export.web", "the page to draw on as static files; the browser computes"),
 }
 
 if __name__ == "__main__":

@@ -49,12 +49,16 @@ class Houses:
 
 @dataclass(frozen=True)
 class Model:
-    """What the page knows of a model; palette: empty where it does not take label maps. file: "" where we compute."""
+    """What the page knows of a model. palette: empty where it does not take label maps.
+
+    file: the .onnx that the browser runs, "" where the server computes. bytes: that it loads for that.
+    """
 
     name: str
     size: int
     palette: tuple[Colour, ...]
     file: str = ""
+    bytes: int = 0
 
 
 @dataclass(frozen=True)

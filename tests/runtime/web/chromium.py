@@ -30,8 +30,8 @@ class Chromium:
     complaints: what the page wrote to the console as an error, exceptions and refused loads among them.
     """
 
-    def __init__(self, folder: Path) -> None:
-        """folder: for its profile and downloads."""
+    def __init__(self, folder: Path, *flags: str) -> None:
+        """folder: for its profile and downloads. flags: more options of the browser."""
         browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
         if browser is None:
             pytest.skip("Chromium is not installed")
@@ -44,7 +44,7 @@ class Chromium:
         # a shell gives the browser the pipe where it looks for it: file descriptors 3 and 4
         shell = f'exec "$@" 3<&{to_browser} 4>&{from_browser}'
         self._process = subprocess.Popen(
-            ["bash", "-c", shell, "bash", browser, *FLAGS, f"--user-data-dir={folder / 'profile'}", "about:blank"],
+            ["bash", "-c", shell, "bash", browser, *FLAGS, *flags, f"--user-data-dir={folder / 'profile'}", "about:blank"],
             pass_fds=(to_browser, from_browser),
             stderr=subprocess.DEVNULL,
         )

@@ -22,6 +22,7 @@ async function start() {
   at("choice").hidden = settings.models.length < 2;
   at("model").replaceChildren(...settings.models.map(({ name }, index) => new Option(name, index)));
   at("model").addEventListener("change", () => choose(settings, Number(at("model").value)));
+  if (settings.models[0].file) navigator.serviceWorker?.register("service-worker.js"); // there is no server to ask
   await choose(settings, 0);
 }
 

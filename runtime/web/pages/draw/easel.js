@@ -48,6 +48,7 @@ export class Easel extends EventTarget {
     this.png = null; // of the newest drawing sent
     this.picture = null; // a Blob, or bytes RGBA
     this.tool = "";
+    at("latency").textContent = "";
     this.board = new Board(fresh("board"), this.drawing);
     for (const id of ["picture", "veil"]) at(id).width = at(id).height = model.size;
   }
