@@ -43,8 +43,9 @@ class Chromium:
         self._read, from_browser = os.pipe()
         # a shell gives the browser the pipe where it looks for it: file descriptors 3 and 4
         shell = f'exec "$@" 3<&{to_browser} 4>&{from_browser}'
+        command = [browser, *FLAGS, *flags, f"--user-data-dir={folder / 'profile'}", "about:blank"]
         self._process = subprocess.Popen(
-            ["bash", "-c", shell, "bash", browser, *FLAGS, *flags, f"--user-data-dir={folder / 'profile'}", "about:blank"],
+            ["bash", "-c", shell, "bash", *command],
             pass_fds=(to_browser, from_browser),
             stderr=subprocess.DEVNULL,
         )
