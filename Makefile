@@ -6,11 +6,11 @@ RUNTIME := .venv/.runtime
 PYCUDA := .venv/fake-cuda/site/pycuda
 PIPELINE := runs/pipeline
 
-.PHONY: help setup demo pipeline test test-oldest test-batch docs lint format bench widths
+.PHONY: help setup demo pipeline test test-oldest test-batch docs lint format bench widths gpu-report
 .DEFAULT_GOAL := help
 
 help: ## show this list
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
 
 setup: $(READY) ## make .venv with everything that development needs
 
@@ -81,6 +81,9 @@ lint: $(READY) ## check style, types, walls and spelling
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/codespell
+
+gpu-report: $(READY) ## on a machine with a GPU: run and measure everything, and pack it into one file to send
+	$(BIN)/python -m tests.gpu.report --out runs/gpu-report
 
 format: $(READY) ## rewrite the code in the project's style
 	$(BIN)/ruff check --fix .
