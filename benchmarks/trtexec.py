@@ -169,10 +169,12 @@ def _one_run(lines: list[str], file: Path, name: str | None) -> list[str]:
 def _from_json(calls: list[Any], file: Path) -> dict[str, Scope]:
     keys = ("computeMs", "h2dMs", "d2hMs", "latencyMs", "startComputeMs", "startEnqMs", "endEnqMs")
     try:
-        table = np.array([[float(call[key]) for key in keys] for call in calls])
+        table = np.array([[_milliseconds(call[key]) for key in keys] for call in calls])
         old = "endToEndMs" in calls[0]
     except (ValueError, TypeError, KeyError, IndexError, OverflowError) as error:
-        raise InputError(f"{file} is not what trtexec --exportTimes writes ({error!r}); export it again") from error
+        raise InputError(
+            f"{file} is not what trtexec --exportTimes writes ({printable(repr(error))}); export it again"
+        ) from error
     if not (np.isfinite(table).all() and table.min() >= 0 and table.max() * 1e6 < MOST and table[:, 0].max() > 0):
         raise InputError(f"{file} has times that are no times (negative, or not finite); export it again")
     if old:
@@ -184,6 +186,12 @@ def _from_json(calls: list[Any], file: Path) -> dict[str, Scope]:
     if submit.min() >= 0 and last_digit <= SHARP * np.median(submit):
         scopes["submit"] = submit
     return {name: scope_of(_rounds(values)) for name, values in scopes.items()}
+
+
+def _milliseconds(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{value!r:.40} is no time")
+    return float(value)
 
 
 def _rounds(milliseconds: Any) -> list[Nanoseconds]:

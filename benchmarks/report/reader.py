@@ -18,8 +18,9 @@ from pix2pix_edge.runtime.sidecar import to_json
 
 FILE = "report.json"
 LARGEST_FILE = 64 << 20
-LEAST, MOST = 1e-12, 1e18
-"""A number other than 0 whose size is outside of these was not measured; it would only overflow in a table or plot."""
+LEAST, MOST = 1e-30, 1e18
+"""A number other than 0 whose size is outside of these was not measured, not even as a rounding error; it would only
+overflow in a table or plot."""
 
 T = TypeVar("T")
 

@@ -122,6 +122,66 @@ def test_a_query_of_several_images(tmp_path: Path) -> None:
     assert run_subcommand("python -m benchmarks", "", COMMANDS, arguments) == 2
 
 
+def test_the_batch_is_found_in_every_form(tmp_path: Path) -> None:
+    for line in (
+        "[I] Created input binding for image with dimensions 4x256x256x3\n",  # 8.5
+        "&&&& RUNNING TensorRT.trtexec [TensorRT v8502] # trtexec --loadEngine=a.plan --shapes=image:4x256x256x3\n",
+    ):
+        text = _log(transfers=True)
+        row = read_trtexec(_write(tmp_path / "log.txt", line + text[text.index("\n") + 1 :]))
+        assert row.batch == 4, line
+
+
+def test_a_log_of_two_runs_is_read_by_name_or_refused(tmp_path: Path) -> None:
+    other = _log(transfers=False).replace("facades.fp16.plan", "other.plan").replace("1.4 ms", "25 ms")
+    log = _write(tmp_path / "log.txt", _log(transfers=True) + other)
+    with pytest.raises(InputError, match=r"holds 2 runs of trtexec, of facades\.fp16\.plan, other\.plan; name one"):
+        read_trtexec(log)
+    assert read_trtexec(log, "out/other.plan").scopes["compute"].p50_ms == 25
+    row = read_trtexec(log, "facades.fp16.plan")
+    assert row.scopes["compute"].p50_ms == 1.4 and row.describe["transfers"] == "included"
+    with pytest.raises(InputError, match="name one plan that was run once"):
+        read_trtexec(_write(tmp_path / "log.txt", _log(transfers=True) * 2), "facades.fp16.plan")
+
+
+def test_submit_is_left_out_where_six_digits_do_not_hold_it(tmp_path: Path) -> None:
+    """After a second the last digit of a time is worth 0.01 ms, a fifth of this enqueue."""
+    calls = [call | {"endEnqMs": float(f"{call['startEnqMs'] + 0.05:.6g}")} for call in _times(transfers=False)]
+    assert set(read_trtexec(_write(tmp_path / "times.json", calls)).scopes) == {"compute"}
+    assert "submit" in read_trtexec(_write(tmp_path / "times.json", calls[:40])).scopes
+
+
+def test_colours_journals_and_line_ends_leave_a_log_as_it_is(tmp_path: Path) -> None:
+    plain = read_trtexec(_write(tmp_path / "log.txt", _log(transfers=True)))
+    lines = _log(transfers=True).splitlines()
+    for text in (
+        "".join(f"\x1b[32m{line}\x1b[0m\n" for line in lines),
+        "".join(f"Nov 25 10:00:00 orin trtexec[123]: {line}\n" for line in lines),
+        "\r\n".join(lines),
+    ):
+        assert read_trtexec(_write(tmp_path / "log.txt", text)) == plain
+
+
+def test_numbers_with_exponents_and_few_calls(tmp_path: Path) -> None:
+    text = _log(transfers=True).replace("0.02 ms", "5e-05 ms").replace("has 2077 queries", "has 7 queries")
+    row = read_trtexec(_write(tmp_path / "log.txt", text))
+    assert row.describe["transfers"] == "included"
+    assert row.scopes["compute"].p90_ms is None and row.scopes["compute"].left_out["p90"] == 100
+
+
+def test_a_line_of_megabytes_is_no_line_of_a_log(tmp_path: Path) -> None:
+    part = "Average on 10 runs - GPU latency: 1 ms - Host latency: 1 ms Input binding for [x] "
+    log = _write(tmp_path / "log.txt", part * 25_000 + "\n" + _log(transfers=True))
+    assert read_trtexec(log).scopes["compute"].p50_ms == 1.4  # in seconds, not in minutes
+
+
+@pytest.mark.parametrize("number", ["NaN", "-1.0", "Infinity", "1e300", "true", '"x"', "null"])
+def test_a_time_that_is_none_is_refused(tmp_path: Path, number: str) -> None:
+    text = json.dumps(_times(transfers=True, count=9)).replace('"computeMs": 1.5', f'"computeMs": {number}', 1)
+    with pytest.raises(InputError, match="export it again"):
+        read_trtexec(_write(tmp_path / "times.json", text))
+
+
 def test_a_very_short_run_is_kept(tmp_path: Path) -> None:
     row = read_trtexec(_write(tmp_path / "times.json", _times(transfers=True, count=3)))
     assert row.scopes["compute"].n == 3 and row.scopes["compute"].interval_ms is None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import os
 import re
 import shutil
 import xml.etree.ElementTree as ElementTree
@@ -189,6 +191,49 @@ def test_a_deleted_picture_leaves_its_caption(tmp_path: Path) -> None:
     report = _whole_report(tmp_path)
     shutil.rmtree(tmp_path / "gallery")
     assert "input: the picture is missing" in render_page(report, tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["absolute", "above", "link", "linked folder", "no picture", "pipe", "elsewhere"])
+def test_no_other_file_gets_into_the_page(tmp_path: Path, kind: str) -> None:
+    """Whatever a crafted report names as a picture of its gallery."""
+    folder = tmp_path / "report"
+    secret = write_rgb(tmp_path / "secret.jpg", picture(5))
+    report = _whole_report(folder)
+    name = "gallery/in.jpg"
+    if kind == "absolute":
+        name = str(secret)
+    elif kind == "above":
+        name = "gallery/../../secret.jpg"
+    elif kind == "elsewhere":
+        name = shutil.copy(secret, folder / "other.jpg").name
+    elif kind == "linked folder":
+        (folder / "gallery").rename(tmp_path / "elsewhere")
+        (folder / "gallery").symlink_to(tmp_path / "elsewhere")
+    else:
+        (folder / name).unlink()
+        if kind == "link":
+            (folder / name).symlink_to(secret)
+        elif kind == "pipe":
+            os.mkfifo(folder / name)
+        else:
+            (folder / name).write_text("root:x:0:0")
+    page = render_page(replace(report, gallery=[replace(report.gallery[0], input=name)]), folder)
+    assert "input: the picture is missing" in page
+    assert (
+        base64.b64encode(secret.read_bytes()).decode() not in page
+        and base64.b64encode(b"root:").decode()[:6] not in page
+    )
+
+
+def test_names_cannot_steer_a_terminal(tmp_path: Path) -> None:
+    nasty = "a\x1b]0;owned\x07\r\n\u202e.onnx"
+    row = made_row(np.random.default_rng(0), nasty, error=f"broken {nasty}")
+    report = made_report(np.random.default_rng(0), row, warnings=[nasty], command=f"run {nasty}")
+    for text in (render_markdown(report), render_page(report, tmp_path)):
+        assert "a\ufffd]0;owned\ufffd" in text
+        assert all(character.isprintable() or character == "\n" for character in text)
+    write_report(report, tmp_path)
+    assert load_report(tmp_path).engines[0].name.isprintable()
 
 
 def test_columns_that_no_engine_fills_are_left_out() -> None:
