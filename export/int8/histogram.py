@@ -55,7 +55,8 @@ class Histogram:
         folded = self.counts[:, half:] + self.counts[:, half - 1 :: -1]
         kept = np.cumsum(folded, axis=1) >= (1 - share) * folded.sum(axis=1, keepdims=True)
         found = (np.argmax(kept, axis=1) + 1) * self.reach / half
-        return np.minimum(found, np.maximum(-self.low, self.high))
+        sizes: Array = np.minimum(found, np.maximum(-self.low, self.high))
+        return sizes
 
 
 def merged(histograms: Sequence[Histogram], scales: Sequence[Array]) -> tuple[Array, Range]:

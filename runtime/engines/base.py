@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from pix2pix_edge.runtime.engines.onnx_file import OnnxFile
 from pix2pix_edge.runtime.errors import EngineError
-from pix2pix_edge.runtime.sidecar import TensorSpec, read_sidecar
+from pix2pix_edge.runtime.sidecar import TensorSpec as TensorSpec
+from pix2pix_edge.runtime.sidecar import read_sidecar
 
 Images = NDArray[np.uint8]
 """A batch: uint8 [N, S, S, 3], RGB."""

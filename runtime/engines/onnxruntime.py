@@ -61,9 +61,10 @@ class OnnxRuntimeEngine(HostEngine):
 
     def _run(self, images: Images) -> Images:
         try:
-            return self._session.run([OUTPUT_NAME], {INPUT_NAME: images})[0]
+            translated: Images = self._session.run([OUTPUT_NAME], {INPUT_NAME: images})[0]
         except Exception as error:
             raise EngineError(f"ONNX Runtime failed while translating: {_reason(error)}") from error
+        return translated
 
     def _close(self) -> None:
         del self._session

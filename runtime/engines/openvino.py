@@ -83,9 +83,10 @@ class OpenVinoEngine(HostEngine):
     def _run(self, images: Images) -> Images:
         try:
             # share_inputs: read in place; the result is a copy, because the request writes over its own
-            return self._request.infer({0: images}, share_inputs=True, share_outputs=False)[0]
+            translated: Images = self._request.infer({0: images}, share_inputs=True, share_outputs=False)[0]
         except Exception as error:
             raise EngineError(f"OpenVINO failed while translating: {' '.join(str(error).split())[:200]}") from error
+        return translated
 
     def _close(self) -> None:
         del self._request

@@ -9,6 +9,7 @@ process at its end.
 from __future__ import annotations
 
 import contextlib
+import importlib
 import threading
 import traceback
 from collections.abc import Callable, Iterable, Iterator
@@ -43,7 +44,7 @@ def pycuda_driver() -> ModuleType:
     """
     probe().require_gpu()
     try:
-        import pycuda.driver as driver
+        driver = importlib.import_module("pycuda.driver")
     except ImportError as error:
         missing = isinstance(error, ModuleNotFoundError)
         raise MissingPackageError(
@@ -124,7 +125,8 @@ class CudaThread:
         value, error = answers.get()
         if error is not None:
             raise error
-        return value
+        result: Result = value
+        return result
 
     def close(self) -> None:
         """Finish what was given, leave the context, end the thread. A second call, after Ctrl-C say, waits again."""

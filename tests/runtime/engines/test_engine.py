@@ -211,7 +211,9 @@ def test_auto_takes_openvino_unless_it_may_give_wrong_pictures(
 
 
 def test_bf16_only_where_it_passed_and_the_cpu_has_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    openvino = pytest.importorskip("pix2pix_edge.runtime.engines.openvino")
+    pytest.importorskip("openvino")
+    from pix2pix_edge.runtime.engines import openvino
+
     path = write_inverter(tmp_path / "a.onnx")
     for cpu, verdict, expected in (
         (True, Verdict(True), "bf16"),
@@ -236,7 +238,9 @@ def test_bf16_only_where_it_passed_and_the_cpu_has_it(tmp_path: Path, monkeypatc
 
 
 def test_auto_takes_the_fastest_of_those_that_passed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    openvino = pytest.importorskip("pix2pix_edge.runtime.engines.openvino")
+    pytest.importorskip("openvino")
+    from pix2pix_edge.runtime.engines import openvino
+
     monkeypatch.setattr(openvino, "has_bf16", lambda: True)
     path = write_inverter(tmp_path / "a.onnx")
     for times, expected in (

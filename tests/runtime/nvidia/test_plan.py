@@ -7,6 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from pix2pix_edge.runtime.errors import EngineError
 from pix2pix_edge.runtime.nvidia import capabilities
@@ -77,3 +79,16 @@ def test_the_rebuild_command_can_be_pasted(tmp_path: Path) -> None:
     assert words == ["python", "-m", "export", "build", str(plan.with_suffix(".onnx")), "--out", str(plan)]
     words = shlex.split(rebuild_command(plan, Sidecar(source=Source("a.int8.onnx"))))
     assert words[4] == str(tmp_path / "my plans" / "a.int8.onnx")
+
+
+@settings(max_examples=200)
+@given(st.sampled_from([b"", b"ftrt", header(10, 3, 0, 26), b"\x08\x0a"]), st.binary(max_size=40), st.integers(0, 70))
+def test_any_header_is_read_or_refused(
+    tmp_path_factory: pytest.TempPathFactory, start: bytes, rest: bytes, length: int
+) -> None:
+    plan = tmp_path_factory.getbasetemp() / "any.plan"
+    plan.write_bytes((start + rest)[:length])
+    try:
+        read_plan(plan, machine("10.3.0"), ORIN)
+    except EngineError as error:
+        assert "\n" not in str(error) and "build it here with" in str(error)
