@@ -3,6 +3,7 @@
 /               the page                     /metrics   Prometheus' text format
 /stream.mjpg    the live picture, MJPEG      /health    200 while frames come, else 503; needs no token
 /snapshot.png   the newest picture           /events    the page's numbers, a server-sent event a second
+/history.json   rate and latency of the last ten minutes
 
 /stream.mjpg and /snapshot.png take ?view=output or ?view=side-by-side.
 """
@@ -38,6 +39,7 @@ class LiveSite:
             "/stream.mjpg": Route(self._stream),
             "/snapshot.png": Route(self._snapshot),
             "/events": Route(self._events),
+            "/history.json": Route(self._history),
         }
 
     def _mode(self, request: Request) -> str:
@@ -54,6 +56,9 @@ class LiveSite:
     def _metrics(self, request: Request) -> None:
         text = as_prometheus(self._status.read())
         request.answer(200, "text/plain; version=0.0.4; charset=utf-8", text.encode())
+
+    def _history(self, request: Request) -> None:
+        request.answer(200, "application/json", self._status.history().as_json().encode())
 
     def _snapshot(self, request: Request) -> None:
         picture = self._broadcast.next(self._mode(request), "png")

@@ -8,11 +8,13 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
+
+import numpy as np
 
 from pix2pix_edge.runtime.board import Board, read_board
 from pix2pix_edge.runtime.frame import QUEUE_FULL, RATE_LIMIT, SOURCE_GAP, STALE
-from pix2pix_edge.runtime.streaming.timings import Timings
+from pix2pix_edge.runtime.streaming.timings import AGE, Timings
 from pix2pix_edge.runtime.web.broadcast import Broadcast
 from pix2pix_edge.runtime.web.prometheus import Metrics, printable
 
@@ -26,6 +28,9 @@ RATE_WINDOW_S = 5.0
 AGE_WINDOW_S = 30.0
 """Frames that fps and latency are of; the longer, because a p95 needs a hundred."""
 
+HISTORY_S, STEP_S = 600.0, 10.0
+"""What the page's chart shows, and of how many seconds each point is."""
+
 CAUSES = (STALE, QUEUE_FULL, SOURCE_GAP, RATE_LIMIT)
 
 
@@ -34,6 +39,23 @@ class Named(Protocol):
 
     @property
     def name(self) -> str: ...
+
+
+@dataclass(frozen=True)
+class Outage:
+    """Why a source gives nothing, for how long, and in how many seconds it is tried again; None for just now."""
+
+    why: str
+    since_s: float
+    next_try_s: float | None
+
+
+@runtime_checkable
+class MayFail(Protocol):
+    """A source that says why it gives nothing. outage: why, since when, the next try (time.monotonic()), or None."""
+
+    @property
+    def outage(self) -> tuple[str, float, float | None] | None: ...
 
 
 class Describing(Protocol):
@@ -69,6 +91,8 @@ class Status:
     view: str
     frames: int
     frame_age_s: float | None
+    uptime_s: float | None
+    outage: Outage | None
     fps: float | None
     latency_p50_ms: float | None
     latency_p95_ms: float | None
@@ -87,6 +111,18 @@ class Status:
         return json.dumps(dataclasses.asdict(self))
 
 
+@dataclass(frozen=True)
+class History:
+    """fps and latency_ms (the median) of each step, oldest first; None where there was nothing."""
+
+    fps: list[float | None]
+    latency_ms: list[float | None]
+
+    def as_json(self) -> str:
+        """Return the fields as JSON."""
+        return json.dumps(dataclasses.asdict(self))
+
+
 class StatusBoard:
     """Reads the status of a stream. Usable from any thread."""
 
@@ -94,6 +130,7 @@ class StatusBoard:
         """viewers: how many there are now. mode: what is shown until the viewer chooses."""
         self._broadcast, self._viewers, self._mode = broadcast, viewers, mode
         self._stream: Watched | None = None
+        self._attached_at: float | None = None
         self._about: dict[str, str] = {}
         self._lock = threading.Lock()
         self._board: Board | None = None
@@ -104,6 +141,7 @@ class StatusBoard:
         """Take the numbers from this stream."""
         self._stream = stream
         self._about = stream.engine.describe()
+        self._attached_at = time.monotonic()
 
     def state(self) -> tuple[str, float | None]:
         """Return Status.state and the seconds since the newest frame, now."""
@@ -126,10 +164,36 @@ class StatusBoard:
                 self._last,
                 state=state,
                 frame_age_s=age,
+                uptime_s=None if self._attached_at is None else time.monotonic() - self._attached_at,
+                outage=self._outage(),
                 frames=self._stream.timings.frames if self._stream else self._broadcast.number,
                 dropped=self._dropped(),
                 viewers=self._viewers(),
             )
+
+    def history(self) -> History:
+        """Return rate and latency over the last HISTORY_S, in steps of STEP_S, the newest last."""
+        steps = round(HISTORY_S / STEP_S)
+        fps: list[float | None] = [None] * steps
+        latency: list[float | None] = [None] * steps
+        if self._stream and self._attached_at is not None:
+            delivered, ages = self._stream.timings.column("delivered_at"), self._stream.timings.column(AGE)
+            length, now = min(len(delivered), len(ages)), time.monotonic_ns()  # one may have come in between
+            edges = now - np.arange(steps, -1, -1) * round(STEP_S * 1e9)
+            places = np.searchsorted(delivered[:length], edges)
+            known = np.flatnonzero(edges[1:] > self._attached_at * 1e9)
+            for step in known:
+                first, last = places[step], places[step + 1]
+                fps[step] = (last - first) / STEP_S if step > known[0] else None  # the first one is not whole
+                latency[step] = float(np.median(ages[first:last])) / 1e6 if last > first else None
+        return History(fps, latency)
+
+    def _outage(self) -> Outage | None:
+        source = self._stream.source if self._stream else None
+        if not isinstance(source, MayFail) or (outage := source.outage) is None:
+            return None
+        (why, since, next_try), now = outage, time.monotonic()
+        return Outage(printable(why), now - since, max(0.0, next_try - now) if next_try is not None else None)
 
     def _dropped(self) -> dict[str, int]:
         return dict.fromkeys(CAUSES, 0) | (dict(self._stream.dropped) if self._stream else {})
@@ -143,6 +207,8 @@ class StatusBoard:
             view=self._mode,
             frames=0,
             frame_age_s=None,
+            uptime_s=None,
+            outage=None,
             fps=rate.fps if rate else None,
             latency_p50_ms=ages.age_p50_ms if ages else None,
             latency_p95_ms=ages.age_p95_ms if ages else None,

@@ -71,8 +71,10 @@ def visitors(port: int, process: int, count: int, seconds: float) -> None:
     for thread in threads:
         thread.join()
     mean = sum(got) / count
-    print(f"{count} visitors for {seconds:.0f} s: {sum(got) / seconds:.1f} pictures a second; the slowest got"
-          f" {min(got)}, {100 * min(got) / mean:.0f} % of the mean; memory {before:.0f}, then {memory(process):.0f} MB")  # fmt: skip
+    print(
+        f"{count} visitors for {seconds:.0f} s: {sum(got) / seconds:.1f} pictures a second; the slowest got {min(got)},"
+        f" {100 * min(got) / mean:.0f} % of the mean; memory {before:.0f}, then {memory(process):.0f} MB"
+    )
 
 
 def memory(process: int) -> float:

@@ -82,6 +82,32 @@ def test_the_page_in_a_browser(browser: Chromium, tmp_path: Path) -> None:
         picture = cv2.imread(str(found[0]))
         assert picture.shape == (96, 192, 3) and np.array_equal(picture[:, 96:], 255 - picture[:, :96])
 
+        browser.value("document.getElementById('pause').click()")
+        browser.wait("!document.getElementById('still').hidden && document.getElementById('still').width == 192")
+        assert not browser.value("document.getElementById('picture').hasAttribute('src')")  # nothing is sent meanwhile
+        browser.value("document.getElementById('pause').click()")
+        browser.wait("document.getElementById('still').hidden")
+        browser.wait("document.getElementById('picture').naturalWidth == 192")
+        browser.value("document.getElementById('record').click()")
+        time.sleep(2)
+        browser.value("document.getElementById('record').click()")
+        until = time.monotonic() + 20
+        while not (films := list(browser.downloads.glob("*.webm"))) and time.monotonic() < until:
+            time.sleep(0.05)
+        time.sleep(0.2)
+        film = cv2.VideoCapture(str(films[0]))
+        shown = film.read()[1]
+        assert shown.shape == (96, 192, 3)
+        film.release()
+        assert browser.value("document.getElementById('uptime').textContent").count(":") == 1
+        why = browser.value(
+            'explain({state: "stalled", frame_age_s: 9, outage: {why: "refused", since_s: 65, next_try_s: 3.2}})'
+        )
+        assert why == "refused, for 1:05. Next try in 4 s."
+        browser.value('line("rate", [null, 1, 2, null, 4], value => `${value} fps`)')
+        assert browser.value("document.getElementById('rate-line').getAttribute('d')").count("M") == 2
+        assert browser.value("document.getElementById('rate-top').textContent") == "max 4 fps"
+
         for width, dark in ((360, True), (320, False)):
             browser.size(width, 720, dark=dark, phone=True)
             browser.wait(f"innerWidth == {width}")
@@ -93,6 +119,9 @@ def test_the_page_in_a_browser(browser: Chromium, tmp_path: Path) -> None:
         browser.wait(f"{STATE} == 'ended'")
         assert browser.value("document.getElementById('message').textContent") == "The stream has ended."
         assert browser.value("document.getElementById('picture').naturalWidth") == 192  # the last picture stays
+        assert browser.value("document.getElementById('numbers').className").endswith(
+            "old"
+        )  # as do these, grey
 
         stream, _, thread = start(engine, sink.port)  # the page finds the next stream by itself
         browser.wait(f"{STATE} == 'live'")

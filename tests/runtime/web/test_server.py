@@ -107,7 +107,7 @@ def test_the_page_asks_nobody_else_for_anything(sink: WebSink) -> None:
     assert status == 200 and headers["Content-Type"] == "text/html; charset=utf-8"
     policy = headers["Content-Security-Policy"]
     assert "default-src 'none'" in policy and "script-src 'self'" in policy and "unsafe" not in policy
-    loaded = re.findall(r'(?:src|href)="([^"]+)"', page)
+    loaded = re.findall(r'(?:src|href)="([^"]+[.](?:css|js|svg))"', page)
     assert {"common.css", "live.js"} <= set(loaded)
     for name in loaded:
         status, headers, body = ask(sink, f"/{name}")
@@ -281,6 +281,44 @@ def test_metrics_are_those_of_the_stream(inverter: Path, clip: Path) -> None:
         ask(sink, "/")
 
 
+class Watched:
+    """What the page is told of a stream."""
+
+    def __init__(self, outage: tuple[str, float, float | None] | None = None) -> None:
+        self.timings, self.dropped, self.outage = Timings(), {"stale": 1}, outage
+        self.source, self.engine = self, self
+        self.name = "camera"
+
+    def describe(self) -> dict[str, str]:
+        return {"engine": "e"}
+
+
+def test_the_page_is_told_why_there_is_no_picture(sink: WebSink) -> None:
+    now = time.monotonic()
+    sink.attach(Watched(("no route to the camera\x1b[2J", now - 3, now + 4)))
+    told = json.loads(_event(sink))
+    assert told["outage"]["why"] == "no route to the camera\N{REPLACEMENT CHARACTER}[2J"
+    assert told["outage"]["since_s"] >= 3 and 0 <= told["outage"]["next_try_s"] <= 4 and told["uptime_s"] >= 0
+    sink.attach(Watched())
+    assert json.loads(_event(sink))["outage"] is None
+
+
+def test_history_is_of_the_last_ten_minutes(sink: WebSink, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert set(json.loads(ask(sink, "/history.json")[2])["fps"]) == {None}
+    stream, now = Watched(), time.monotonic_ns()
+    sink.attach(stream)
+    monkeypatch.setattr(sink._status, "_attached_at", now / 1e9 - 95)
+    for age in range(90, 0, -1):  # 1 frame a second for a minute, then none, then 2
+        if age > 30 or age <= 10:
+            for _ in range(1 if age > 30 else 2):
+                at = now - round((age - 0.5) * 1e9)
+                stream.timings.add(Frame(age, at - 20_000_000, "", picture(0, 8, 8), delivered_at=at))
+    told = json.loads(ask(sink, "/history.json")[2])
+    assert len(told["fps"]) == 60 and told["fps"][:51] == [None] * 51
+    assert told["fps"][52:57] == pytest.approx([1.0] * 5, abs=0.11) and told["fps"][-1] == pytest.approx(2.0, abs=0.21)
+    assert told["fps"][-2] == pytest.approx(0, abs=0.21) and told["latency_ms"][55] == pytest.approx(20)
+
+
 def test_label_values_are_escaped(sink: WebSink) -> None:
     numbers = status.StatusBoard(sink.broadcast, lambda: 3).read()
     text = status.as_prometheus(dataclasses.replace(numbers, source='a"b\\c\nd'))
@@ -428,16 +466,9 @@ def test_a_connection_is_kept_for_whoever_asks_for_it(sink: WebSink) -> None:
 
 @pytest.mark.parametrize("name", ["h\udcffaus", "\ud800", "a\x1b[31mb\r\nX: y", "ü/\0"])
 def test_a_name_that_is_not_utf_8_or_not_printable_does_no_harm(sink: WebSink, name: str) -> None:
-    class Stream:
-        def __init__(self) -> None:
-            self.timings, self.dropped = Timings(), {"stale": 1}
-            self.source, self.engine = self, self
-            self.name = name
-
-        def describe(self) -> dict[str, str]:
-            return {"engine": "e"}
-
-    sink.attach(Stream())
+    stream = Watched()
+    stream.name = name
+    sink.attach(stream)
     sink.write(frame(0, name=name))
     status, headers, _ = ask(sink, "/snapshot.png")
     assert status == 200 and "X" not in headers
