@@ -119,9 +119,7 @@ def test_the_page_in_a_browser(browser: Chromium, tmp_path: Path) -> None:
         browser.wait(f"{STATE} == 'ended'")
         assert browser.value("document.getElementById('message').textContent") == "The stream has ended."
         assert browser.value("document.getElementById('picture').naturalWidth") == 192  # the last picture stays
-        assert browser.value("document.getElementById('numbers').className").endswith(
-            "old"
-        )  # as do these, grey
+        assert browser.value("document.getElementById('numbers').className").endswith("old")  # as do these, grey
 
         stream, _, thread = start(engine, sink.port)  # the page finds the next stream by itself
         browser.wait(f"{STATE} == 'live'")
