@@ -22,7 +22,7 @@ from pix2pix_edge.runtime.sidecar import TensorSpec
 # Field numbers of onnx.proto3.
 MODEL_GRAPH, MODEL_OPSET, MODEL_TRAINING, MODEL_FUNCTIONS = 7, 8, 20, 25
 GRAPH_NODE, GRAPH_INITIALIZER, GRAPH_INPUT, GRAPH_OUTPUT, GRAPH_SPARSE = 1, 5, 11, 12, 15
-NODE_INPUT, NODE_OUTPUT, NODE_NAME, NODE_OPERATOR, NODE_ATTRIBUTE, NODE_DOMAIN = 1, 2, 3, 4, 5, 7
+NODE_INPUT, NODE_OUTPUT, NODE_OPERATOR, NODE_ATTRIBUTE, NODE_DOMAIN = 1, 2, 4, 5, 7
 ATTRIBUTE_TENSOR, ATTRIBUTE_GRAPH, ATTRIBUTE_TENSORS, ATTRIBUTE_GRAPHS, ATTRIBUTE_SPARSE = 5, 6, 10, 11, (22, 23)
 TENSOR_DIMS, TENSOR_TYPE, TENSOR_NAME, TENSOR_RAW, TENSOR_EXTERNAL, TENSOR_LOCATION = 1, 2, 8, 9, 13, 14
 TENSOR_FLOATS, TENSOR_INT32S, TENSOR_STRINGS, TENSOR_INT64S, TENSOR_DOUBLES, TENSOR_UINT64S = 4, 5, 6, 7, 10, 11
@@ -80,13 +80,13 @@ def _model(model: memoryview) -> OnnxFile:
     for tensor in bodies(graph, GRAPH_INITIALIZER):
         numbers[text(tensor, TENSOR_NAME)] = _check_tensor(tensor)
     operators = set()
-    for node in bodies(graph, GRAPH_NODE):
-        operator = text(node, NODE_OPERATOR)
-        _check_domain(text(node, NODE_DOMAIN))
-        for values in _check_attributes(node, operator):
-            numbers |= dict.fromkeys(_names(node, NODE_OUTPUT), values)
-        _check_growth(operator, [numbers.get(name, []) for name in _names(node, NODE_INPUT)])
-        operators.add(operator)
+    for message in bodies(graph, GRAPH_NODE):
+        node = _node(message)
+        _check_domain(node.domain)
+        for values in _check_attributes(node):
+            numbers |= dict.fromkeys(node.outputs, values)
+        _check_growth(node.operator, [numbers.get(name, []) for name in node.inputs])
+        operators.add(node.operator)
     inputs, outputs = (tuple(_spec(value) for value in bodies(graph, number)) for number in (GRAPH_INPUT, GRAPH_OUTPUT))
     return OnnxFile(inputs, outputs, frozenset(operators))
 
@@ -96,29 +96,53 @@ def _check_domain(domain: str) -> None:
         raise ValueError(f"it needs operators of {domain[:60]!r}, which are not ONNX's own")
 
 
-def _check_attributes(node: memoryview, operator: str) -> Iterator[list[float]]:
+@dataclass(frozen=True)
+class _Node:
+    """One operator of a graph; attributes: as messages."""
+
+    operator: str
+    domain: str
+    inputs: list[str]
+    outputs: list[str]
+    attributes: list[memoryview]
+
+
+def _node(message: memoryview) -> _Node:
+    texts: dict[int, list[str]] = defaultdict(list)
+    attributes = []
+    for field in fields(message):
+        if field.number == NODE_ATTRIBUTE:
+            attributes.append(field.body)
+        elif field.kind == BYTES:
+            texts[field.number].append(bytes(field.body).decode(errors="replace"))
+    operator, domain = (texts[number][-1] if texts[number] else "" for number in (NODE_OPERATOR, NODE_DOMAIN))
+    return _Node(operator, domain, texts[NODE_INPUT], texts[NODE_OUTPUT], attributes)
+
+
+def _check_attributes(node: _Node) -> Iterator[list[float]]:
     """Yield the numbers of a node's tensors, after they and its other attributes have been looked at."""
-    for attribute in bodies(node, NODE_ATTRIBUTE):
-        if bodies(attribute, ATTRIBUTE_GRAPH, ATTRIBUTE_GRAPHS):
-            raise ValueError(f"it holds a program ({operator[:60]!r} with a graph inside)")
-        if bodies(attribute, *ATTRIBUTE_SPARSE):
-            raise ValueError("it has sparse weights")
-        for tensor in bodies(attribute, ATTRIBUTE_TENSOR, ATTRIBUTE_TENSORS):
-            yield _check_tensor(tensor)
+    for attribute in node.attributes:
+        for field in fields(attribute):
+            if field.number in (ATTRIBUTE_GRAPH, ATTRIBUTE_GRAPHS):
+                raise ValueError(f"it holds a program ({node.operator[:60]!r} with a graph inside)")
+            if field.number in ATTRIBUTE_SPARSE:
+                raise ValueError("it has sparse weights")
+            if field.number in (ATTRIBUTE_TENSOR, ATTRIBUTE_TENSORS):
+                yield _check_tensor(field.body)
 
 
 def _check_tensor(tensor: memoryview) -> list[float]:
     """Return the numbers of a tensor of a few, [] of a larger one. Raises ValueError where its sizes lie."""
-    name = text(tensor, TENSOR_NAME)[:60]
     of_kind: dict[int, list[memoryview]] = defaultdict(list)
     counted: dict[int, int] = defaultdict(int)
     for field in fields(tensor):
         if field.number == TENSOR_EXTERNAL or (field.number == TENSOR_LOCATION and field.value):
-            raise ValueError(f"its tensor {name!r} lies in another file")
+            raise ValueError(f"its tensor {text(tensor, TENSOR_NAME)[:60]!r} lies in another file")
         if field.kind == BYTES:
             of_kind[field.number].append(field.body)
         elif field.kind != VARINT or field.number not in (TENSOR_DIMS, TENSOR_TYPE):
             counted[field.number] += 1
+    name = bytes(of_kind[TENSOR_NAME][-1]).decode(errors="replace")[:60] if of_kind[TENSOR_NAME] else ""
     dims, kinds = integers(tensor, TENSOR_DIMS), integers(tensor, TENSOR_TYPE)
     dtype = DTYPES.get(kinds[-1] if kinds else 0)
     if dtype is None or of_kind[TENSOR_STRINGS]:
@@ -174,10 +198,6 @@ def _spec(value: memoryview) -> TensorSpec:
     return TensorSpec(text(value, 1), tuple(shape), dtype)
 
 
-def _names(node: memoryview, number: int) -> list[str]:
-    return [bytes(name).decode(errors="replace") for name in bodies(node, number)]
-
-
 CONVOLUTIONS = ("Conv", "ConvTranspose")
 
 
@@ -188,18 +208,17 @@ def only_inputs_quantized(path: Path) -> bytes:
     whatever is no convolution reads the values that were rounded, instead of what their codes stand for.
     """
     model = np.memmap(path, np.uint8, "r").data
-    nodes = [(text(node, NODE_OPERATOR), _names(node, NODE_INPUT), _names(node, NODE_OUTPUT))
-             for graph in bodies(model, MODEL_GRAPH) for node in bodies(graph, GRAPH_NODE)]  # fmt: skip
-    rounded = {outputs[0]: inputs[0] for operator, inputs, outputs in nodes if operator == "QuantizeLinear"}
-    instead = {outputs[0]: rounded[inputs[0]] for operator, inputs, outputs in nodes
-               if operator == "DequantizeLinear" and inputs[0] in rounded}  # fmt: skip
+    nodes = [_node(node) for graph in bodies(model, MODEL_GRAPH) for node in bodies(graph, GRAPH_NODE)]
+    rounded = {node.outputs[0]: node.inputs[0] for node in nodes if node.operator == "QuantizeLinear"}
+    instead = {node.outputs[0]: rounded[node.inputs[0]] for node in nodes
+               if node.operator == "DequantizeLinear" and node.inputs[0] in rounded}  # fmt: skip
     wanted = {name for graph in bodies(model, MODEL_GRAPH) for value in bodies(graph, GRAPH_OUTPUT)
               for name in [text(value, 1)]}  # fmt: skip
-    kept = []
-    for operator, inputs, outputs in reversed(nodes):
-        kept.append(bool(wanted & set(outputs)))
+    kept: list[_Node | None] = []
+    for node in reversed(nodes):
+        kept.append(node if wanted & set(node.outputs) else None)
         if kept[-1]:
-            wanted |= {name if operator in CONVOLUTIONS else instead.get(name, name) for name in inputs}
+            wanted |= {name if node.operator in CONVOLUTIONS else instead.get(name, name) for name in node.inputs}
     keeping = iter(reversed(kept))
 
     def edited(graph: memoryview) -> bytes:
@@ -207,8 +226,9 @@ def only_inputs_quantized(path: Path) -> bytes:
         for field in fields(graph):
             if field.number != GRAPH_NODE:
                 parts.append(field.whole)
-            elif next(keeping):
-                parts.append(with_body(GRAPH_NODE, _reading(field.body, instead)))
+            elif node := next(keeping):
+                unchanged = node.operator in CONVOLUTIONS or not instead.keys() & set(node.inputs)
+                parts.append(field.whole if unchanged else with_body(GRAPH_NODE, _reading(field.body, instead)))
         return b"".join(parts)
 
     return b"".join(
@@ -218,9 +238,7 @@ def only_inputs_quantized(path: Path) -> bytes:
 
 
 def _reading(node: memoryview, instead: dict[str, str]) -> bytes:
-    """Return a node that reads other tensors than before; a convolution as it is."""
-    if text(node, NODE_OPERATOR) in CONVOLUTIONS:
-        return bytes(node)
+    """Return a node that reads other tensors than before."""
     return b"".join(
         with_body(NODE_INPUT, instead.get(name := bytes(field.body).decode(), name).encode())
         if field.number == NODE_INPUT else field.whole

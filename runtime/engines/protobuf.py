@@ -24,21 +24,21 @@ class Field(NamedTuple):
 
 def fields(message: memoryview) -> Iterator[Field]:
     """Yield the fields of a message in order. Raises ValueError where the bytes are no whole message."""
-    position = 0
-    while position < len(message):
+    position, end = 0, len(message)
+    while position < end:
         start = position
         key, position = _varint(message, position)
         number, kind, value, begin = key >> 3, key & 7, 0, position
-        if kind == VARINT:
-            value, position = _varint(message, position)
-        elif kind == BYTES:
+        if kind == BYTES:
             size, begin = _varint(message, position)
             position = begin + size
+        elif kind == VARINT:
+            value, position = _varint(message, position)
         elif kind in (FIXED32, FIXED64):
             position += 4 if kind == FIXED32 else 8
         else:
             raise ValueError(f"protobuf has no wire type {kind}")
-        if position > len(message) or not number:
+        if position > end or not number:
             raise ValueError("it is cut short or damaged")
         yield Field(number, kind, value, message[begin:position], message[start:position])
 
@@ -75,6 +75,8 @@ def with_body(number: int, body: bytes) -> bytes:
 
 def _varint(message: memoryview, position: int) -> tuple[int, int]:
     """Return the number at `position`, and where it ends."""
+    if position < len(message) and message[position] < 0x80:  # nearly all of them
+        return message[position], position + 1
     value = shift = 0
     while position < len(message):
         byte = message[position]
