@@ -13,6 +13,7 @@ from pathlib import Path
 
 from pix2pix_edge.runtime.cli import add_out
 from pix2pix_edge.runtime.engines.base import INPUT_NAME, OUTPUT_NAME, TensorSpec, check_contract
+from pix2pix_edge.runtime.engines.onnx_file import read_onnx
 from pix2pix_edge.runtime.errors import InputError
 from pix2pix_edge.runtime.files import sha256_of, written_beside
 from pix2pix_edge.runtime.nvidia.plan import rebuild_command
@@ -57,6 +58,8 @@ def write_repository(
     if file.suffix not in (".plan", ".onnx"):
         raise InputError(f"{file} is neither .plan nor .onnx; give a file written by: python -m export")
     sidecar = _sidecar(file)
+    if file.suffix == ".onnx":
+        read_onnx(file)  # a server would read what it says lies in other files
     name = name or file.name.partition(".")[0]
     if not re.fullmatch(r"[A-Za-z0-9_][\w.-]*", name, re.ASCII):
         raise InputError(f"{name!r} cannot be a model's name; use letters, digits, '-', '_' and '.' in --name")

@@ -16,7 +16,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
-from pix2pix_edge.runtime.errors import InputError
+from pix2pix_edge.runtime.engines.onnx_file import read_onnx
+from pix2pix_edge.runtime.errors import EngineError, InputError
 
 Array = NDArray[Any]
 
@@ -54,8 +55,11 @@ class Graph:
                 f"there is no file {path}; make one with: python -m export convert GENERATOR.keras --out DIR"
             )
         try:
+            read_onnx(Path(path))  # before the onnx package reads what it says lies in other files
             model = onnx.load(str(path))
             onnx.checker.check_model(model)
+        except EngineError as error:
+            raise InputError(str(error)) from error
         except Exception as error:  # protobuf and checker raise many kinds
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise InputError(f"{path} is not a whole ONNX file ({reason}); export it again") from error

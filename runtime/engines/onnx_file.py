@@ -7,6 +7,7 @@ says. The files of this project are self-contained and have one fixed shape, so 
 
 from __future__ import annotations
 
+import shlex
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -57,6 +58,8 @@ def read_onnx(path: Path) -> OnnxFile:
     """Return what a file holds. Raises EngineError for what is no ONNX file, or none that may be opened."""
     try:
         return _model(np.memmap(path, np.uint8, "r").data)
+    except OSError as error:
+        raise EngineError(f"cannot read {path}: {error.strerror}; run: ls -l {shlex.quote(str(path))}") from error
     except (ValueError, OverflowError) as error:
         reason = "it is empty" if path.stat().st_size == 0 else str(error)
         raise EngineError(

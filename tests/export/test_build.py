@@ -82,7 +82,7 @@ def test_the_sidecar_says_what_the_plan_is(simulated_tensorrt: Start, tmp_path: 
     assert sidecar.input == TensorSpec("image", (1, 32, 32, 3), "uint8")
     assert sidecar.output == TensorSpec("translated", (1, 32, 32, 3), "uint8")
     assert sidecar.tensorrt == BuiltBy(probe().tensorrt, "Orin", "8.7", "12.6", probe().driver)
-    assert sidecar.fidelity == FidelitySummary(len(drawn_images(32)), 100.0, 1.0, 0, "a.int8.onnx")
+    assert sidecar.fidelity == FidelitySummary(len(drawn_images(32)), 100.0, 1.0, 0, "a.int8.onnx", 100.0)
     assert not [p for p in tmp_path.iterdir() if p.name.startswith(".")]
 
 

@@ -218,7 +218,7 @@ def test_inspect_takes_a_free_batch_as_one(tmp_path: Path, capsys: pytest.Captur
     ("name", "content", "message"),
     [
         ("none.onnx", None, "there is no file"),
-        ("cut.onnx", b"\x08\x08\x12", "is not a whole ONNX file"),
+        ("cut.onnx", b"\x08\x08\x12", "cannot be opened as an exported graph"),
         ("engine.plan", b"plan", "is a TensorRT plan"),
     ],
 )

@@ -130,7 +130,7 @@ def test_files_that_are_no_onnx(tmp_path: Path) -> None:
     (tmp_path / "text.onnx").write_text("this is not a graph")
     (tmp_path / "empty.onnx").touch()
     for name in ("cut", "text", "empty"):
-        with pytest.raises(InputError, match=f"{name}.onnx is not a whole ONNX file"):
+        with pytest.raises(InputError, match=f"{name}.onnx cannot be opened as an exported graph"):
             Graph.load(tmp_path / f"{name}.onnx")
     with pytest.raises(InputError, match="there is no file"):
         Graph.load(tmp_path / "missing.onnx")

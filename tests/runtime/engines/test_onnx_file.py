@@ -17,7 +17,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from pix2pix_edge.runtime.engine import open_engine
 from pix2pix_edge.runtime.engines.onnx_file import only_inputs_quantized, read_onnx
-from pix2pix_edge.runtime.errors import EngineError
+from pix2pix_edge.runtime.errors import EngineError, ToolkitError
+from pix2pix_edge.runtime.sidecar import Precision, Sidecar, Source, TensorSpec, write_sidecar
 from tests.conftest import REPOSITORY, write_inverter
 
 BOXED = REPOSITORY / "models" / "facades.int8.cpu.onnx"
@@ -127,6 +128,20 @@ def test_what_may_not_be_opened_is_one_sentence_before_an_engine_sees_it(
     with pytest.raises(EngineError, match=rf"odd\.onnx .*{said}.*python -m export convert") as caught:
         open_engine(path, backend="onnxruntime")
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 400
+
+
+def test_no_reader_of_graphs_follows_a_file_out_of_itself(tmp_path: Path) -> None:
+    """The onnx package, TensorRT's parser and an inference server would."""
+    from pix2pix_edge.export.graph.graph import Graph
+    from pix2pix_edge.export.triton import write_repository
+
+    path = save(tmp_path / "odd.onnx", node("Max", "image", "w"), [external("../../etc/passwd")])
+    ends = (TensorSpec(name, (1, 8, 8, 3), "uint8") for name in ("image", "translated"))
+    write_sidecar(path, Sidecar("onnx", "", Source(), Precision(), *ends))
+    for read in (lambda: Graph.load(path), lambda: write_repository(path, tmp_path / "models")):
+        with pytest.raises(ToolkitError, match="'w' lies in another file"):
+            read()
+    assert not (tmp_path / "models").exists()
 
 
 def test_a_file_whose_result_is_not_what_it_declares_fails_in_one_sentence(tmp_path: Path) -> None:
