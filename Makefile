@@ -6,7 +6,7 @@ RUNTIME := .venv/.runtime
 PYCUDA := .venv/fake-cuda/site/pycuda
 PIPELINE := runs/pipeline
 
-.PHONY: help setup demo pipeline test test-oldest test-batch docs lint format bench widths gpu-report
+.PHONY: help setup demo pipeline test test-oldest test-batch docs lint format bench widths test-arm gpu-report
 .DEFAULT_GOAL := help
 
 help: ## show this list
@@ -81,6 +81,9 @@ lint: $(READY) ## check style, types, walls and spelling
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/codespell
+
+test-arm: $(READY) ## run the boxed model and the runtime's tests on an emulated 64-bit ARM processor, as on JetPack 6
+	tests/arm.sh $(BIN)/python runs/arm
 
 gpu-report: $(READY) ## on a machine with a GPU: run and measure everything, and pack it into one file to send
 	$(BIN)/python -m tests.gpu.report --out runs/gpu-report

@@ -14,6 +14,7 @@ MAXWELL = {"fp32": 128, "fp16": 256}
 VOLTA = {"fp32": 64, "fp16": 512, "int8": 1024}
 AMPERE = {"fp32": 128, "fp16": 1024, "int8": 2048}
 BLACKWELL = {"fp32": 128, "fp16": 4096, "int8": 8192}  # INT8 at the rate of FP8: not verified
+CORTEX_A76 = {"fp32": 8, "int8": 32}  # a core: two 128-bit FMLA, two UDOT or SDOT (Arm's optimisation guide of it)
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,7 @@ BOARDS = {
     "agx-orin": BoardSpec("Jetson AGX Orin 64GB", 16, 1300, AMPERE, 204.8e9, "AGX Orin"),
     "thor-t4000": BoardSpec("Jetson T4000", 12, 1530, BLACKWELL, 273e9, "T4000"),
     "thor-t5000": BoardSpec("Jetson T5000 (Thor)", 20, 1575, BLACKWELL, 273e9, "Thor"),
+    "raspberry-pi-5": BoardSpec("Raspberry Pi 5 (four cores)", 4, 2400, CORTEX_A76, 17e9, "Raspberry Pi 5"),
 }
 
 

@@ -61,7 +61,8 @@ def test_boards_agree_with_known_rates() -> None:
         ("NVIDIA Jetson Orin NX Engineering Reference Developer Kit", "orin-nx"),
         ("NVIDIA Jetson AGX Thor Developer Kit", "thor-t5000"),
         ("NVIDIA Jetson Nano Developer Kit", "nano"),
-        ("Raspberry Pi 5", None),
+        ("Raspberry Pi 5 Model B Rev 1.0", "raspberry-pi-5"),
+        ("Raspberry Pi 4 Model B Rev 1.4", None),
         ("", None),
     ],
 )
