@@ -2,10 +2,13 @@
 
   python -m benchmarks peers runs/facades/generator.keras --engine engines/facades.fp32.onnx \\
       engines/facades.int8.cpu.onnx --data DIR --out peers.json
+  python -m benchmarks peers runs/facades/generator.keras --engine engines/facades.fp32.onnx --data DIR \\
+      --peers plain nncf nncf-accuracy ours
 
-The peers, each from the same weights: Keras' predict; the plain tf2onnx graph in ONNX Runtime (the base of every ratio)
-and in OpenVINO, in FP32 and, where the CPU has it, BF16; LiteRT with XNNPACK, in FP32 and with INT8 weights. Each of
-the given engines runs in ONNX Runtime and in OpenVINO.
+The peers, each from the same weights: the plain tf2onnx graph in ONNX Runtime (the base of every ratio) and in
+OpenVINO; Keras' predict; LiteRT with XNNPACK, in FP32 and with INT8 weights; NNCF's INT8 of the plain graph and of the
+given FP32 files, with bias correction, and with accuracy control, which takes long and is asked for by name. Each given
+engine runs in ONNX Runtime and in OpenVINO. OpenVINO runs in BF16, too, where the CPU has it.
 """
 
 from __future__ import annotations
@@ -13,48 +16,31 @@ from __future__ import annotations
 import argparse
 import contextlib
 import functools
-import importlib.util
 import tempfile
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-
+from pix2pix_edge.benchmarks.claims.peer_engines import Peer, PeerSession
+from pix2pix_edge.benchmarks.claims.peer_files import BASE, MAKERS, REFERENCE, Workshop
 from pix2pix_edge.benchmarks.machine.description import Machine, describe_machine
 from pix2pix_edge.benchmarks.measure.interleave import Budget, interleave
-from pix2pix_edge.benchmarks.measure.worker import Session, Target, Worker
+from pix2pix_edge.benchmarks.measure.worker import Worker
 from pix2pix_edge.benchmarks.report.reader import write
 from pix2pix_edge.benchmarks.report.schema import Fidelity, Ratio, fidelity_from, ratio_of
 from pix2pix_edge.benchmarks.report.summary import FEWEST_BLOCKS, paired_ratio, summarise
 from pix2pix_edge.benchmarks.report.table import Table, markdown_table
 from pix2pix_edge.runtime.cli import add_data, add_out
-from pix2pix_edge.runtime.engine import open_engine
-from pix2pix_edge.runtime.engines.base import Engine, Images
-from pix2pix_edge.runtime.engines.host import HostEngine
-from pix2pix_edge.runtime.errors import InputError, ToolkitError, require
+from pix2pix_edge.runtime.errors import InputError, MissingPackageError, ToolkitError
 from pix2pix_edge.runtime.frame import Image
-from pix2pix_edge.runtime.sidecar import TensorSpec
 
 FORMAT = "pix2pix-edge-peers/1"
-BASE = "plain graph, ONNX Runtime"
-REFERENCE = "Keras predict"
-"""Whose pictures the others are compared with: of itself there is no fidelity."""
-
 COMPARED = 16
 """Images for the fidelity, spread evenly over --data."""
 
+CALIBRATED = 100
+"""Images that NNCF calibrates on; its bias correction takes minutes with them."""
 
-@dataclass(frozen=True)
-class Peer:
-    """One row: how to run a file, and where it can be counted. kind: one of OPENERS."""
-
-    name: str
-    kind: str
-    path: Path
-    ours: bool = False
-    threads: int | None = None
+USUAL = ("plain", "keras", "litert", "nncf", "ours")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,97 +71,21 @@ class PeersReport:
     rows: list[PeerRow]
 
 
-class KerasPredict(HostEngine):
-    """A generator by model.predict, as its user would call it: uint8 [1, S, S, 3] -> the same."""
-
-    kind, precision = "keras", "fp32"
-
-    def __init__(self, peer: Peer) -> None:
-        from pix2pix_edge.export.graph.trace import load_generator
-
-        super().__init__(slots=1)
-        self._model = load_generator(peer.path)
-        shape = (1, *(int(n) for n in self._model.inputs[0].shape[1:]))
-        self.input, self.output = TensorSpec("image", shape, "uint8"), TensorSpec("translated", shape, "uint8")
-
-    def describe(self) -> dict[str, str]:
-        import keras
-
-        return {"engine": "Keras", "version": keras.__version__}
-
-    def _run(self, images: Images) -> Images:
-        predicted = self._model.predict(images.astype(np.float32) / 127.5 - 1.0, verbose=0)
-        translated: Images = np.clip(np.rint((predicted + 1.0) * 127.5), 0, 255).astype(np.uint8)
-        return translated
-
-
-class LiteRt(HostEngine):
-    """A .tflite file with XNNPACK on every core."""
-
-    kind = "litert"
-
-    def __init__(self, peer: Peer) -> None:
-        import os
-
-        super().__init__(slots=1)
-        litert = require("ai_edge_litert.interpreter", "peers", "the LiteRT peer")
-        threads = peer.threads or len(os.sched_getaffinity(0))
-        self._interpreter = litert.Interpreter(str(peer.path), num_threads=threads)
-        self._interpreter.allocate_tensors()
-        self._in, self._out = self._interpreter.get_input_details()[0], self._interpreter.get_output_details()[0]
-        shape = tuple(int(n) for n in self._in["shape"])
-        self.input, self.output = TensorSpec("image", shape, "uint8"), TensorSpec("translated", shape, "uint8")
-
-    def describe(self) -> dict[str, str]:
-        from importlib.metadata import version
-
-        return {"engine": "LiteRT", "version": version("ai-edge-litert")}
-
-    def _run(self, images: Images) -> Images:
-        self._interpreter.set_tensor(self._in["index"], images)
-        self._interpreter.invoke()
-        translated: Images = self._interpreter.get_tensor(self._out["index"])
-        return translated
-
-
-def open_bf16(peer: Peer) -> Engine:
-    """Open a graph in OpenVINO with BF16 arithmetic. Raises EngineError where it cannot be opened."""
-    from pix2pix_edge.runtime.engines.openvino import OpenVinoEngine
-
-    return OpenVinoEngine(peer.path, slots=1, threads=peer.threads, bf16=True)
-
-
-OPENERS: dict[str, Callable[[Peer], Engine]] = {
-    "keras": KerasPredict,
-    "litert": LiteRt,
-    "onnxruntime": lambda peer: open_engine(peer.path, backend="onnxruntime", threads=peer.threads),
-    "openvino": lambda peer: open_engine(peer.path, backend="openvino", threads=peer.threads),
-    "openvino-bf16": open_bf16,
-}
-
-
-class PeerSession(Session):
-    """A Session whose engine is any of OPENERS."""
-
-    def __init__(self, peer: Peer) -> None:
-        super().__init__(Target(peer.path))
-        self._peer = peer
-
-    def make_engine(self) -> Engine:
-        return OPENERS[self._peer.kind](self._peer)
-
-
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("generator", type=Path, help="the .keras file that the engines were made from")
     parser.add_argument("--engine", nargs="+", type=Path, default=[], metavar="FILE", help="exported .onnx files")
     add_data(parser, "compare on")
     parser.add_argument("--rounds", type=int, default=20, metavar="N", help="interleaved rounds (default: %(default)s)")
     parser.add_argument("--turn", type=float, default=1.0, metavar="S", help="seconds of a peer's turn in a round (1)")
+    parser.add_argument(
+        "--peers", nargs="+", choices=MAKERS, default=USUAL, metavar="NAME", help=f"of {', '.join(MAKERS)}"
+    )
     add_out(parser, "also write the numbers here", "FILE.json", required=False)
 
 
 def run(args: argparse.Namespace) -> None:
-    from pix2pix_edge.export.images import evenly, judging_files, read_images
+    from pix2pix_edge.export.graph.trace import open_reference, trace
+    from pix2pix_edge.export.images import calibration_split, evenly, read_images
 
     if args.rounds < FEWEST_BLOCKS or not 0 < args.turn <= 600:
         raise InputError(f"--rounds must be {FEWEST_BLOCKS} or more, --turn more than 0 and at most 600 seconds")
@@ -185,15 +95,21 @@ def run(args: argparse.Namespace) -> None:
                 f"--engine {path} is not an .onnx file; make one with:"
                 " python -m export convert GENERATOR.keras --out DIR"
             )
-    files = evenly(judging_files(args.data), COMPARED)
-    with tempfile.TemporaryDirectory() as folder:
-        peers = [*peers_of(args.generator, Path(folder)), *ours(args.engine)]
-        from pix2pix_edge.export.graph.trace import open_reference
-
+    calibration, files = calibration_split(args.data)
+    with tempfile.TemporaryDirectory() as temporary:
         with open_reference(args.generator) as reference:
-            images = read_images(files, reference.input.shape[1])
+            side = reference.input.shape[1]
+            images = read_images(evenly(files, COMPARED), side)
             expected = [reference(image[None])[0] for image in images]
-        rows = measure(peers, images, expected, args.rounds, args.turn)
+        shop = Workshop(
+            generator=args.generator,
+            plain=Path(temporary) / "plain.onnx",
+            engines=args.engine,
+            folder=Path(temporary),
+            calibration=read_images(evenly(calibration, CALIBRATED), side),
+        )
+        shop.plain.write_bytes(trace(args.generator, as_keras_upsamples=True).to_model().SerializeToString())
+        rows = measure(peers_of(args.peers, shop), images, expected, args.rounds, args.turn)
     print(markdown_table(peer_table(rows)))
     if args.out:
         report = PeersReport(rounds=args.rounds, images=len(images), machine=describe_machine(), rows=rows)
@@ -201,61 +117,15 @@ def run(args: argparse.Namespace) -> None:
         print(f"wrote {args.out}")
 
 
-def peers_of(generator: Path, folder: Path) -> list[Peer]:
-    """Export the generator as its peers would, into `folder`, and return them."""
-    from pix2pix_edge.export.graph.trace import load_generator, trace
-
-    plain = folder / "plain.onnx"
-    plain.write_bytes(trace(generator, as_keras_upsamples=True).to_model().SerializeToString())
-    peers = [Peer(BASE, "onnxruntime", plain), Peer(REFERENCE, "keras", generator)]
-    if importlib.util.find_spec("openvino"):
-        peers.append(Peer("plain graph, OpenVINO", "openvino", plain))
-        if _has_bf16():
-            peers.append(Peer("plain graph, OpenVINO BF16", "openvino-bf16", plain))
-    if importlib.util.find_spec("ai_edge_litert"):
-        model = load_generator(generator)
-        for name, small in (("LiteRT", False), ("LiteRT, INT8 weights", True)):
-            path = folder / f"{'small' if small else 'plain'}.tflite"
-            path.write_bytes(_tflite(model, small))
-            peers.append(Peer(name, "litert", path))
-    else:
-        print("LiteRT is left out: it is not installed; for it, run: .venv/bin/pip install -e '.[peers]'")
+def peers_of(names: list[str], shop: Workshop) -> list[Peer]:
+    """Return the rows of these MAKERS, the base's first; what is not installed is said, and left out."""
+    peers: list[Peer] = []
+    for name in dict.fromkeys(["plain", *names]):
+        try:
+            peers += MAKERS[name](shop)
+        except MissingPackageError as error:
+            print(f"{name} is left out: {error}")
     return peers
-
-
-def _tflite(model: Any, small: bool) -> bytes:
-    """Convert for LiteRT with our contract, uint8 in and out. small: dynamic-range quantisation, its usual INT8."""
-    tf = require("tensorflow", "peers", "the LiteRT peer")
-    shape = (1, *model.inputs[0].shape[1:])
-
-    def contract(image: Any) -> Any:
-        predicted = model(tf.cast(image, tf.float32) / 127.5 - 1.0, training=False)
-        return tf.cast(tf.clip_by_value(tf.round((predicted + 1.0) * 127.5), 0.0, 255.0), tf.uint8)
-
-    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
-
-    # Keras 3's variables are not found by the converter, which then writes a file without weights and says nothing.
-    frozen = convert_variables_to_constants_v2(
-        tf.function(contract).get_concrete_function(tf.TensorSpec(shape, tf.uint8, name="image"))
-    )
-    converter = tf.lite.TFLiteConverter.from_concrete_functions([frozen], model)
-    if small:
-        converter.optimizations = [tf.lite.Optimize.DEFAULT]
-    converted: bytes = converter.convert()
-    return converted
-
-
-def _has_bf16() -> bool:
-    with contextlib.suppress(OSError):
-        return "avx512_bf16" in Path("/proc/cpuinfo").read_text()
-    return False
-
-
-def ours(engines: list[Path]) -> list[Peer]:
-    """Return a row for each engine in each CPU backend; BF16 where its sidecar permits it."""
-    kinds = ["onnxruntime", *(["openvino"] if importlib.util.find_spec("openvino") else [])]
-    names = {"onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}
-    return [Peer(f"{path.name}, {names[kind]}", kind, path, ours=True) for path in engines for kind in kinds]
 
 
 def measure(peers: list[Peer], images: list[Image], expected: list[Image], rounds: int, turn_s: float) -> list[PeerRow]:

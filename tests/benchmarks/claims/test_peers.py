@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,10 +12,13 @@ import numpy as np
 import pytest
 
 from pix2pix_edge.benchmarks.claims import peers
-from pix2pix_edge.benchmarks.claims.peers import BASE, FORMAT, Peer, PeersReport, measure, peer_table
+from pix2pix_edge.benchmarks.claims.peer_engines import OnnxPeer, Peer
+from pix2pix_edge.benchmarks.claims.peer_files import LEAST_PSNR_DB, MAKERS, Workshop
+from pix2pix_edge.benchmarks.claims.peers import BASE, FORMAT, PeersReport, measure, peer_table
 from pix2pix_edge.benchmarks.measure.worker import Worker
 from pix2pix_edge.benchmarks.report.reader import read
 from pix2pix_edge.benchmarks.report.table import markdown_table
+from pix2pix_edge.export.fidelity import compare
 from pix2pix_edge.runtime.errors import EngineError
 from tests.conftest import picture, write_inverter, write_rgb
 
@@ -31,10 +35,10 @@ def test_peers_run_in_rounds_against_the_base_and_a_broken_one_is_named(inverter
     garbage = tmp_path / "garbage.onnx"
     garbage.write_bytes(b"garbage")
     peers = [
-        Peer(BASE, "onnxruntime", inverter),
-        Peer("again", "onnxruntime", inverter, ours=True),
-        Peer("broken", "onnxruntime", broken),
-        Peer("garbage", "onnxruntime", garbage),
+        OnnxPeer(BASE, inverter),
+        OnnxPeer("again", inverter, ours=True),
+        OnnxPeer("broken", broken),
+        OnnxPeer("garbage", garbage),
     ]
     images = [np.full((32, 32, 3), level, np.uint8) for level in (0, 100)]
     rows = {row.name: row for row in measure(peers, images, [255 - image for image in images], 5, 0.02)}
@@ -57,7 +61,8 @@ def test_peers_run_in_rounds_against_the_base_and_a_broken_one_is_named(inverter
     ],
 )
 def test_bad_input_is_one_line(words: list[Any], says: str, tmp_path: Path) -> None:
-    write_rgb(tmp_path / "1.png", picture(1))
+    for index in range(4):
+        write_rgb(tmp_path / f"{index}.png", picture(index))
     command = [sys.executable, "-m", "benchmarks", "peers", *words]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=tmp_path, env=_environment())
     assert done.returncode == 2 and done.stderr.startswith("error: ") and done.stderr.count("\n") == 1, done.stderr
@@ -82,11 +87,50 @@ def test_a_base_that_fails_in_a_round_leaves_the_others_their_times(
     monkeypatch.setattr(Worker, "ask", ask)
     monkeypatch.setattr(peers, "Worker", named)
     images = [np.full((32, 32, 3), 9, np.uint8)]
-    contenders = [Peer(BASE, "onnxruntime", inverter), Peer("other", "onnxruntime", inverter)]
+    contenders = [OnnxPeer(BASE, inverter), OnnxPeer("other", inverter)]
     rows = {row.name: row for row in measure(contenders, images, [255 - images[0]], 5, 0.02)}
     other = rows["other"]
     assert rows[BASE].error.endswith("lost") and other.median_ms and other.speed is None
     assert "| other | – | – |" in markdown_table(peer_table(list(rows.values())))
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Workshop:
+    """A tiny generator, its plain graph, and its exported FP32 file."""
+    from pix2pix_edge.export.graph.trace import trace
+    from pix2pix_edge.train.networks import generator
+
+    folder = tmp_path_factory.mktemp("shop")
+    network = generator(4, 32)
+    network.save(folder / "g.keras")
+    plain = folder / "plain.onnx"
+    plain.write_bytes(trace(folder / "g.keras", as_keras_upsamples=True).to_model().SerializeToString())
+    ours = Path(shutil.copy(plain, folder / "ours.fp32.onnx"))
+    return Workshop(folder / "g.keras", plain, [ours], folder, [picture(index) for index in range(8)])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["nncf", "nncf-accuracy"])
+def test_nncf_s_files_are_int8_and_run(shop: Workshop, name: str) -> None:
+    pytest.importorskip("nncf")
+    made = MAKERS[name](shop)
+    assert {peer.name.split(", ")[0] for peer in made} == {"plain graph", "ours.fp32.onnx"}
+    with made[0].open() as engine, OnnxPeer("", shop.plain).open() as plain:
+        pairs = [(engine(image[None])[0], plain(image[None])[0]) for image in shop.calibration]
+    assert b"QuantizeLinear" in made[0].path.read_bytes()
+    found = compare(pairs)
+    assert max(found.max_difference) > 0
+    assert name == "nncf" or found.mean_psnr_db >= LEAST_PSNR_DB - 1
+
+
+def test_a_peer_that_is_not_installed_is_said_and_left_out(
+    inverter: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shop = Workshop(inverter, inverter, [inverter], tmp_path, [])
+    monkeypatch.setitem(sys.modules, "nncf", None)
+    names = {peer.name for peer in peers.peers_of(["nncf", "ours"], shop)}
+    assert BASE in names and "inverter.fp32.onnx, ONNX Runtime" in names and not any("NNCF" in name for name in names)
+    assert "nncf is left out: the NNCF peer needs the package nncf" in capsys.readouterr().out
 
 
 def _environment() -> dict[str, str]:
