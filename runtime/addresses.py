@@ -108,7 +108,7 @@ def parse_address(text: str) -> Address:
     port = int(found[3]) if found and found[3] else PORTS[scheme]
     if found is None or not 0 < port < 65536:
         raise InputError(
-            f"{shown(text)} is no address; write {scheme}://HOST:PORT/PATH, or {scheme}://USER:PASSWORD@HOST:PORT/PATH,"
+            f"{shown(text)} gives no video: it is no address; write {scheme}://HOST:PORT/PATH, or {scheme}://USER:PASSWORD@HOST:PORT/PATH,"
             " with the password between quotes for the shell"
         )
     user, _, password = userinfo.partition(":")

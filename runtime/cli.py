@@ -14,7 +14,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import NoReturn
 
-from pix2pix_edge.runtime.errors import ToolkitError, as_typed
+from pix2pix_edge.runtime.addresses import redacted
+from pix2pix_edge.runtime.errors import ToolkitError, as_typed, printable
 
 BACKENDS = ("auto", "onnxruntime", "openvino")
 """What runs an .onnx file."""
@@ -44,7 +45,7 @@ class CommandParser(argparse.ArgumentParser):
         self.add_argument("--debug", action="store_true", help="show the traceback of an error")
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"error: {message}; see: {self.prog} --help\n")
+        self.exit(2, f"error: {printable(redacted(message))}; see: {self.prog} --help\n")
 
 
 def at_least(lowest: int) -> Callable[[str], int]:
@@ -123,9 +124,10 @@ def run_command(
         elif isinstance(error, MemoryError):
             message, code = "out of memory; use a smaller --batch-size, --image-size or --filters", 2
         else:
-            message = f"unexpected {type(error).__name__}: {error} (a defect: run again with --debug and report it)"
+            said = redacted(str(error))
+            message = f"unexpected {type(error).__name__}: {said} (a defect: run again with --debug and report it)"
             code = 2
-        print("error: " + as_typed(" ".join(message.split())), file=sys.stderr)
+        print("error: " + as_typed(printable(message)), file=sys.stderr)
         return code
 
 

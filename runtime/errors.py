@@ -75,6 +75,12 @@ def as_typed(text: str, *, installed: bool = INSTALLED) -> str:
     return text
 
 
+def printable(text: str) -> str:
+    """Return a message on one line, with what a terminal would obey or cannot show as an escape, such as \\x1b."""
+    line = " ".join(text.split())
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
+
+
 def warn(message: str) -> None:
     """Print one line on standard error."""
-    print(as_typed(f"warning: {message}"), file=sys.stderr, flush=True)
+    print(printable(as_typed(f"warning: {message}")), file=sys.stderr, flush=True)

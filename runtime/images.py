@@ -102,12 +102,17 @@ def read_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> Image:
 
     Raises BadPictureError when the file is missing, truncated, an animation, too large or not an image.
     """
-    import cv2
-
     try:
         data = Path(path).read_bytes()
     except OSError as error:
         raise BadPictureError(f"cannot read {path}: {error.strerror}") from error
+    return decode_image(data, str(path), max_pixels)
+
+
+def decode_image(data: bytes, name: str, max_pixels: int = MAX_PIXELS) -> Image:
+    """Decode the bytes of an image file, as read_image() does. name: for messages."""
+    import cv2
+
     try:
         width, height = size_of(data) or (0, 0)
         whole, animated = _is_whole(data), _is_animated(data)
@@ -116,14 +121,14 @@ def read_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> Image:
         width = height = 0
     if width * height > max_pixels:
         raise BadPictureError(
-            f"{path} has {width} × {height} pixels, and would need {width * height * 6 >> 20} MiB; shrink it, or allow"
-            f" it with run.py's --max-pixels {width * height}"
+            f"{name} has {width} × {height} pixels, and would need {width * height * 6 >> 20} MiB; shrink it, or allow"
+            f" it with the option --max-pixels {width * height}"
         )
     if animated:
-        into = shlex.quote(str(Path(path).with_suffix(".mp4")))
+        into = shlex.quote(str(Path(name).with_suffix(".mp4")))
         raise BadPictureError(
-            f"{path} is an animation, of which only the first picture could be read; make a video of it, for example:"
-            f" magick {'apng:' if data[:1] == _PNG[:1] else ''}{shlex.quote(str(path))} {into}"
+            f"{name} is an animation, of which only the first picture could be read; make a video of it, for example:"
+            f" magick {'apng:' if data[:8] == _PNG else ''}{shlex.quote(name)} {into}"
         )
     # the check of our own, because up to OpenCV 4.10 the missing part of a JPEG comes out grey, without a word
     try:
@@ -132,8 +137,8 @@ def read_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> Image:
         image = None
     if image is None:
         state = "is empty" if not data else "is not a whole image that OpenCV can read"
-        raise BadPictureError(f"{path} {state}; repair it or take it away")
-    return as_rgb(image)
+        raise BadPictureError(f"{name} {state}; repair it or take it away")
+    return as_rgb(np.asarray(image, np.uint8))
 
 
 def as_rgb(image: Image) -> Image:
@@ -149,18 +154,20 @@ _JPEG_MARKER = re.compile(rb"\xff+[^\x00\x01\xd0-\xd7\xff]")
 """A marker, with fill bytes before it; 00 behind FF is data, D0 to D7 restart the data (ITU T.81, B.1.1)."""
 
 
-def jpeg_segments(data: bytes | bytearray, start: int = 2) -> Iterator[tuple[int, int]]:
-    """Yield (marker, where it begins) of a JPEG file until the end marker 0xD9; stray bytes between them are allowed.
+def jpeg_segments(data: bytes | bytearray, start: int = 2) -> Iterator[tuple[int, int, int]]:
+    """Yield (marker, where it begins, where the next may begin) of a JPEG file up to its end marker 0xD9.
 
-    start: behind the marker that begins the file, or where an earlier walk ended. It ends early where `data` does.
+    start: behind the marker that begins the file, or where an earlier walk ended. Stray bytes between segments are
+    passed over. It ends early where `data` does; a marker whose length is missing ends where it begins.
     """
     while found := _JPEG_MARKER.search(data, start):
         marker, start = data[found.end() - 1], found.end()
-        yield marker, found.start()
-        if marker == 0xD9 or len(data) < start + 2:
+        if marker not in (0xD8, 0xD9):
+            length = int.from_bytes(data[start : start + 2], "big")
+            start = start + length if len(data) >= start + 2 else found.start()
+        yield marker, found.start(), start
+        if marker == 0xD9 or start == found.start():
             return
-        if marker != 0xD8:
-            start += int.from_bytes(data[start : start + 2], "big")
 
 
 def size_of(data: bytes) -> tuple[int, int] | None:
@@ -169,7 +176,7 @@ def size_of(data: bytes) -> tuple[int, int] | None:
     Raises struct.error or IndexError where the file ends before.
     """
     if data[:2] == b"\xff\xd8":
-        for marker, at in jpeg_segments(data):
+        for marker, at, _ in jpeg_segments(data):
             if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):  # the frame header, not tables (T.81, B.1)
                 at = data.index(marker, at)
                 height, width = struct.unpack_from(">HH", data, at + 4)
@@ -218,7 +225,7 @@ def _size_of_tiff(data: bytes) -> tuple[int, int] | None:
 def _is_whole(data: bytes) -> bool:
     """Whether a JPEG, PNG or WebP file reaches its end; what follows it, as in a phone's pictures, is no damage."""
     if data[:2] == b"\xff\xd8":
-        return any(marker == 0xD9 for marker, _ in jpeg_segments(data))
+        return any(marker == 0xD9 for marker, _, _ in jpeg_segments(data))
     if data[:8] == _PNG:
         return any(kind == b"IEND" for kind in _png_chunks(data))
     if data[:4] == b"RIFF":

@@ -60,6 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--loop", type=at_least(0), default=1, metavar="N", help="play a stored source N times, 0 for ever (1)")
     add("--policy", choices=POLICIES, default="auto",
         help="freshest drops frames that are no longer the newest, every_frame none (auto: by the source)")  # fmt: skip
+    add("--max-pixels", type=at_least(1), metavar="N", help="refuse larger image files (178956970)")
     add("--max-staleness", type=float, metavar="S", help="of a live source, drop what is older than S seconds")
     add("--max-fps", type=float, metavar="N", help="frames per second at most (no limit)")
     add("--slots", type=at_least(1), metavar="N", help="frames in the engine at once (1 for freshest, else 2)")
@@ -80,7 +81,7 @@ def run(args: argparse.Namespace) -> int:
 
     sinks: list[Sink] = []
     with Interrupt() as interrupt, contextlib.ExitStack() as stack:
-        source = open_source(args.source, loop=args.loop)
+        source = open_source(args.source, loop=args.loop, max_pixels=args.max_pixels)
         stack.callback(source.close)
         frames = _frames(source, args.limit)
         specs = args.sink or ["null"]

@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
+from pix2pix_edge.runtime.addresses import shown
 from pix2pix_edge.runtime.errors import InputError
 from pix2pix_edge.runtime.frame import Source
 from pix2pix_edge.runtime.images import MAX_PIXELS
-from pix2pix_edge.runtime.sources.cameras import open_camera, open_csi, open_network
+from pix2pix_edge.runtime.sources.cameras import open_camera, open_csi
+from pix2pix_edge.runtime.sources.network import open_network
 from pix2pix_edge.runtime.sources.objects import Camera, ObjectSource
 from pix2pix_edge.runtime.sources.pattern import TestSource
 from pix2pix_edge.runtime.sources.stored import GRAMMAR, Looped, open_stored
 
 
-def open_source(spec: str | Path | Source | Camera, *, loop: int = 1, max_pixels: int = MAX_PIXELS) -> Source:
+def open_source(spec: str | Path | Source | Camera, *, loop: int = 1, max_pixels: int | None = None) -> Source:
     """Open what --source names (see GRAMMAR), or wrap an object with read() and close(), such as a camera's driver.
 
-    loop: how often to play a stored source, 0 for ever. max_pixels: larger image files are refused.
+    loop: how often to play a stored source, 0 for ever. max_pixels: larger image files are refused (images.MAX_PIXELS).
     Raises InputError when the source cannot be used.
     """
     if not isinstance(spec, str | Path):
         return spec if isinstance(spec, Source) else ObjectSource(spec)
-    text = str(spec)
+    text, max_pixels = str(spec), max_pixels or MAX_PIXELS
+    if "\0" in text:
+        raise InputError("--source has a byte 0 in it, which no name can have")
     if not text.strip():  # as from a shell variable that is not set
         raise InputError(f"--source is empty; it takes {GRAMMAR}")
     scheme = text.partition("://")[0].lower() if "://" in text else ""
@@ -32,11 +37,15 @@ def open_source(spec: str | Path | Source | Camera, *, loop: int = 1, max_pixels
     elif scheme == "csi":
         opened = open_csi(text)
     elif scheme in ("rtsp", "rtsps", "http", "https"):
-        opened = open_network(text)
+        opened = open_network(text, max_pixels)
     elif re.fullmatch(r"(\d+|/dev/video\d+)(\?.*)?", text):
         opened = open_camera(text)
     elif scheme:
         raise InputError(f"--source does not know {scheme}://; it takes {GRAMMAR}")
+    elif found := re.match(r"(rtsps?|https?):/?(?!/)", text, re.IGNORECASE):
+        raise InputError(f"{shown(text)} is no address; write {found[1].lower()}://HOST/PATH, with two slashes")
+    elif re.match(r"[^/@\s]+:[^@]*@[\w.-]+(:\d+)?(/|$)", text) and not os.path.lexists(text):
+        raise InputError(f"{shown(text)} is no address; write rtsp:// or http:// before it")
     if opened is not None:
         if loop != 1:
             opened.close()

@@ -1,4 +1,4 @@
-"""Cameras: local, at the CSI connector of a Jetson, on the network."""
+"""Cameras of this machine: local ones, and those at the CSI connector of a Jetson."""
 
 from __future__ import annotations
 
@@ -7,14 +7,11 @@ import re
 import sys
 from pathlib import Path
 
-from pix2pix_edge.runtime.addresses import Wanted, host_of, redacted, split_options
+from pix2pix_edge.runtime.addresses import Wanted, split_options
 from pix2pix_edge.runtime.errors import InputError, warn
-from pix2pix_edge.runtime.frame import Source
-from pix2pix_edge.runtime.nvidia.capabilities import probe
-from pix2pix_edge.runtime.sources.capture import TIMEOUT_MS, Capture, open_address, open_pipeline, silent_opencv
-from pix2pix_edge.runtime.sources.gstreamer import csi_pipeline, has_gstreamer, network_pipeline, require_gstreamer
+from pix2pix_edge.runtime.sources.capture import Capture, open_pipeline, silent_opencv
+from pix2pix_edge.runtime.sources.gstreamer import csi_pipeline, require_gstreamer
 from pix2pix_edge.runtime.sources.live import LiveSource
-from pix2pix_edge.runtime.sources.stored import VideoSource
 
 
 def open_camera(spec: str) -> LiveSource:
@@ -89,27 +86,3 @@ def open_csi(spec: str) -> LiveSource:
         return capture
 
     return LiveSource(f"csi{sensor}", address, attempt)
-
-
-def open_network(url: str) -> Source:
-    """Open an rtsp:// or http:// address: live, unless it is a video file on a server. Raises InputError."""
-    shown, name = redacted(url), host_of(url)
-
-    def attempt() -> Capture:
-        if probe().jetson_model and has_gstreamer() and (capture := open_pipeline(network_pipeline(url))):
-            if capture.read():  # a pipeline may start, and then find no decoder for what comes
-                return capture
-            capture.close()
-        capture = open_address(url)
-        if capture is None:
-            raise InputError(
-                f"{shown} gives no video, waited for {TIMEOUT_MS // 1000} s at most; check address, user and password,"
-                " for example in VLC, and that the camera allows one more viewer"
-            )
-        return capture
-
-    first: list[Capture] = [attempt()]
-    if first[0].frames:  # what keeps a live picture fresh would cost a file its first frames
-        first[0].close()
-        return VideoSource(open_address(url, live=False), shown, name)
-    return LiveSource(name, shown, lambda: first.pop() if first else attempt())

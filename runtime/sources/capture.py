@@ -7,7 +7,7 @@ import math
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,8 +23,18 @@ if TYPE_CHECKING:
 TIMEOUT_MS = 5000
 """A network camera that neither answers nor sends for so long is given up, and opened again."""
 
-FFMPEG_OPTIONS = "rtsp_transport;tcp|fflags;nobuffer|flags;low_delay|max_delay;0"
-"""For live sources: TCP, because lost UDP packets grey the picture; nothing held back for reordering."""
+LOW_DELAY = "fflags;nobuffer|flags;low_delay|max_delay;0"
+"""For live sources: nothing held back for reordering."""
+
+BY_TCP, BY_UDP = "rtsp_flags;prefer_tcp", "rtsp_transport;udp"
+"""TCP where the camera has it, because lost UDP packets grey the picture."""
+
+PROTOCOLS = "protocol_whitelist;http,rtsp,rtp,srtp,udp,tcp"
+CONTAINERS = (
+    "format_whitelist;mov,mp4,matroska,webm,avi,mpegts,flv,mpeg,mpegvideo,asf,ogg,h264,hevc,m4v,ivf,mjpeg,mpjpeg,gif,"
+    "rtsp"
+)
+"""What FFmpeg may use for an address: no files, and no playlists, which would lead it to other addresses."""
 
 
 @dataclass(frozen=True)
@@ -37,10 +47,15 @@ class Picture:
 
 
 class Capture:
-    """An open cv2.VideoCapture. One thread reads; close() may come from any other, and waits for a read() at work."""
+    """An open cv2.VideoCapture. trouble: why it gives no picture, where that is known better than by read() alone.
 
-    def __init__(self, video: cv2.VideoCapture) -> None:
+    One thread reads; close() may come from any other, and waits for a read() at work."""
+
+    def __init__(self, video: cv2.VideoCapture, after: Callable[[], None] | None = None) -> None:
+        """after: called when it has been closed."""
         self._video: cv2.VideoCapture | None = video
+        self._after = after
+        self.trouble = "it can be opened, but gives no picture; see that nobody else is using it"
         self._lock = threading.Lock()
 
     def read(self) -> Picture | None:
@@ -59,6 +74,7 @@ class Capture:
             image = np.asarray(cv2.cvtColor(image, cv2.COLOR_GRAY2RGB), np.uint8)
         else:
             image = as_rgb(np.asarray(image, np.uint8))
+        self.trouble = "it sends nothing that can be shown"
         return Picture(image, taken, round(milliseconds * 1e6) if math.isfinite(milliseconds) else None)
 
     @property
@@ -106,6 +122,8 @@ class Capture:
             video, self._video = self._video, None
             if video is not None:
                 video.release()
+                if self._after:
+                    self._after()
 
 
 def open_file(path: str | Path) -> Capture | None:
@@ -137,8 +155,11 @@ def _name_for_opencv(path: Path) -> Iterator[str]:
     yield str(path)
 
 
-def open_address(url: str, *, live: bool = True) -> Capture | None:
-    """Open a network address with FFmpeg; None when it gives no video. live: with as little buffering as it allows."""
+def open_address(url: str, *options: str, after: Callable[[], None] | None = None) -> Capture | None:
+    """Open a network address with FFmpeg; None when it gives no video. options: further ones for FFmpeg, "key;value".
+
+    after: called when the capture has been closed.
+    """
     import cv2
 
     settings = [
@@ -147,32 +168,33 @@ def open_address(url: str, *, live: bool = True) -> Capture | None:
     ]
     if hasattr(cv2, "CAP_PROP_N_THREADS"):  # from OpenCV 4.7; Ubuntu's and Debian's own packages are older
         settings += [cv2.CAP_PROP_N_THREADS, 1]  # each further one holds a frame back
-    with _ffmpeg_options() if live else contextlib.nullcontext(), silent_opencv():
+    with _ffmpeg_options(*options), silent_opencv():
         video = cv2.VideoCapture(url, cv2.CAP_FFMPEG, settings)
-    return Capture(video) if video.isOpened() else None
+    return Capture(video, after) if video.isOpened() else None
 
 
-def open_pipeline(pipeline: str) -> Capture | None:
-    """Open a GStreamer pipeline that ends in an appsink; None when it does not start."""
+def open_pipeline(pipeline: str, after: Callable[[], None] | None = None) -> Capture | None:
+    """Open a GStreamer pipeline that ends in an appsink; None when it does not start. after: as for open_address."""
     import cv2
 
     with silent_opencv():
         video = cv2.VideoCapture(pipeline, cv2.CAP_GSTREAMER)
-    return Capture(video) if video.isOpened() else None
+    return Capture(video, after) if video.isOpened() else None
 
 
 @contextlib.contextmanager
-def _ffmpeg_options() -> Iterator[None]:
-    """Set what OpenCV passes on to FFmpeg while a live source is opened; the user's own setting stands."""
+def _ffmpeg_options(*options: str) -> Iterator[None]:
+    """Set what OpenCV passes on to FFmpeg while a source is opened: the user's own setting, else `options`."""
     name = "OPENCV_FFMPEG_CAPTURE_OPTIONS"
-    if name in os.environ:
-        yield
-        return
-    os.environ[name] = FFMPEG_OPTIONS
+    users = os.environ.get(name)
+    os.environ[name] = "|".join([*(options if users is None else [users]), PROTOCOLS, CONTAINERS])
     try:
         yield
     finally:
-        os.environ.pop(name, None)
+        if users is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = users
 
 
 @contextlib.contextmanager

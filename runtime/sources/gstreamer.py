@@ -29,21 +29,12 @@ def csi_pipeline(sensor: int, wanted: Wanted) -> str:
 
 
 def network_pipeline(url: str) -> str:
-    """Return the pipeline of a network camera on a Jetson, with its hardware decoder: rtsp:// of any kind, where late
-    packets go, or http:// with JPEG pictures; other http:// is for FFmpeg, and the pipeline does not start.
-    """
+    """Return the pipeline of an rtsp:// camera on a Jetson, with its hardware decoder; late packets go."""
     location = url.replace("\\", "\\\\").replace('"', '\\"')
-    if url.lower().startswith("rtsp"):
-        source = (
-            f'rtspsrc location="{location}" protocols=tcp latency=100 drop-on-latency=true tcp-timeout=5000000 ! '
-            "application/x-rtp,media=video ! decodebin"
-        )
-    else:  # decodebin would first gather pictures for ten seconds, and then be behind by as much
-        source = (
-            f'souphttpsrc location="{location}" is-live=true timeout=5 ! '
-            "multipartdemux ! jpegparse ! nvv4l2decoder mjpeg=1"
-        )
-    return f"{source} ! nvvidconv ! {TO_OPENCV}"
+    return (
+        f'rtspsrc location="{location}" protocols=tcp latency=100 drop-on-latency=true tcp-timeout=5000000 ! '
+        f"application/x-rtp,media=video ! decodebin ! nvvidconv ! {TO_OPENCV}"
+    )
 
 
 @functools.cache

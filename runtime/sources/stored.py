@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from pix2pix_edge.runtime.addresses import shown
 from pix2pix_edge.runtime.errors import InputError
 from pix2pix_edge.runtime.frame import BadPictureError, Frame
 from pix2pix_edge.runtime.images import (
@@ -174,7 +175,7 @@ def open_stored(text: str, max_pixels: int = MAX_PIXELS) -> ImagesSource | Video
         name, files = "images", sorted(_matches(text), key=natural_key)
         nothing = f"no image matches {text}; quote the pattern, and see that the folder is right"
     else:
-        raise InputError(f"there is no {text}; --source takes {GRAMMAR}")
+        raise InputError(f"there is no {shown(text)}; --source takes {GRAMMAR}")
     images = only_images(files)
     skipped = [file for file in files if file.suffix.lower() in OTHER_PICTURES]
     if not images:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pix2pix_edge.runtime.cli import CommandParser, run_command, run_subcommand
-from pix2pix_edge.runtime.errors import GateFailedError, InputError, MissingPackageError, as_typed, require
+from pix2pix_edge.runtime.errors import GateFailedError, InputError, MissingPackageError, as_typed, require, warn
 from tests.conftest import REPOSITORY
 
 
@@ -124,3 +124,8 @@ def test_an_installed_package_advises_its_own_commands() -> None:
     assert as_typed("python -m benchmarks run; runtime/run.py --engine E", installed=True) == (
         "pix2pix-edge bench run; pix2pix-edge run --engine E"
     )
+
+
+def test_what_a_terminal_would_obey_is_written_as_an_escape(capsys: pytest.CaptureFixture[str]) -> None:
+    warn("a\x1b[2Jb\x07c \udce9.png\nnext \u202e \x9b31m grün ×")
+    assert capsys.readouterr().err == "warning: a\\x1b[2Jb\\x07c \\udce9.png next \\u202e \\x9b31m grün ×\n"

