@@ -194,6 +194,7 @@ export class Easel extends EventTarget {
 
   use(name) {
     this.board.cancel();
+    if (!["select", "repeat"].includes(name)) this.desk.set({ selection: null }); // what is drawn next is what is meant then
     this.tool = name;
     this.board.tool = this.tools[name];
     this.board.show();

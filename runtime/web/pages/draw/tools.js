@@ -208,7 +208,7 @@ class Select extends Tool {
 }
 
 class Repeat extends Tool {
-  hint = "Drag from the outlined part across the place that its copies shall fill.";
+  hint = "Drag from the outlined part over the place for its copies.";
 
   /** What is repeated: what is selected, else what was drawn last. */
   get motif() { return this.desk.selection ?? this.drawing.last; }
