@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import importlib.metadata
+import importlib.util
 import os
 import platform
 import re
@@ -66,8 +67,9 @@ def _version(distribution: str) -> str:
     """Return the version from the package's metadata: importing TensorFlow alone would take seconds."""
     try:
         return importlib.metadata.version(distribution)
-    except importlib.metadata.PackageNotFoundError:
-        return ABSENT
+    except importlib.metadata.PackageNotFoundError:  # or built by hand, as pycuda often is on a board
+        found = importlib.util.find_spec(distribution.replace("-", "_"))
+        return "installed, without a version" if found and found.origin else ABSENT
 
 
 def _system() -> str:

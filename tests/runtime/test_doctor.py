@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib.metadata
 import subprocess
 import sys
 from pathlib import Path
@@ -41,3 +42,15 @@ def test_a_broken_library_is_a_row_not_a_crash(monkeypatch: pytest.MonkeyPatch, 
     table = dict(doctor.rows())
     assert table["OpenCV"] == "cannot be told: RuntimeError: libGL.so.1 is missing"
     assert "not installed" in table["ONNX Runtime"] or "absent_dependency" in table["ONNX Runtime"]
+
+
+def test_a_package_without_metadata_is_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "pycuda").mkdir()
+    (tmp_path / "pycuda" / "__init__.py").write_text("")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr("importlib.metadata.version", _no_metadata)
+    assert dict(doctor.rows())["pycuda"] == "installed, without a version"
+
+
+def _no_metadata(name: str) -> str:
+    raise importlib.metadata.PackageNotFoundError(name)

@@ -1,0 +1,55 @@
+"""The service and the image: what they say must hold without a board too."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import REPOSITORY, picture, write_rgb
+
+SERVICE = REPOSITORY / "docker" / "pix2pix-edge.service"
+
+
+def test_the_service_is_exposed_little_and_keeps_camera_and_gpu() -> None:
+    settings = dict(line.split("=", 1) for line in SERVICE.read_text().splitlines() if re.match(r"\w+=", line))
+    hiding = {"PrivateDevices", "DeviceAllow", "DevicePolicy", "ProtectClock", "PrivateTmp", "MemoryDenyWriteExecute"}
+    assert not hiding & set(settings) and settings["SupplementaryGroups"] == "video render"
+    if not shutil.which("systemd-analyze"):
+        pytest.skip("no systemd-analyze here")
+    said = subprocess.run(
+        ["systemd-analyze", "security", "--offline=true", SERVICE], capture_output=True, text=True, check=False
+    ).stdout
+    level = re.search(r"exposure level for pix2pix-edge\.service: ([\d.]+)", said)
+    if level is None:
+        pytest.skip("this systemd-analyze judges no files")
+    assert float(level[1]) <= 4
+
+
+def test_a_changed_command_is_shown_with_the_empty_one_before_it() -> None:
+    page = (REPOSITORY / "docs" / "jetson.md").read_text()
+    assert re.search(r"\n    ExecStart=\n    ExecStart=/", page)
+
+
+def test_the_image_holds_what_the_runtime_needs(tmp_path: Path, inverter: Path) -> None:
+    for source, target in re.findall(
+        r"^COPY (\S+) (\S+)$", (REPOSITORY / "docker/Dockerfile").read_text(), re.MULTILINE
+    ):
+        shutil.copytree(REPOSITORY / source, tmp_path / target, symlinks=True)
+    write_rgb(tmp_path / "a.png", picture(1))
+    for command in (
+        ["runtime/run.py", "--engine", str(inverter), "--source", "a.png", "--backend", "onnxruntime"],
+        ["-m", "export", "build", "--help"],
+    ):
+        done = subprocess.run([sys.executable, *command], cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+
+
+def test_pycuda_has_one_lower_bound() -> None:
+    files = ("pyproject.toml", "docker/Dockerfile", "docs/jetson.md")
+    bounds = {bound for name in files for bound in re.findall(r"pycuda>=([\d.]+)", (REPOSITORY / name).read_text())}
+    assert len(bounds) == 1
