@@ -177,7 +177,8 @@ def redacted(text: str) -> str:
     """
     scheme = _ADDRESS.search(text)
     if scheme is None:  # "admin:secret@camera:554"; behind test:// and in ?size=WxH@FPS the sign @ means a rate
-        return re.sub(r"[^\s:@/'\"]+:(?!//)[^\s@][^@]*@([^\s'\",]*)", lambda m: f"***@{_without_values(m[1])}", text)
+        bare = r"[^\s:@/'\"]+:(?!//)[^\s@].*@([^\s'\",]*)"
+        return re.sub(bare, lambda found: f"***@{_without_values(found[1])}", text, flags=re.DOTALL)
     rest = text[scheme.end() :]
     # a password may hold spaces and quotes; behind the last @ an address ends at the first of them
     address = re.match(r"(?:.*@)?[^\s'\",]*", rest, re.DOTALL)
