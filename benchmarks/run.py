@@ -46,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from pix2pix_edge.benchmarks.machine.description import command_line
-    from pix2pix_edge.benchmarks.measure.engines import Run, image_size
+    from pix2pix_edge.benchmarks.measure.engines import Run, image_shape
     from pix2pix_edge.benchmarks.report.builder import ReportBuilder
     from pix2pix_edge.benchmarks.report.markdown import summary_text, write_report
     from pix2pix_edge.benchmarks.report.reader import new_folder
@@ -57,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
     files = evenly(judging_files(args.data), COMPARED_IMAGES)
     if args.out.exists() and not args.force:
         raise InputError(f"{args.out} exists and is kept; choose another --out, or replace it with --force")
-    images = read_images(files, image_size(engines))
+    images = read_images(files, image_shape(engines))
     names = [str(file.relative_to(args.data)) if args.data.is_dir() else file.name for file in files]
     new_folder(args.out)
     builder = ReportBuilder(Run(engines), profile, images, names, args.out)

@@ -108,12 +108,12 @@ def run(args: argparse.Namespace) -> int:
         about = engine.describe()
         if engine.on_cpu:  # an engine on the CPU wants every core, as in runtime/run.py
             cv2.setNumThreads(1)
-        size = engine.input.shape[1]
-        clip = write_clip(Path(temporary), size)
+        shape = engine.input.shape
+        clip = write_clip(Path(temporary), *shape[1:3])
         timings: dict[str, Timings] = {}
         _say(f"throughput, {args.rounds} rounds of bare engine, null and mp4")
         throughput(engine, clip, Path(temporary), Budget(args.rounds, TURN_S, TURN_S), timings)
-        bare_ns = engine_ns(engine, np.zeros((1, size, size, 3), np.uint8), TURN_S)
+        bare_ns = engine_ns(engine, np.zeros(shape, np.uint8), TURN_S)
         calm_s = min(args.seconds, CALM_FRAMES * 2 * bare_ns / 1e9)
         _say(f"latency at half the engine's rate, {calm_s:.0f} s")
         calm = live(engine, 0.5e9 / bare_ns, calm_s)

@@ -41,6 +41,7 @@ def run(args: argparse.Namespace) -> None:
 
     from pix2pix_edge.export.fidelity import compare
     from pix2pix_edge.export.images import judging_files
+    from pix2pix_edge.export.translator.translator import listed
     from pix2pix_edge.runtime.frame import fit
     from pix2pix_edge.runtime.images import read_image
 
@@ -51,15 +52,15 @@ def run(args: argparse.Namespace) -> None:
         open_any(args.a, args.backend, args.threads, "fp32") as a,
         open_any(args.b, args.backend, args.threads) as b,
     ):
-        size = a.input.shape[1]
-        if b.input.shape[1] != size:
+        shape = a.input.shape[1:]
+        if b.input.shape[1:] != shape or b.output.shape[1:] != a.output.shape[1:]:
             raise InputError(
-                f"{args.a} works on {size}x{size} and {args.b} on {b.input.shape[1]}x{b.input.shape[1]}; compare files"
-                " of one generator"
+                f"{args.a} takes {listed(shape)} and gives {listed(a.output.shape[1:])}, {args.b} takes"
+                f" {listed(b.input.shape[1:])} and gives {listed(b.output.shape[1:])}; compare files of one generator"
             )
 
         def translate(path: Path) -> tuple[Image, Image, Image]:
-            image = fit(read_image(path), size)
+            image = fit(read_image(path, channels=shape[2]), shape)
             return image, one(a, image), one(b, image)
 
         bar = tqdm(files, unit="image", disable=None, dynamic_ncols=True)
@@ -83,8 +84,8 @@ def run(args: argparse.Namespace) -> None:
 
 def open_any(path: Path, backend: str, threads: int | None = None, precision: str = "auto") -> Engine:
     """Open an .onnx, a .plan or a .keras file as an Engine. Raises InputError and EngineError."""
-    if path.suffix in (".keras", ".h5"):
-        from pix2pix_edge.export.graph.trace import open_reference
+    if path.suffix in (".keras", ".h5") or path.is_dir():
+        from pix2pix_edge.export.translator.reference import open_reference
 
         return open_reference(path)
     return open_engine(path, backend=backend, precision=precision, threads=threads)
@@ -99,8 +100,10 @@ def write_gallery(path: Path, rows: Sequence[tuple[Image, Image, Image]]) -> Non
     """Write a sheet of (input, A, B), each uint8 [S, S, 3], with the difference of A and B beside them."""
     import cv2
 
+    from pix2pix_edge.runtime.frame import as_image
     from pix2pix_edge.runtime.images import sheet, write_image
 
     inputs, a, b = zip(*rows, strict=True)
     differences = [cv2.convertScaleAbs(cv2.absdiff(x, y), alpha=AMPLIFIED) for x, y in zip(a, b, strict=True)]
-    write_image(path, sheet({"input": inputs, "A": a, "B": b, f"difference x{AMPLIFIED}": differences}))
+    columns = {"input": inputs, "A": a, "B": b, f"difference x{AMPLIFIED}": differences}
+    write_image(path, sheet({title: [as_image(image) for image in images] for title, images in columns.items()}))

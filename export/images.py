@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from pix2pix_edge.runtime.errors import InputError
-from pix2pix_edge.runtime.frame import Image, fit
+from pix2pix_edge.runtime.frame import Image, fit, whole_shape
 from pix2pix_edge.runtime.images import IMAGE_ENDINGS, list_images, read_image
 
 
@@ -64,34 +64,35 @@ def evenly(paths: list[Path], count: int) -> list[Path]:
     return [paths[i * len(paths) // count] for i in range(count)]
 
 
-def read_images(paths: list[Path], size: int) -> list[Image]:
-    """Read image files as uint8 [size, size, 3] RGB. Raises InputError for a file that is not a whole image."""
-    return [fit(read_image(path), size) for path in paths]
+def read_images(paths: list[Path], shape: int | tuple[int, ...]) -> list[Image]:
+    """Read image files as uint8 of `shape`, as fit() takes it. Raises InputError for a file that is no whole image."""
+    return [fit(read_image(path, channels=whole_shape(shape)[2]), shape) for path in paths]
 
 
-def drawn_images(size: int) -> list[Image]:
-    """Return the same twelve uint8 [size, size, 3] images every time: what a network may meet, extremes included.
+def drawn_images(shape: int | tuple[int, ...]) -> list[Image]:
+    """Return the same twelve uint8 images of `shape`, as fit() takes it, every time: what a network may meet.
 
     Black, white, grey, a gradient, noise, smooth noise, and six label-map-like pictures of flat rectangles.
     """
     random = np.random.default_rng(0)
-    ramp = np.linspace(0, 255, size).astype(np.uint8)
-    gradient = np.stack([np.broadcast_to(ramp, (size, size)), np.broadcast_to(ramp[:, None], (size, size))] * 2, axis=2)
-    coarse = random.integers(0, 256, (max(size // 8, 1),) * 2 + (3,), np.uint8)
+    height, width, channels = whole_shape(shape)
+    across = np.broadcast_to(np.linspace(0, 255, width).astype(np.uint8), (height, width))
+    down = np.broadcast_to(np.linspace(0, 255, height).astype(np.uint8)[:, None], (height, width))
+    coarse = random.integers(0, 256, (max(height // 8, 1), max(width // 8, 1), channels), np.uint8)
     return [
-        *(np.full((size, size, 3), level, np.uint8) for level in (0, 128, 255)),
-        np.ascontiguousarray(gradient[:, :, :3]),
-        random.integers(0, 256, (size, size, 3), np.uint8),
-        fit(coarse, size),
-        *(_rectangles(size, random) for _ in range(6)),
+        *(np.full((height, width, channels), level, np.uint8) for level in (0, 128, 255)),
+        np.ascontiguousarray(np.stack([across, down] * 2, axis=2)[:, :, :channels]),
+        random.integers(0, 256, (height, width, channels), np.uint8),
+        fit(coarse, shape),
+        *(_rectangles((height, width, channels), random) for _ in range(6)),
     ]
 
 
-def _rectangles(size: int, random: np.random.Generator) -> Image:
-    image = np.empty((size, size, 3), np.uint8)
-    image[:] = random.integers(0, 256, 3)
+def _rectangles(shape: tuple[int, int, int], random: np.random.Generator) -> Image:
+    image = np.empty(shape, np.uint8)
+    image[:] = random.integers(0, 256, shape[2])
     for _ in range(40):
-        top, left = random.integers(0, size, 2)
-        height, width = random.integers(1, max(size // 3, 2), 2)
-        image[top : top + height, left : left + width] = random.integers(0, 256, 3)
+        top, left = random.integers(0, shape[:2])
+        height, width = random.integers(1, np.maximum(np.array(shape[:2]) // 3, 2))
+        image[top : top + height, left : left + width] = random.integers(0, 256, shape[2])
     return image

@@ -154,7 +154,7 @@ def _try_batches(freed: Path, original: Path, batch: int) -> None:
 
     ort = require("onnxruntime", "", "trying batches")
     with open_engine(original, backend="onnxruntime") as engine:
-        images = np.stack(drawn_images(engine.input.shape[1])[-2:])
+        images = np.stack(drawn_images(engine.input.shape[1:])[-2:])
         alone = np.concatenate([engine(np.repeat(image[None], engine.input.shape[0], axis=0))[:1] for image in images])
     ort.set_default_logger_severity(4)  # what matters is raised
     try:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pix2pix_edge.runtime.errors import InputError
 
 Image = NDArray[np.uint8]
-"""uint8 [H, W, 3], RGB, C-contiguous."""
+"""uint8 [H, W, 3], RGB, C-contiguous. What a network takes or gives may have 1 (grey) or 4 channels (RGBA)."""
 
 STAGES = ("capture", "prepare", "engine", "deliver")
 
@@ -67,38 +67,54 @@ def _shape_of(picture: Any) -> str:
     return f"a {type(picture).__name__}"
 
 
-def fit(image: Image, size: int, mode: str = "stretch") -> Image:
-    """Return `image` as [size, size, 3]; `image` itself where it has that size already.
+def fit(image: Image, shape: int | tuple[int, ...], mode: str = "stretch") -> Image:
+    """Return `image` as [height, width, channels]; `image` itself where it has that shape already.
 
-    mode: "stretch" changes the aspect, "crop" cuts the longer side equally at both ends, "pad" adds black bars.
-    Resampled with INTER_AREA, as the training reads its pictures: the mean over a pixel's area when shrinking, sharp
-    edges when enlarging, so that a label map gains as few mixed colours as can be.
+    shape: (height, width), (height, width, channels), or the side of a square; channels: 3, or 4, of which the last is
+    opaque where the picture has none. mode: "stretch" changes the aspect, "crop" cuts the longer side equally at both
+    ends, "pad" adds black bars. Resampled with INTER_AREA, as the training reads its pictures: the mean over a pixel's
+    area when shrinking, sharp edges when enlarging, so that a label map gains as few mixed colours as can be.
     """
     import cv2
 
+    rows, columns, channels = whole_shape(shape)
+    if image.shape[2] != channels:
+        image = np.dstack([image, np.full(image.shape[:2], 255, np.uint8)]) if channels == 4 else image[:, :, :3]
     height, width = image.shape[:2]
-    if mode == "crop" and height != width:
-        side = min(height, width)
-        top, left = (height - side) // 2, (width - side) // 2
-        image = image[top : top + side, left : left + side]
-    elif mode == "pad" and height != width:
-        scale = size / max(height, width)
-        inner = (max(1, round(width * scale)), max(1, round(height * scale)))
-        top, left = (size - inner[1]) // 2, (size - inner[0]) // 2
-        padded = np.zeros((size, size, 3), np.uint8)
-        padded[top : top + inner[1], left : left + inner[0]] = cv2.resize(image, inner, interpolation=cv2.INTER_AREA)
+    if mode == "crop" and height * columns != width * rows:
+        scale = min(height / rows, width / columns)
+        inner = (min(height, max(1, round(rows * scale))), min(width, max(1, round(columns * scale))))
+        top, left = (height - inner[0]) // 2, (width - inner[1]) // 2
+        image = image[top : top + inner[0], left : left + inner[1]]
+    elif mode == "pad" and height * columns != width * rows:
+        scale = min(rows / height, columns / width)
+        inner = (max(1, round(height * scale)), max(1, round(width * scale)))
+        top, left = (rows - inner[0]) // 2, (columns - inner[1]) // 2
+        padded = np.zeros((rows, columns, channels), np.uint8)
+        small = cv2.resize(image, inner[::-1], interpolation=cv2.INTER_AREA)
+        padded[top : top + inner[0], left : left + inner[1]] = small
         return padded
-    if image.shape[:2] != (size, size):
-        image = cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA)
+    if image.shape[:2] != (rows, columns):
+        image = cv2.resize(image, (columns, rows), interpolation=cv2.INTER_AREA)
     return np.ascontiguousarray(image)
 
 
-def view(frame: Frame, mode: str = "output") -> Image:
-    """Return what a sink shows of a translated frame: "output" [S, S, 3], "side-by-side" [S, 2 S, 3], input left."""
+def whole_shape(shape: int | tuple[int, ...]) -> tuple[int, int, int]:
+    """Return (height, width, channels) of a square's side, (height, width), or all three."""
+    if isinstance(shape, int):
+        return shape, shape, 3
+    return (*shape[:2], shape[2] if len(shape) > 2 else 3)  # type: ignore[return-value]
+
+
+def view(frame: Frame, mode: str = "output", *, raw: bool = False) -> Image:
+    """Return what a sink shows of a translated frame: "output" [H, W, 3], "side-by-side" [H, 2 W, 3], input left.
+
+    raw: of the output alone, the channels that the network gives, 1 or 4 of them too: for files, which can keep them.
+    """
     assert frame.prepared is not None and frame.translated is not None, "the frame has not been translated yet"
     if mode == "side-by-side":
-        return np.concatenate([frame.prepared, frame.translated], axis=1)
-    return frame.translated
+        return np.concatenate([as_image(frame.prepared), as_image(frame.translated)], axis=1)
+    return frame.translated if raw or frame.translated.shape[2] == 3 else as_image(frame.translated)
 
 
 STALE = "stale"

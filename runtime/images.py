@@ -97,19 +97,20 @@ def _counts(names: Iterable[str]) -> Counter[str]:
     return Counter(name.casefold() for name in names)
 
 
-def read_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> Image:
+def read_image(path: str | Path, max_pixels: int = MAX_PIXELS, *, channels: int = 3) -> Image:
     """Read an image file as uint8 [H, W, 3] RGB; 16-bit, grey and alpha images are converted.
 
-    Raises BadPictureError when the file is missing, truncated, an animation, too large or not an image.
+    channels: 4 keeps the alpha of a file that has one, [H, W, 4]. Raises BadPictureError when the file is missing,
+    truncated, an animation, too large or not an image.
     """
     try:
         data = Path(path).read_bytes()
     except OSError as error:
         raise BadPictureError(f"cannot read {path}: {error.strerror}") from error
-    return decode_image(data, str(path), max_pixels)
+    return decode_image(data, str(path), max_pixels, channels=channels)
 
 
-def decode_image(data: bytes, name: str, max_pixels: int = MAX_PIXELS) -> Image:
+def decode_image(data: bytes, name: str, max_pixels: int = MAX_PIXELS, *, channels: int = 3) -> Image:
     """Decode the bytes of an image file, as read_image() does. name: for messages."""
     import cv2
 
@@ -132,7 +133,11 @@ def decode_image(data: bytes, name: str, max_pixels: int = MAX_PIXELS) -> Image:
         )
     # the check of our own, because up to OpenCV 4.10 the missing part of a JPEG comes out grey, without a word
     try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if whole and data else None
+        buffer = np.frombuffer(data, np.uint8)
+        image = cv2.imdecode(buffer, cv2.IMREAD_COLOR) if whole and data else None
+        with_alpha = cv2.imdecode(buffer, cv2.IMREAD_UNCHANGED) if channels == 4 and image is not None else None
+        if with_alpha is not None and with_alpha.shape[2:] == (4,) and with_alpha.dtype == np.uint8:
+            image = with_alpha
     except cv2.error:  # for example more pixels than OpenCV allows
         image = None
     if image is None:
@@ -142,10 +147,11 @@ def decode_image(data: bytes, name: str, max_pixels: int = MAX_PIXELS) -> Image:
 
 
 def as_rgb(image: Image) -> Image:
-    """Return OpenCV's BGR picture as RGB, in its own memory."""
+    """Return OpenCV's BGR or BGRA picture as RGB or RGBA, in its own memory."""
     import cv2
 
-    return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image), np.uint8)
+    order = cv2.COLOR_BGRA2RGBA if image.shape[2] == 4 else cv2.COLOR_BGR2RGB
+    return np.asarray(cv2.cvtColor(image, order, dst=image), np.uint8)
 
 
 _PNG = b"\x89PNG\r\n\x1a\n"
@@ -249,10 +255,17 @@ def _png_chunks(data: bytes) -> Iterator[bytes]:
 
 
 def write_image(path: Path, image: Image) -> None:
-    """Write a uint8 [H, W, 3] RGB image by the ending of `path`. Raises InputError when it cannot be written."""
+    """Write a uint8 image, grey [H, W, 1], RGB or RGBA, by the ending of `path`; only PNG, TIFF and WebP keep an alpha.
+
+    Raises InputError when it cannot be written.
+    """
     import cv2
 
-    encoded = cv2.imencode(path.suffix.lower(), cv2.cvtColor(image, cv2.COLOR_RGB2BGR))[1]
+    ending = path.suffix.lower()
+    if image.shape[2] == 4 and ending not in (".png", ".tif", ".tiff", ".webp"):
+        image = np.ascontiguousarray(image[:, :, :3])
+    orders = {3: cv2.COLOR_RGB2BGR, 4: cv2.COLOR_RGBA2BGRA}
+    encoded = cv2.imencode(ending, cv2.cvtColor(image, orders[image.shape[2]]) if image.shape[2] > 1 else image)[1]
     try:
         with written_beside(path) as temporary:
             temporary.write_bytes(encoded.tobytes())

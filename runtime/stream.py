@@ -57,7 +57,7 @@ class Stream:
         self.exhausted = False
         self.left_behind: list[str] = []
         self._fit, self._limit = fit, limit
-        self._size = engine.input.shape[1]
+        self._shape = engine.input.shape[1:]
         ahead, drops = (1 if policy.freshest else AHEAD), policy.freshest
         self._captured: Channel[Frame] = Channel(ahead, drops=drops)
         self._prepared: Channel[Frame] = Channel(ahead, drops=drops)
@@ -234,7 +234,7 @@ class Stream:
                 if frame is None:
                     return
                 start = time.monotonic_ns()
-                frame.prepared = frames.fit(frame.image, self._size, self._fit)
+                frame.prepared = frames.fit(frame.image, self._shape, self._fit)
                 frame.timings["prepare"] = taken = time.monotonic_ns() - start
                 self._gate.prepared(taken)
                 if self._prepared.put(frame) is not None:

@@ -84,8 +84,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    from pix2pix_edge.export.graph.trace import open_reference, trace
     from pix2pix_edge.export.images import calibration_split, evenly, read_images
+    from pix2pix_edge.export.translator.reference import open_reference, plain_graph
 
     if args.rounds < FEWEST_BLOCKS or not 0 < args.turn <= 600:
         raise InputError(f"--rounds must be {FEWEST_BLOCKS} or more, --turn more than 0 and at most 600 seconds")
@@ -98,17 +98,17 @@ def run(args: argparse.Namespace) -> None:
     calibration, files = calibration_split(args.data)
     with tempfile.TemporaryDirectory() as temporary:
         with open_reference(args.generator) as reference:
-            side = reference.input.shape[1]
-            images = read_images(evenly(files, COMPARED), side)
+            shape = reference.input.shape[1:]
+            images = read_images(evenly(files, COMPARED), shape)
             expected = [reference(image[None])[0] for image in images]
         shop = Workshop(
             generator=args.generator,
             plain=Path(temporary) / "plain.onnx",
             engines=args.engine,
             folder=Path(temporary),
-            calibration=read_images(evenly(calibration, CALIBRATED), side),
+            calibration=read_images(evenly(calibration, CALIBRATED), shape),
         )
-        shop.plain.write_bytes(trace(args.generator, as_keras_upsamples=True).to_model().SerializeToString())
+        shop.plain.write_bytes(plain_graph(args.generator).to_model().SerializeToString())
         rows = measure(peers_of(args.peers, shop), images, expected, args.rounds, args.turn)
     print(markdown_table(peer_table(rows)))
     if args.out:

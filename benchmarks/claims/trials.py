@@ -91,7 +91,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     from pix2pix_edge.benchmarks.machine.description import Usage, describe_machine, machine_state
-    from pix2pix_edge.benchmarks.measure.engines import PROFILES, Measured, image_size
+    from pix2pix_edge.benchmarks.measure.engines import PROFILES, Measured, image_shape
     from pix2pix_edge.benchmarks.measure.worker import Target
     from pix2pix_edge.benchmarks.report.reader import write
     from pix2pix_edge.export.images import evenly, judging_files, read_images
@@ -100,7 +100,7 @@ def run(args: argparse.Namespace) -> None:
         raise InputError("--trials must be an even number, and --planted more than 0 and at most 1000 percent")
     files = evenly(judging_files(args.data), TIMED_IMAGES)
     target = Target(args.engine)
-    images = read_images(files, image_size([Measured(args.engine.name, target)]))
+    images = read_images(files, image_shape([Measured(args.engine.name, target)]))
     machine, state, usage = describe_machine(), machine_state(), Usage()
     slowed = replace(target, extra_work=work_for(target, args.planted / 100, images))
     plain_runs: list[Report] = []

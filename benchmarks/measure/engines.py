@@ -102,13 +102,13 @@ def translate_all(run: Run, images: Sequence[Images], on_engine: Callable[[str],
         raise InputError(f"engines that take different images cannot share a report ({listing}); run them one by one")
 
 
-def image_size(engines: Sequence[Measured]) -> int:
-    """Return S of the first engine that opens. Raises the last engine's error when none does."""
+def image_shape(engines: Sequence[Measured]) -> tuple[int, ...]:
+    """Return (height, width, channels) of the first engine that opens. Raises the last one's error if none does."""
     for measured in engines:
         try:
             with Worker(Session, measured.target) as worker:
                 opened: Opened = worker.ask("open")
-                return opened.shape[1]
+                return opened.shape[1:]
         except ToolkitError as error:
             last = error
     raise last

@@ -62,10 +62,10 @@ class LongRun:
     threads_after_close: int = 1
 
 
-def write_clip(folder: Path, size: int) -> Path:
-    """Write a video of the test pattern, [size, size], that decodes as real ones do."""
+def write_clip(folder: Path, height: int, width: int) -> Path:
+    """Write a video of the test pattern that decodes as real ones do."""
     path = folder / "clip.mp4"
-    source = TestSource(size, size, 30.0)
+    source = TestSource(width, height, 30.0)
     sink = open_sink(path, fps=30.0)
     for index in range(CLIP_FRAMES):
         picture = source.picture(index)

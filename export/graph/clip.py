@@ -9,8 +9,8 @@ from pix2pix_edge.export.graph.graph import Graph
 from pix2pix_edge.runtime.sidecar import Rewrite
 
 RANGES = {"Tanh": (-1.0, 1.0), "Sigmoid": (0.0, 1.0), "HardSigmoid": (0.0, 1.0), "Softsign": (-1.0, 1.0)}
-MOVING = ("Identity", "Transpose", "Reshape", "DepthToSpace")
-ARITHMETIC = {"Add": np.add, "Sub": np.subtract, "Mul": np.multiply}
+MOVING = ("Identity", "Transpose", "Reshape", "DepthToSpace", "Slice", "Cast")
+ARITHMETIC = {"Add": np.add, "Sub": np.subtract, "Mul": np.multiply, "Div": np.divide}
 # An engine's tanh may leave [-1, 1] by a rounding error. Relative to the range; far less than half a level of 255.
 ROUNDING = 1e-6
 
@@ -29,7 +29,7 @@ def drop_idle_clips(graph: Graph) -> list[Rewrite]:
         limits = None if source is None else _limits(graph, node)
         if source is None or limits is None:
             continue
-        low, high = _interval(graph, source)
+        low, high = interval(graph, source)
         slack = ROUNDING * (high - low)
         if limits[0] <= low + slack and high - slack <= limits[1]:
             graph.rename(node.output[0], source)
@@ -53,23 +53,28 @@ def _limits(graph: Graph, node: onnx.NodeProto) -> Interval | None:
     return (-np.inf, limit) if node.op_type == "Min" else (limit, np.inf)
 
 
-def _interval(graph: Graph, tensor: str) -> Interval:
+def interval(graph: Graph, tensor: str) -> Interval:
     """Return limits that a tensor keeps, by the operators that make it."""
     node = graph.producers().get(tensor)
     if node is None:
         return ANYTHING
     if node.op_type in RANGES:
         return RANGES[node.op_type]
+    if node.op_type in ("Min", "Max", "Clip") and (limits := _limits(graph, node)) is not None:
+        source = next(name for name in node.input if name not in graph.constants)
+        low, high = interval(graph, source)
+        return max(low, limits[0]), min(high, limits[1])
     if node.op_type in MOVING:
-        return _interval(graph, node.input[0])
+        return interval(graph, node.input[0])
     if node.op_type in ARITHMETIC:
         parts = [
             (float(graph.constants[n].min()), float(graph.constants[n].max()))
             if n in graph.constants
-            else _interval(graph, n)
+            else interval(graph, n)
             for n in node.input
         ]
-        if not np.isfinite(parts).all():
+        divided = node.op_type == "Div" and parts[1][0] <= 0 <= parts[1][1]
+        if not np.isfinite(parts).all() or divided:
             return ANYTHING
         corners = [ARITHMETIC[node.op_type](a, b) for a in parts[0] for b in parts[1]]
         return float(min(corners)), float(max(corners))

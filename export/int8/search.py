@@ -72,7 +72,7 @@ class Search:
     def __init__(self, request: Request, graph: Graph, layers: Sequence[Layer], folder: Path) -> None:
         """folder: for passing files. Raises InputError where no image is left to judge on."""
         self.request, self.layers, self.folder = request, layers, folder
-        self.size = graph.shapes()[graph.input.name][1]
+        self.shape = graph.shapes()[graph.input.name][1:]
         calibrating, judging = calibration_split(request.data)
         calibrating = evenly(calibrating, request.images)
         ranking = evenly(calibrating, RANKING)
@@ -99,7 +99,7 @@ class Search:
         return (self._read(path) for path in _bar(self.judging, what))
 
     def _read(self, path: Path) -> Image:
-        return fit(read_image(path), self.size)
+        return fit(read_image(path, channels=self.shape[2]), self.shape)
 
     def _calibration(self, graph: Graph, calibrating: Sequence[Path], ranking: Sequence[Path]) -> Calibration:
         """Return the cached calibration where it is of these images, or was named with --cache; else calibrate."""

@@ -49,7 +49,7 @@ def compare_with_onnxruntime(plan: Path, file: Path, paths: list[Path] | None, a
     differently, and in INT8 a rounding can tip a whole step, so pictures are rarely equal.
     """
     with open_engine(plan) as engine, open_engine(file, backend="onnxruntime") as reference:
-        size = engine.input.shape[1]
+        size = engine.input.shape[1:]
         images = np.stack(drawn_images(size) if paths is None else read_images(paths, size))
         found, expected = translated(engine, images), translated(reference, images)
     fidelity = compare(zip(expected, found, strict=True))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
@@ -16,7 +17,10 @@ from pix2pix_edge.runtime.sidecar import TensorSpec as TensorSpec
 from pix2pix_edge.runtime.sidecar import read_sidecar
 
 Images = NDArray[np.uint8]
-"""A batch: uint8 [N, S, S, 3], RGB."""
+"""A batch: uint8 [N, H, W, C]: RGB, with C = 3; a mask or depth, with 1; RGBA, with 4."""
+
+CHANNELS = (1, 3, 4)
+"""Of what an engine gives; it takes 3 or 4, and a network that wants grey makes it itself."""
 
 UNKNOWN = "unknown"
 """The precision of a file that has no sidecar."""
@@ -83,16 +87,18 @@ class Engine(Protocol):
 
 def check_contract(path: Path, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> None:
     """Raise EngineError unless the graph has our one input and one output (docs/architecture.md, "Exported graph")."""
-    for specs, name, what in ((inputs, INPUT_NAME, "input"), (outputs, OUTPUT_NAME, "output")):
+    model = shlex.quote(str(path)) if path.suffix == ".onnx" else "GENERATOR.keras"
+    ends = ((inputs, INPUT_NAME, "input", CHANNELS[1:]), (outputs, OUTPUT_NAME, "output", CHANNELS))
+    for specs, name, what, channels in ends:
         spec = specs[0] if len(specs) == 1 else None
-        fits = spec and spec.name == name and spec.dtype == "uint8" and len(spec.shape) == 4 and spec.shape[3] == 3
-        if not fits or not spec or spec.shape[1] != spec.shape[2] or min(spec.shape) < 1:
+        is_picture = spec and spec.dtype == "uint8" and len(spec.shape) == 4 and spec.shape[3] in channels
+        if not is_picture or not spec or spec.name != name or min(spec.shape) < 1:
             found = ", ".join(f"{s.name} {s.dtype}{list(s.shape)}" for s in specs) or "none"
             raise EngineError(
-                f"{path} is not an exported generator: its {what} must be {name} uint8[N, S, S, 3], found {found};"
-                " export it with: python -m export convert GENERATOR.keras --out DIR"
+                f"{path} is not an exported generator: its {what} must be {name} uint8[N, H, W, C], found {found};"
+                f" export it with: python -m export convert {model} --out DIR"
             )
-    if inputs[0].shape != outputs[0].shape:
+    if inputs[0].shape[:3] != outputs[0].shape[:3]:
         raise EngineError(
             f"{path} is not an exported generator: it makes {list(outputs[0].shape)} of {list(inputs[0].shape)}, but a"
             " picture must keep its size; export one that does with: python -m export convert GENERATOR.keras --out DIR"

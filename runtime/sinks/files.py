@@ -33,7 +33,7 @@ class FolderSink:
         _make_writable(self.folder)
 
     def write(self, frame: Frame) -> None:
-        write_image(self.folder / f"{frame.source}.png", view(frame, self._mode))
+        write_image(self.folder / f"{frame.source}.png", view(frame, self._mode, raw=True))
 
     def close(self) -> None:
         return
@@ -52,7 +52,7 @@ class ImageSink:
         _make_writable(self.path.parent)
 
     def write(self, frame: Frame) -> None:
-        write_image(self.path, view(frame, self._mode))
+        write_image(self.path, view(frame, self._mode, raw=True))
 
     def close(self) -> None:
         return

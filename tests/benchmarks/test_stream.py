@@ -68,7 +68,7 @@ def test_throughput_is_a_share_of_the_bare_engine() -> None:
 
 
 def test_the_trials_measure_a_real_stream(tmp_path: Path) -> None:
-    clip = write_clip(tmp_path, 32)
+    clip = write_clip(tmp_path, 32, 32)
     measured: dict[str, Timings] = {}
     with SlowEngine(0.004) as engine:
         throughput(engine, clip, tmp_path, Budget(2, 0.1, 0.1), measured)

@@ -27,10 +27,10 @@ from pix2pix_edge.export.__main__ import COMMANDS
 from pix2pix_edge.export.build import build, cache_name
 from pix2pix_edge.export.graph.fold import fold
 from pix2pix_edge.export.graph.half import to_half
-from pix2pix_edge.export.graph.trace import trace
 from pix2pix_edge.export.tensorrt.builder import BuildOptions, build_plan, parse_network
 from pix2pix_edge.export.tensorrt.precision import found_precision, narrowest, prove
 from pix2pix_edge.export.tensorrt.progress import BuildProgress
+from pix2pix_edge.export.translator.reference import plain_graph
 from pix2pix_edge.runtime.cli import run_subcommand
 from pix2pix_edge.runtime.errors import EngineError, InputError
 from pix2pix_edge.runtime.frame import fit
@@ -108,7 +108,7 @@ def test_each_precision_is_built_and_its_convolutions_compute_in_it(
 @pytest.mark.parametrize("name", NETWORKS)
 def test_what_convert_makes_of_any_network_is_built(tmp_path: Path, log: list[str], name: str, form: str) -> None:
     """Every form of folding and every kind of network, in both float types, for one image and for a free batch."""
-    graph = trace(save(NETWORKS[name](), tmp_path / "generator.keras"))
+    graph = plain_graph(save(NETWORKS[name](), tmp_path / "generator.keras"), as_keras_upsamples=False)
     fold(graph, form)
     for precision, exported in (("fp32", graph), ("fp16", to_half(graph))):
         path = tmp_path / f"a.{precision}.onnx"

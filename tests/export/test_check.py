@@ -54,7 +54,7 @@ def test_bad_files_end_with_2_and_one_line(words: list[str], inverter: Path, pho
 def test_two_sizes_are_refused(inverter: Path, photos: Path, tmp_path: Path) -> None:
     other = write_inverter(tmp_path / "other.onnx", size=16)
     done = check(inverter, other, "--data", photos)
-    assert done.returncode == 2 and "16x16" in done.stderr
+    assert done.returncode == 2 and "[N, 16, 16, 3]" in done.stderr
 
 
 def test_a_data_set_is_judged_on_its_test_labels_and_calibrated_on_the_others(tmp_path: Path) -> None:

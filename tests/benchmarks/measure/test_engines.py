@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from pix2pix_edge.benchmarks.measure import worker
-from pix2pix_edge.benchmarks.measure.engines import KINDS, Measured, Profile, Run, image_size, measure, translate_all
+from pix2pix_edge.benchmarks.measure.engines import KINDS, Measured, Profile, Run, image_shape, measure, translate_all
 from pix2pix_edge.benchmarks.measure.interleave import Budget, Timings
 from pix2pix_edge.benchmarks.measure.reference_work import CHANNELS, SIZE, reference_work
 from pix2pix_edge.benchmarks.measure.worker import Session, Target, Worker
@@ -205,9 +205,9 @@ def test_the_size_is_that_of_the_first_engine_that_opens(inverter: Path, tmp_pat
     bad = tmp_path / "bad.onnx"
     shutil.copy(__file__, bad)
     engines = [Measured("bad", Target(bad, "onnxruntime")), Measured("good", Target(inverter, "onnxruntime"))]
-    assert image_size(engines) == 32
+    assert image_shape(engines) == (32, 32, 3)
     with pytest.raises(EngineError):
-        image_size(engines[:1])
+        image_shape(engines[:1])
 
 
 def test_a_profile_for_other_seconds_keeps_its_rounds() -> None:

@@ -210,7 +210,7 @@ def cyclegan(size: int = 32) -> Any:
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Graph]:
     """A function that gives a network of Keras as a plain graph, upsampling as Resize."""
-    from pix2pix_edge.export.graph.trace import trace
+    from pix2pix_edge.export.translator.reference import plain_graph
     from tests.export.keras_networks import NETWORKS, save
 
     networks = {**NETWORKS, "autoencoder": autoencoder, "cyclegan": cyclegan}
@@ -219,7 +219,7 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Graph]:
 
     def graph(name: str) -> Graph:
         if name not in graphs:
-            graphs[name] = trace(save(networks[name](), folder / f"{name}.keras"))
+            graphs[name] = plain_graph(save(networks[name](), folder / f"{name}.keras"), as_keras_upsamples=False)
         return copy.deepcopy(graphs[name])
 
     return graph

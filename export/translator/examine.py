@@ -1,0 +1,198 @@
+"""Which values a network's pixels have: seen in its graph and in what it gives, or asked for, never assumed in silence.
+
+What tells: limits of its last operators (tanh, sigmoid, clips, a Rescaling after them), a Rescaling at its input, and
+batch norm, whose moving statistics say what the values before it were in training.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import onnx
+
+from pix2pix_edge.export.graph.clip import interval
+from pix2pix_edge.export.graph.graph import Array, Graph
+from pix2pix_edge.export.translator.contract import LEVELS, SYMMETRIC, UNIT, Options, Pixels, Range, described
+from pix2pix_edge.export.translator.translator import Translator
+from pix2pix_edge.runtime.errors import InputError
+
+if TYPE_CHECKING:
+    from pix2pix_edge.runtime.frame import Image
+
+USUAL = (SYMMETRIC, UNIT, LEVELS)
+LOOKED_AT = 4
+"""Pictures that batch norm's statistics are compared on."""
+CLEARLY = 0.5
+"""One range is told from the others where its batch norm fits twice as well as with the next."""
+# A network for [0, 1] or [0, 255] hardly gives less than black; one for [-1, 1] gives it half of the time.
+BELOW_BLACK = -0.25
+LARGEST_NORMED = 8.0
+"""Values beyond it are levels: networks work on numbers near 1."""
+LABELS = ("Softmax", "ArgMax", "LogSoftmax", "TopK")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A range, and why it is taken for that."""
+
+    limits: Range
+    why: str
+
+
+def examine(
+    translator: Translator, graph: Graph, options: Options, images: Sequence[Image]
+) -> tuple[Pixels, list[str]]:
+    """Return the pixels of a network, and a sentence about each of its ends.
+
+    graph: translator.graph(). images: uint8 [H, W, C], as its pictures are. Raises InputError, saying what was seen,
+    where the values cannot be told.
+    """
+    last = _last(graph)
+    if last in LABELS:
+        raise InputError(
+            f"{translator.path} ends in {last}: it gives labels or shares of classes, which are no picture"
+        )
+    given = options.input_range or (SYMMETRIC if options.mean or options.std else None)
+    asked = Finding(given, "as you say") if given else None
+    if translator.is_uint8:
+        source = Finding(LEVELS, "its input is uint8")
+    else:
+        source = asked or _of_rescaling(graph) or _of_statistics(translator, graph, options, images, last)
+    shown = _pixels(translator, options, source.limits, SYMMETRIC)
+    values = np.concatenate([translator.run(_given(translator, shown, image)) for image in images[:LOOKED_AT]])
+    low, high = (float(np.percentile(values, share)) for share in (0.5, 99.5))
+    result = Finding(options.output_range, "as you say") if options.output_range else None
+    if graph.output.type.tensor_type.elem_type == onnx.TensorProto.UINT8:
+        result = Finding(LEVELS, "its output is uint8")
+    result = result or _of_limits(graph, last) or _of_values(translator, low, high, last, source)
+    if high - low < 1e-3 * (result.limits[1] - result.limits[0]):
+        raise InputError(
+            f"{translator.path} gives one value, {low:.3g}, wherever one looks: is it trained, and is its input"
+            f" {described(source.limits)}? say so with --input-range"
+        )
+    said = [f"input {described(source.limits)}: {source.why}", f"output {described(result.limits)}: {result.why}"]
+    if options.mean or options.std:
+        said[0] = "input by --mean and --std"
+    return _pixels(translator, options, source.limits, result.limits), said
+
+
+def _pixels(translator: Translator, options: Options, source: Range, result: Range) -> Pixels:
+    for name, values in (("--mean", options.mean), ("--std", options.std)):
+        if len(values) not in (0, 1, translator.takes[2]):
+            raise InputError(f"{name} has {len(values)} values; give one, or {translator.takes[2]}")
+    return Pixels(translator.takes, translator.gives, source, result, options.bgr, options.mean, options.std)
+
+
+def _given(translator: Translator, pixels: Pixels, image: Image) -> Array:
+    values = pixels.to_network(image[None])
+    return values.astype(np.uint8) if translator.is_uint8 else values
+
+
+def _last(graph: Graph) -> str:
+    """Return the operator that makes the values of the output."""
+    node = graph.producers().get(graph.output.name)
+    while node is not None and node.op_type in ("Transpose", "Identity", "Reshape", "Cast", "Squeeze", "Unsqueeze"):
+        node = graph.producers().get(node.input[0])
+    return node.op_type if node is not None else "nothing"
+
+
+def _of_limits(graph: Graph, last: str) -> Finding | None:
+    """Read the output's range off the limits that its operators keep."""
+    low, high = interval(graph, graph.output.name)
+    for limits in USUAL:
+        if abs(low - limits[0]) + abs(high - limits[1]) < 0.02 * (limits[1] - limits[0]):
+            return Finding(limits, f"its last operators keep it there ({last})")
+    return None
+
+
+def _of_values(translator: Translator, low: float, high: float, last: str, source: Finding) -> Finding:
+    """Tell the output's range by what the network gives on pictures."""
+    seen = f"it gives {low:.2f} to {high:.2f} on these pictures"
+    if max(-low, high) > LARGEST_NORMED:
+        if low > -0.3 * high:
+            return Finding(LEVELS, seen)
+    elif low < BELOW_BLACK and high > 0:
+        return Finding(SYMMETRIC, seen)
+    elif low >= BELOW_BLACK and high <= 1.5 and source.limits == UNIT:
+        return Finding(UNIT, f"{seen}, and takes [0, 1]")
+    raise InputError(
+        f"the values of {translator.path}'s output cannot be told: {seen}, last operator {last}; say what black and"
+        " white are, for example --output-range -1,1 or --output-range 0,1"
+    )
+
+
+def _of_rescaling(graph: Graph) -> Finding | None:
+    """Read the input's range off a scale and a shift that it meets first."""
+    scale, shift, tensor = np.float64(1), np.float64(0), graph.input.name
+    found = False
+    while (readers := graph.consumers().get(tensor, [])) and len({id(node) for node in readers}) == 1:
+        node = readers[0]
+        constants = [graph.constants[name] for name in node.input[1:] if name in graph.constants]
+        if node.op_type in ("Mul", "Div", "Add", "Sub") and node.input[0] == tensor and len(constants) == 1:
+            value = np.float64(np.mean(constants[0]))
+            if node.op_type in ("Mul", "Div"):
+                factor = value if node.op_type == "Mul" else 1 / value
+                scale, shift, found = scale * factor, shift * factor, True
+            else:
+                shift = shift + (value if node.op_type == "Add" else -value)
+        elif node.op_type not in ("Identity", "Cast", "Transpose"):
+            break
+        tensor = node.output[0]
+    if not found or scale <= 0:
+        return None
+    for limits in USUAL:
+        low, high = scale * limits[0] + shift, scale * limits[1] + shift
+        exact = any(abs(low - a) + abs(high - b) < 0.02 * (b - a) for a, b in (SYMMETRIC, UNIT))
+        normalised = -3 < low < -1.5 and 1.5 < high < 3.5  # by the mean and deviation of photographs
+        if (exact or normalised) and limits != (low, high):
+            return Finding(limits, f"it scales its input by {scale:.4g} itself")
+    return None
+
+
+def _of_statistics(
+    translator: Translator, graph: Graph, options: Options, images: Sequence[Image], last: str
+) -> Finding:
+    """Tell the input's range by the first batch norm: with the right one its input is as it was in training."""
+    misfits = _misfits(translator, graph, options, images)
+    symmetric = interval(graph, graph.output.name) == SYMMETRIC
+    if misfits:
+        best, next_best = sorted(misfits, key=lambda limits: misfits[limits])[:2]
+        if misfits[best] <= CLEARLY * misfits[next_best]:
+            return Finding(best, "batch norm's statistics are of pictures with these values")
+        if symmetric and best == SYMMETRIC:
+            return Finding(SYMMETRIC, "batch norm's statistics fit it best, and its output has it")
+    elif symmetric:
+        return Finding(SYMMETRIC, "its output has it (nothing in the network says what its input has)")
+    low, high = interval(graph, graph.output.name)
+    keeps = f", which keeps {described((low, high))}" if np.isfinite((low, high)).all() else ""
+    raise InputError(
+        f"the values of {translator.path}'s input cannot be told (it ends in {last}{keeps}"
+        f"{'; ' + _told(misfits) if misfits else '; it has no batch norm that would tell'}); say what black and white"
+        " are: --input-range -1,1 or --input-range 0,1 or --input-range 0,255"
+    )
+
+
+def _told(misfits: dict[Range, float]) -> str:
+    return "batch norm's statistics are off by " + ", ".join(
+        f"{misfit:.2g} deviations with {described(limits)}" for limits, misfit in misfits.items()
+    )
+
+
+def _misfits(translator: Translator, graph: Graph, options: Options, images: Sequence[Image]) -> dict[Range, float]:
+    """Return for each usual range how far the first batch norm's input is from its moving statistics."""
+    found = {}
+    for limits in USUAL:
+        pixels = _pixels(translator, options, limits, SYMMETRIC)
+        seen = [translator.first_norm(graph, pixels.to_network(image[None])) for image in images[:LOOKED_AT]]
+        norms = [norm for norm in seen if norm is not None]
+        if not norms:
+            return {}
+        values = np.concatenate([norm.values for norm in norms]).astype(np.float64)
+        mean, variance = norms[0].mean.astype(np.float64), norms[0].variance.astype(np.float64)
+        shift = np.abs(values.mean(0) - mean) / np.sqrt(variance + 1e-6)
+        spread = np.abs(np.log((values.var(0) + 1e-6) / (variance + 1e-6)))
+        found[limits] = float(np.median(shift + spread))
+    return found

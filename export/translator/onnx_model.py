@@ -1,0 +1,305 @@
+"""An ONNX file that another tool wrote: PyTorch's exporters, tf2onnx, or a file of this project's contract by hand.
+
+Float or uint8, NCHW or NHWC, any tensor names, free batch or size, opset 11 to 22. Its owner's framework is ONNX
+Runtime on the very file.
+"""
+
+from __future__ import annotations
+
+import copy
+import importlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pix2pix_edge.export.translator.contract import Floats, Options
+from pix2pix_edge.export.translator.translator import CHANNELS, DEFAULT_SIZE, Translator
+from pix2pix_edge.runtime.engines.onnx_file import read_onnx
+from pix2pix_edge.runtime.errors import EngineError, InputError, require
+
+if TYPE_CHECKING:
+    import onnx
+
+    from pix2pix_edge.export.graph.graph import Graph
+
+OLDEST, NEWEST = 11, 22
+WORKING = 18
+"""The opset that the passes over a graph know; older files are brought to it."""
+DOMAINS = ("", "ai.onnx")
+FLOATS = {1: np.float32, 10: np.float16, 11: np.float64}
+UINT8 = 2
+RANDOM = ("Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike")
+
+
+class OnnxTranslator(Translator):
+    """A foreign graph with one image in and one of the same size out."""
+
+    def __init__(self, path: Path, options: Options) -> None:
+        super().__init__(path)
+        onnx = require("onnx", "export", "converting an .onnx file")
+        self.model = _load(path, onnx)
+        self.framework = f"ONNX Runtime {require('onnxruntime', '', 'running .onnx files').__version__}"
+        source = self._one("input")
+        self._one("output")
+        self.is_uint8 = source.type.tensor_type.elem_type == UINT8
+        shape = self._shape(source, options)
+        self.layout = (_layout(shape), "")
+        self._fix(source, shape)
+        self._refuse_operators()
+        self._session = self._open(self.model)
+        gives = [length if isinstance(length, int) else None for length in self._session.get_outputs()[0].shape]
+        if None in gives:
+            zeros = np.zeros(shape, self._dtype())
+            gives = list(self._session.run(None, {source.name: zeros})[0].shape)
+        takes = _hwc(shape, self.layout[0])
+        if len(gives) != 4:
+            self.check_shapes(takes, tuple(gives[1:]))
+        lengths = [length or 0 for length in gives]
+        self.layout = (self.layout[0], _layout(lengths, self.layout[0]))
+        self.check_shapes(takes, _hwc(lengths, self.layout[1]))
+
+    def run(self, values: Floats) -> Floats:
+        given = values.transpose(0, 3, 1, 2) if self.layout[0] == "NCHW" else values
+        name = self._session.get_inputs()[0].name
+        result = self._session.run(None, {name: np.ascontiguousarray(given, self._dtype())})[0]
+        return result.transpose(0, 2, 3, 1) if self.layout[1] == "NCHW" else result
+
+    def graph(self) -> Graph:
+        """Return its graph in FP32 at opset 18 or newer, without dropout; training-mode batch norm is instance norm."""
+        from pix2pix_edge.export.graph.graph import Graph
+        from pix2pix_edge.export.graph.simplify import fold_constants, readable_names
+
+        converter = importlib.import_module("onnx.version_converter")
+        model = self.model
+        if _opset(model) < WORKING:
+            try:
+                model = converter.convert_version(model, WORKING)
+            except Exception as error:
+                raise InputError(
+                    f"{self.path} (opset {_opset(model)}) cannot become opset {WORKING} ({_first(error)}); export"
+                    f" it again with opset_version={WORKING}"
+                ) from error
+        graph = Graph(copy.deepcopy(model))
+        _single(graph)
+        _inference(graph)
+        height, width, channels = self.gives
+        shape = [channels, height, width] if self.layout[1] == "NCHW" else [height, width, channels]
+        kind = graph.output.type.tensor_type.elem_type
+        graph.output.CopyFrom(
+            importlib.import_module("onnx.helper").make_tensor_value_info(graph.output.name, kind, [1, *shape])
+        )
+        for number, node in enumerate(graph.nodes):
+            node.name = node.name or f"{number}"
+        fold_constants(graph)
+        _rename_duplicates(graph)
+        readable_names(graph, {name: _owner(name) for name in graph.constants})
+        return graph
+
+    def tools(self) -> dict[str, str]:
+        return {self.model.producer_name: self.model.producer_version} if self.model.producer_name else {}
+
+    def _one(self, what: str) -> onnx.ValueInfoProto:
+        """Return the graph's one input or output; an input that has a constant value is none."""
+        constants = {tensor.name for tensor in self.model.graph.initializer}
+        values = [value for value in getattr(self.model.graph, what) if value.name not in constants]
+        if len(values) != 1:
+            names = ", ".join(f"{value.name} {_listed(value)}" for value in values) or "none"
+            raise InputError(
+                f"{self.path} has {len(values)} {what}s ({names}), not one image; export the one that is it"
+            )
+        if what == "input":
+            kept = [values[0]]
+            del self.model.graph.input[:]
+            self.model.graph.input.extend(kept)
+        value = getattr(self.model.graph, what)[0]
+        kind = value.type.tensor_type.elem_type
+        if kind not in (*FLOATS, UINT8):
+            raise InputError(f"{self.path}: its {what} {value.name} is {_listed(value)}, which is no picture")
+        return value
+
+    def _shape(self, source: onnx.ValueInfoProto, options: Options) -> list[int]:
+        """Return the input's shape with batch 1 and the size asked for."""
+        dims = [
+            d.dim_value if d.HasField("dim_value") and d.dim_value > 0 else None
+            for d in source.type.tensor_type.shape.dim
+        ]
+        if len(dims) != 4:
+            raise InputError(f"{self.path}: its input {source.name} is {_listed(source)}, which is no picture")
+        nchw = dims[1] in CHANNELS and not (dims[3] in CHANNELS and dims[2] not in (*CHANNELS, None))
+        if not nchw and dims[3] not in CHANNELS:
+            raise InputError(
+                f"{self.path}: its input {source.name} is {_listed(source)}, where neither the second nor the last"
+                " length is 1, 3 or 4 channels; export it with a fixed number of channels"
+            )
+        places = (2, 3) if nchw else (1, 2)
+        fixed = (dims[places[0]], dims[places[1]])
+        if None in fixed and options.size is None:
+            raise InputError(
+                f"{self.path}: its size is open ({_listed(source)}); choose one, with --size {DEFAULT_SIZE}"
+            )
+        size = options.size or fixed
+        if any(have not in (None, want) for have, want in zip(fixed, size, strict=True)):
+            raise InputError(
+                f"{self.path} works on {fixed[1]}x{fixed[0]} alone, not on {size[1]}x{size[0]}; export it with"
+                " dynamic_axes"
+            )
+        if dims[0] not in (None, 1):
+            raise InputError(f"{self.path} takes {dims[0]} pictures at once; export it with one, or a free batch")
+        dims[0], dims[places[0]], dims[places[1]] = 1, size[0], size[1]
+        return [int(d or 1) for d in dims]
+
+    def _fix(self, source: onnx.ValueInfoProto, shape: list[int]) -> None:
+        for dim, length in zip(source.type.tensor_type.shape.dim, shape, strict=True):
+            dim.dim_value = length
+        del self.model.graph.value_info[:]
+        self.model.graph.output[0].type.tensor_type.ClearField("shape")
+
+    def _refuse_operators(self) -> None:
+        nodes = self.model.graph.node
+        foreign = sorted({f"{n.domain}.{n.op_type}" for n in nodes if n.domain not in DOMAINS})
+        if foreign:
+            raise InputError(
+                f"{self.path} computes {', '.join(foreign)}, which is not ONNX' own; export it without them"
+            )
+        if drawn := [node for node in nodes if node.op_type in RANDOM]:
+            raise InputError(
+                f"{self.path} draws random numbers ({drawn[0].op_type} {drawn[0].name or drawn[0].output[0]}), so it"
+                " gives another picture each time; export it in inference mode: model.eval()"
+            )
+        if any(node.op_type in ("QuantizeLinear", "DequantizeLinear", "QLinearConv") for node in nodes):
+            raise InputError(f"{self.path} is quantised already; give the float file that it was made from")
+        loops = sorted({node.op_type for node in nodes if node.op_type in ("If", "Loop", "Scan")})
+        if loops:
+            raise InputError(f"{self.path} holds {', '.join(loops)}, whose course is not fixed; export it without")
+
+    def _open(self, model: onnx.ModelProto) -> Any:
+        ort = require("onnxruntime", "", "running .onnx files")
+        ort.set_default_logger_severity(4)
+        try:
+            return ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+        except Exception as error:
+            raise InputError(f"ONNX Runtime cannot run {self.path} ({_first(error)})") from error
+
+    def _dtype(self) -> Any:
+        return np.uint8 if self.is_uint8 else FLOATS[self.model.graph.input[0].type.tensor_type.elem_type]
+
+
+def _load(path: Path, onnx: Any) -> onnx.ModelProto:
+    """Read a file and the weights beside it, if it keeps them apart. Raises InputError."""
+    try:
+        model = onnx.load(str(path), load_external_data=False)
+    except Exception as error:
+        raise InputError(f"{path} is not a whole ONNX file ({_first(error)}); export it again") from error
+    external = importlib.import_module("onnx.external_data_helper")
+    places = {
+        entry.value
+        for tensor in external._get_all_tensors(model)
+        if external.uses_external_data(tensor)
+        for entry in tensor.external_data
+        if entry.key == "location"
+    }
+    for place in sorted(places):
+        beside = path.parent / place
+        if Path(place).name != place or beside.is_symlink() or not beside.is_file():
+            raise InputError(
+                f"{path} keeps its weights in {place!r}, which is no file beside it; export it again as one file"
+                " (torch.onnx.export(…, external_data=False))"
+            )
+    try:
+        if not places and not model.functions:
+            read_onnx(path)
+        if places:
+            external.load_external_data_for_model(model, str(path.parent))
+        if model.functions:
+            model = importlib.import_module("onnx.inliner").inline_local_functions(model)
+        onnx.checker.check_model(model)
+    except EngineError as error:
+        raise InputError(str(error)) from error
+    except Exception as error:
+        raise InputError(f"{path} is not a whole ONNX file ({_first(error)}); export it again") from error
+    if not OLDEST <= _opset(model) <= NEWEST:
+        raise InputError(
+            f"{path} is of opset {_opset(model)}; {OLDEST} to {NEWEST} can be read: export it again with"
+            f" opset_version={WORKING}"
+        )
+    return model
+
+
+def _single(graph: Graph) -> None:
+    """Let a graph in FP16 or FP64 compute in FP32: constants, casts, and the types of its ends."""
+    from onnx import TensorProto
+
+    wide = (TensorProto.FLOAT16, TensorProto.DOUBLE, TensorProto.BFLOAT16)
+    for name, value in graph.constants.items():
+        if (value.dtype.kind == "f" and value.dtype != np.float32) or value.dtype.name == "bfloat16":
+            graph.constants[name] = value.astype(np.float32)
+    for node in graph.nodes:
+        for attribute in node.attribute:
+            if attribute.name in ("to", "dtype") and attribute.i in wide:
+                attribute.i = TensorProto.FLOAT
+    for value in (graph.input, graph.output):
+        if value.type.tensor_type.elem_type in wide:
+            value.type.tensor_type.elem_type = TensorProto.FLOAT
+
+
+def _inference(graph: Graph) -> None:
+    """Drop dropout, and write batch norm in training mode as what it is at batch 1: instance norm."""
+    from pix2pix_edge.export.graph.graph import attributes
+
+    for node in list(graph.nodes):
+        if node.op_type == "Dropout":
+            if node.output[0] == graph.output.name:
+                node.op_type = "Identity"
+                del node.input[1:], node.output[1:], node.attribute[:]
+                continue
+            graph.rename(node.output[0], node.input[0])
+            graph.nodes = [other for other in graph.nodes if other is not node]
+        elif node.op_type == "BatchNormalization" and attributes(node).get("training_mode"):
+            epsilon = [a for a in node.attribute if a.name == "epsilon"]
+            node.op_type = "InstanceNormalization"
+            del node.input[3:], node.output[1:], node.attribute[:]
+            node.attribute.extend(epsilon)
+
+
+def _rename_duplicates(graph: Graph) -> None:
+    seen: set[str] = set()
+    for node in graph.nodes:
+        name, count = node.name, 1
+        while node.name in seen:
+            count += 1
+            node.name = f"{name}_{count}"
+        seen.add(node.name)
+
+
+def _layout(shape: list[int], preferred: str = "NCHW") -> str:
+    if shape[1] in CHANNELS and shape[3] in CHANNELS:
+        return preferred
+    return "NCHW" if shape[1] in CHANNELS or (shape[3] not in CHANNELS and preferred == "NCHW") else "NHWC"
+
+
+def _hwc(shape: list[int], layout: str) -> tuple[int, ...]:
+    return (shape[2], shape[3], shape[1]) if layout == "NCHW" else tuple(shape[1:])
+
+
+def _owner(constant: str) -> str:
+    """Return the layer that a PyTorch parameter belongs to: "model.0.weight" -> "model.0"."""
+    parent, dot, _ = constant.rpartition(".")
+    return parent if dot else constant
+
+
+def _opset(model: onnx.ModelProto) -> int:
+    return max((entry.version for entry in model.opset_import if entry.domain in DOMAINS), default=0)
+
+
+def _listed(value: onnx.ValueInfoProto) -> str:
+    import onnx
+
+    tensor = value.type.tensor_type
+    dims = ", ".join(str(d.dim_value) if d.HasField("dim_value") else d.dim_param or "?" for d in tensor.shape.dim)
+    return f"{onnx.TensorProto.DataType.Name(tensor.elem_type).lower()}[{dims}]"
+
+
+def _first(error: Exception) -> str:
+    text = " ".join(str(error).split()).rpartition(" : ")[2] or type(error).__name__
+    return text if len(text) <= 200 else f"{text[:200].rpartition(' ')[0]} …"

@@ -1,0 +1,96 @@
+"""The owner's own pictures: a trained network in its own framework, behind the engine contract."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pix2pix_edge.export.graph.simplify import fold_constants
+from pix2pix_edge.export.images import drawn_images
+from pix2pix_edge.export.translator.contract import Floats, Options, Pixels, picture_shape
+from pix2pix_edge.export.translator.examine import examine
+from pix2pix_edge.export.translator.keras_model import KerasTranslator
+from pix2pix_edge.export.translator.translator import Translator, open_translator
+from pix2pix_edge.export.translator.wrap import wrap
+from pix2pix_edge.runtime.engines.base import INPUT_NAME, OUTPUT_NAME, Images
+from pix2pix_edge.runtime.engines.host import HostEngine
+from pix2pix_edge.runtime.errors import InputError
+from pix2pix_edge.runtime.sidecar import TensorSpec
+
+if TYPE_CHECKING:
+    from pix2pix_edge.export.graph.graph import Graph
+    from pix2pix_edge.runtime.frame import Image
+
+RELATIVE_ERROR = 1e-6
+"""About eight roundings of FP32: what another order of the same sums may change."""
+
+
+class ReferenceEngine(HostEngine):
+    """A network run by the framework of its owner: uint8 [N, H, W, C] RGB in and out, any N when called."""
+
+    kind = "reference"
+
+    def __init__(self, translator: Translator, pixels: Pixels) -> None:
+        super().__init__(slots=1)
+        self.translator, self.pixels = translator, pixels
+        self.input = TensorSpec(INPUT_NAME, (1, *pixels.picture), "uint8")
+        self.output = TensorSpec(OUTPUT_NAME, (1, *pixels.gives), "uint8")
+
+    def describe(self) -> dict[str, str]:
+        return {
+            "engine": self.translator.framework.partition(",")[0],
+            "version": self.translator.framework,
+            "file": self.translator.path.name,
+            "precision": self.precision,
+            "device": "CPU",
+        }
+
+    def __call__(self, images: Images) -> Images:
+        return self._run(images)
+
+    def doubt(self, image: Image) -> float:
+        """Return by how many levels the picture of one image changes when its values change by a few roundings.
+
+        Much where the network divides by next to nothing: instance norm on a flat picture.
+        """
+        if self.translator.is_uint8:
+            return 0.0
+        values = self.pixels.to_network(image[None])
+        noise = np.random.default_rng(0).uniform(-1, 1, values.shape).astype(np.float32)
+        largest = np.float32(max(abs(limit) for limit in self.pixels.input_range) * RELATIVE_ERROR)
+        usual, moved = (self._levels(v) for v in (values, values + noise * largest))
+        return float(np.abs(usual - moved).max())
+
+    def _run(self, images: Images) -> Images:
+        results = []
+        for image in images:
+            values = self.pixels.to_network(image[None])
+            results.append(self.translator.run(values.astype(np.uint8) if self.translator.is_uint8 else values))
+        return self.pixels.to_picture(np.concatenate(results))
+
+    def _levels(self, values: Floats) -> Floats:
+        return np.clip(self.pixels.to_levels(self.translator.run(values)), 0, 255)
+
+
+def open_reference(path: str | Path) -> ReferenceEngine:
+    """Open a trained network as an Engine that computes as its owner does. Raises InputError as open_translator()."""
+    translator = open_translator(path, Options())
+    images = drawn_images(picture_shape(translator.takes))
+    return ReferenceEngine(translator, examine(translator, translator.graph(), Options(), images)[0])
+
+
+def plain_graph(path: str | Path, *, as_keras_upsamples: bool = True) -> Graph:
+    """Return a Keras model's graph of the contract as tf2onnx gives it: what a user gets without this project.
+
+    as_keras_upsamples: False for upsampling as one Resize, which is what convert folds.
+    """
+    translator = open_translator(path, Options())
+    if not isinstance(translator, KerasTranslator):
+        raise InputError(f"{path} is no Keras model; give a .keras file")
+    graph = translator.trace(as_keras_upsamples=as_keras_upsamples)
+    pixels, _ = examine(translator, graph, Options(), drawn_images(picture_shape(translator.takes)))
+    wrap(graph, pixels, translator.layout)
+    fold_constants(graph)
+    return graph

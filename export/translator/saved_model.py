@@ -1,0 +1,121 @@
+"""A SavedModel folder, of any Keras or of TensorFlow itself: the function that it serves, without a line of Python.
+
+Its graph is looked at before it is loaded: what reads or writes files, or runs something else, is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pix2pix_edge.export.graph.trace import reason, tensorflow, trace
+from pix2pix_edge.export.translator.contract import Floats, Options
+from pix2pix_edge.export.translator.translator import Translator
+from pix2pix_edge.runtime.errors import InputError
+
+if TYPE_CHECKING:
+    from pix2pix_edge.export.graph.graph import Graph
+
+SERVING = ("serving_default", "serve")
+FORBIDDEN = ("ReadFile", "WriteFile", "PyFunc", "PyFuncStateless", "EagerPyFunc", "MatchingFiles", "LoadLibrary")
+RANDOM = ("RandomUniform", "RandomStandardNormal", "StatelessRandomUniformV2", "StatelessRandomNormalV2")
+
+
+class SavedModelTranslator(Translator):
+    """The serving function of a SavedModel: float (or uint8) [N, H, W, C] in and out."""
+
+    def __init__(self, path: Path, options: Options) -> None:
+        super().__init__(path)
+        tf = tensorflow()
+        nodes = list(_nodes(path))
+        if bad := sorted({node.op for node in nodes if node.op in FORBIDDEN}):
+            raise InputError(f"{path} computes {', '.join(bad)}, which reads files or runs code; no picture needs that")
+        try:
+            self._loaded = tf.saved_model.load(str(path))
+        except Exception as error:  # whatever a damaged folder makes TensorFlow raise
+            raise InputError(f"TensorFlow cannot load {path} ({reason(error)}); export the model again") from error
+        signatures = self._loaded.signatures
+        name = next((name for name in SERVING if name in signatures), None)
+        if name is None:
+            raise InputError(f"{path} serves no function (serving_default); export the model with model.export(FOLDER)")
+        self._serve = signatures[name]
+        takes, gives = self._serve.structured_input_signature[1], self._serve.structured_outputs
+        for tensors, what in ((takes, "takes"), (gives, "gives")):
+            if len(tensors) != 1:
+                names = ", ".join(f"{key} {[*tensor.shape[1:]]}" for key, tensor in tensors.items()) or "nothing"
+                raise InputError(f"{path} {what} {len(tensors)} tensors ({names}), not one image")
+        (self._input, spec), (self._output, result) = next(iter(takes.items())), next(iter(gives.items()))
+        if spec.shape.rank != 4 or result.shape.rank != 4:
+            raise InputError(f"{path} takes {spec.shape} and gives {result.shape}, which are no pictures [N, H, W, C]")
+        if spec.shape[0] not in (None, 1):
+            raise InputError(f"{path} takes {spec.shape[0]} pictures at once; export it with a free batch")
+        self.is_uint8 = spec.dtype == tf.uint8
+        self._dtype = spec.dtype
+        shape = tuple(spec.shape[1:])
+        if options.size and shape[:2] not in ((None, None), options.size):
+            raise InputError(f"{path} works on {shape[1]}x{shape[0]} alone, not on {options.size[1]}x{options.size[0]}")
+        if options.size and None in shape:
+            shape, open_size = (*options.size, shape[2]), True
+        else:
+            open_size = False
+        kind = tf.uint8 if self.is_uint8 else tf.float32
+        self._function = tf.function(self._call)
+        if open_size:
+            gives_shape = self._function.get_concrete_function(tf.TensorSpec((1, *shape), kind)).output_shapes[1:]
+        else:
+            gives_shape = result.shape[1:]
+        self.check_shapes(shape, tuple(gives_shape))
+        self.framework = f"TensorFlow {tf.__version__}"
+        if any(node.op.startswith("FusedBatchNorm") and node.attr["is_training"].b for node in nodes):
+            self._refuse_training_mode(nodes)
+        if drawn := sorted({node.op for node in nodes if node.op in RANDOM and "dropout" not in node.name.lower()}):
+            self.notes.append(f"its graph holds {', '.join(drawn)}, which its serving function may draw anew each time")
+
+    def run(self, values: Floats) -> Floats:
+        return np.asarray(self._function(tensorflow().constant(values)))
+
+    def graph(self) -> Graph:
+        return trace(self._call, (1, *self.takes), "uint8" if self.is_uint8 else "float32", [], self.path)
+
+    def tools(self) -> dict[str, str]:
+        import tf2onnx
+
+        return {module.__name__: module.__version__ for module in (tensorflow(), tf2onnx)}
+
+    def _call(self, image: Any) -> Any:
+        tf = tensorflow()
+        result = self._serve(**{self._input: tf.cast(image, self._dtype)})[self._output]
+        return result if self.is_uint8 and result.dtype == tf.uint8 else tf.cast(result, tf.float32)
+
+    def _refuse_training_mode(self, nodes: list[Any]) -> None:
+        """Refuse what the converter would turn into moving statistics, if the serving function computes it."""
+        graph = self._function.get_concrete_function(
+            tensorflow().TensorSpec((1, *self.takes), tensorflow().uint8 if self.is_uint8 else tensorflow().float32)
+        ).graph.as_graph_def()
+        computed = [*graph.node, *(node for function in graph.library.function for node in function.node_def)]
+        names = [n.name for n in computed if n.op.startswith("FusedBatchNorm") and n.attr["is_training"].b]
+        called = any(n.op.startswith("FusedBatchNorm") and not n.attr["is_training"].b for n in computed)
+        if names and not called:
+            raise InputError(
+                f"{self.path} computes batch norm by the picture's own statistics ({names[0]}); convert the .keras or"
+                " .h5 file of the same model, with --batch-statistics"
+            )
+
+
+def _nodes(path: Path) -> Iterator[Any]:
+    """Yield every node of the folder's graph, its functions' included."""
+    tensorflow()
+    from tensorflow.core.protobuf import saved_model_pb2
+
+    content = saved_model_pb2.SavedModel()
+    try:
+        content.ParseFromString((path / "saved_model.pb").read_bytes())
+    except Exception as error:
+        raise InputError(f"{path} is no whole SavedModel ({reason(error)}); export the model again") from error
+    for graph in content.meta_graphs:
+        yield from graph.graph_def.node
+        for function in graph.graph_def.library.function:
+            yield from function.node_def

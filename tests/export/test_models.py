@@ -1,0 +1,422 @@
+"""Translators that were made elsewhere: ranges, channels, sizes, files of every Keras, SavedModels, foreign ONNX."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from pix2pix_edge.export.__main__ import COMMANDS
+from pix2pix_edge.export.images import drawn_images
+from pix2pix_edge.export.translator.contract import LEVELS, SYMMETRIC, UNIT, Options, Pixels
+from pix2pix_edge.export.translator.examine import examine
+from pix2pix_edge.export.translator.translator import open_translator
+from pix2pix_edge.runtime.cli import run_subcommand
+from pix2pix_edge.runtime.engine import open_engine
+from pix2pix_edge.runtime.errors import InputError
+
+Array = Any
+
+
+def convert(*words: object) -> int:
+    return run_subcommand("python -m export", "", COMMANDS, ["convert", *map(str, words)])
+
+
+def network(
+    shape: tuple[int, int, int] = (16, 16, 3), gives: int = 3, last: str | None = "tanh", norm: bool = False
+) -> Any:
+    """A small Keras 3 translator with lively random weights."""
+    import keras
+    from keras import layers
+
+    keras.utils.set_random_seed(3)
+    image = keras.Input(shape)
+    x = layers.Conv2D(6, 4, strides=2, padding="same", kernel_initializer="he_normal")(image)
+    x = layers.BatchNormalization(name="norm")(x) if norm else x
+    x = layers.UpSampling2D()(layers.LeakyReLU()(x))
+    x = layers.Conv2D(gives, 4, padding="same", activation=last, kernel_initializer="he_normal")(x)
+    return keras.Model(image, x)
+
+
+def settled(model: Any, given: Array) -> Any:
+    """Let batch norm keep the statistics of what it is given."""
+    for layer in model.layers:
+        if hasattr(layer, "momentum"):
+            layer.momentum = 0.0
+    model(given, training=True)
+    return model
+
+
+def assert_equal_pictures(file: Path, images: Array, expected: Array) -> None:
+    with open_engine(file, backend="onnxruntime") as engine:
+        assert engine.input.shape[1:] == images.shape[1:]
+        found = np.concatenate([engine(image[None]) for image in images])
+    assert found.shape == expected.shape and expected.std() > 5
+    assert np.abs(found.astype(int) - expected).max() <= 1
+
+
+def levels(values: Array, limits: tuple[float, float]) -> Array:
+    low, high = limits
+    return np.clip(np.rint((np.asarray(values) - low) * 255 / (high - low)), 0, 255).astype(np.uint8)
+
+
+@pytest.mark.parametrize("taken", [SYMMETRIC, UNIT, LEVELS])
+@pytest.mark.parametrize(("last", "given"), [("tanh", SYMMETRIC), ("sigmoid", UNIT)])
+def test_ranges_are_seen_where_batch_norm_tells(
+    tmp_path: Path, taken: tuple[float, float], last: str, given: tuple[float, float]
+) -> None:
+    images = np.stack(drawn_images(16))
+    x = images.astype(np.float32) / 255 * (taken[1] - taken[0]) + taken[0]
+    model = settled(network(last=last, norm=True), x)
+    model.save(tmp_path / "g.keras")
+    translator = open_translator(tmp_path / "g.keras", Options())
+    pixels, said = examine(translator, translator.graph(), Options(), list(images))
+    assert (pixels.input_range, pixels.output_range) == (taken, given)
+    assert "batch norm" in said[0]
+    assert convert(tmp_path / "g.keras", "--out", tmp_path) == 0
+    assert_equal_pictures(tmp_path / "generator.fp32.onnx", images, levels(model(x), given))
+    assert (tmp_path / "generator.sheet.png").is_file()
+
+
+def test_what_cannot_be_told_is_asked_for(tmp_path: Path, capsys: Any) -> None:
+    model = network(last="sigmoid")
+    model.save(tmp_path / "g.keras")
+    assert convert(tmp_path / "g.keras", "--out", tmp_path / "out") == 2
+    error = capsys.readouterr().err
+    assert "ends in Sigmoid, which keeps [0, 1]" in error and "--input-range 0,1" in error
+    assert convert(tmp_path / "g.keras", "--out", tmp_path / "out", "--input-range", "0,1") == 0
+    images = np.stack(drawn_images(16))
+    expected = levels(model(images.astype(np.float32) / 255), UNIT)
+    assert_equal_pictures(tmp_path / "out" / "generator.fp32.onnx", images, expected)
+
+
+@pytest.mark.parametrize("rescales", ["both", "input", "uint8"])
+def test_rescaling_inside(tmp_path: Path, rescales: str) -> None:
+    import keras
+    from keras import layers
+
+    core = network()
+    image = keras.Input((16, 16, 3), dtype="uint8" if rescales == "uint8" else "float32")
+    x = core(layers.Rescaling(1 / 127.5, offset=-1)(image))
+    model = keras.Model(image, x if rescales == "input" else layers.Rescaling(127.5, offset=127.5)(x))
+    model.save(tmp_path / "g.keras")
+    assert convert(tmp_path / "g.keras", "--out", tmp_path) == 0
+    images = np.stack(drawn_images(16))
+    given = images if rescales == "uint8" else images.astype(np.float32)
+    expected = levels(model(given), SYMMETRIC if rescales == "input" else LEVELS)
+    assert_equal_pictures(tmp_path / "generator.fp32.onnx", images, expected)
+
+
+def test_bgr_with_mean_and_deviation(tmp_path: Path) -> None:
+    model = network()
+    model.save(tmp_path / "g.keras")
+    mean, std = (0.4, 0.45, 0.5), (0.2, 0.25, 0.3)
+    options = ["--channels", "bgr", "--mean", "0.4,0.45,0.5", "--std", "0.2,0.25,0.3"]
+    assert convert(tmp_path / "g.keras", "--out", tmp_path, *options) == 0
+    images = np.stack(drawn_images(16))
+    given = (images[..., ::-1].astype(np.float32) / 255 - np.array(mean, np.float32)) / np.array(std, np.float32)
+    assert_equal_pictures(tmp_path / "generator.fp32.onnx", images, levels(model(given), SYMMETRIC)[..., ::-1])
+
+
+@pytest.mark.parametrize(("takes", "gives"), [(1, 3), (3, 1), (1, 1), (3, 4), (4, 3)])
+def test_one_to_four_channels(tmp_path: Path, takes: int, gives: int) -> None:
+    import cv2
+
+    model = network((16, 16, takes), gives)
+    model.save(tmp_path / "g.keras")
+    assert convert(tmp_path / "g.keras", "--out", tmp_path) == 0
+    images = np.stack(drawn_images((16, 16, 4 if takes == 4 else 3)))
+    seen = np.stack([cv2.cvtColor(i, cv2.COLOR_RGB2GRAY)[..., None] for i in images]) if takes == 1 else images
+    expected = levels(model(seen.astype(np.float32) / 127.5 - 1), SYMMETRIC)
+    assert_equal_pictures(tmp_path / "generator.fp32.onnx", images, expected)
+
+
+def test_sizes_that_are_no_squares_and_open_ones(tmp_path: Path) -> None:
+    wide, free = network((16, 32, 3)), network((None, None, 3))
+    for name, model, options in (("wide", wide, []), ("free", free, ["--size", "48x32"])):
+        model.save(tmp_path / f"{name}.keras")
+        assert convert(tmp_path / f"{name}.keras", "--out", tmp_path, "--name", name, *options) == 0
+        images = np.stack(drawn_images((16, 32) if name == "wide" else (32, 48)))
+        expected = levels(model(images.astype(np.float32) / 127.5 - 1), SYMMETRIC)
+        assert_equal_pictures(tmp_path / f"{name}.fp32.onnx", images, expected)
+
+
+@pytest.mark.parametrize("policy", ["float16", "mixed_float16", "mixed_bfloat16", "float64"])
+def test_other_policies_become_true_fp32(tmp_path: Path, policy: str) -> None:
+    import keras
+
+    model = network()
+    keras.config.set_dtype_policy(policy)
+    try:
+        other = network()
+        other.set_weights(
+            [weight.astype(str(v.dtype)) for weight, v in zip(model.get_weights(), other.weights, strict=True)]
+        )
+        other.save(tmp_path / "g.keras")
+        rounded = [np.asarray(weight, np.float32) for weight in other.get_weights()]
+    finally:
+        keras.config.set_dtype_policy("float32")
+    model.set_weights(rounded)
+    assert convert(tmp_path / "g.keras", "--out", tmp_path) == 0
+    images = np.stack(drawn_images(16))
+    expected = levels(model(images.astype(np.float32) / 127.5 - 1), SYMMETRIC)
+    assert_equal_pictures(tmp_path / "generator.fp32.onnx", images, expected)
+    types = {t.data_type for t in onnx.load(tmp_path / "generator.fp32.onnx").graph.initializer}
+    assert not types & {TensorProto.FLOAT16, TensorProto.DOUBLE, TensorProto.BFLOAT16}
+
+
+def test_batch_statistics_are_those_of_training_at_batch_1(tmp_path: Path, capsys: Any) -> None:
+    images = np.stack(drawn_images(16))[3:]
+    x = images.astype(np.float32) / 127.5 - 1
+    model = settled(network(norm=True), x * 0.3)
+    model.save(tmp_path / "g.keras")
+    assert convert(tmp_path / "g.keras", "--out", tmp_path, "--batch-statistics", "--input-range", "-1,1") == 0
+    assert "pictures differ by up to" in capsys.readouterr().err
+    expected = np.concatenate([levels(model(one[None], training=True), SYMMETRIC) for one in x])
+    assert_equal_pictures(tmp_path / "generator.fp32.onnx", images, expected)
+
+
+def test_a_layer_called_in_training_mode_is_named(tmp_path: Path, capsys: Any) -> None:
+    import keras
+    from keras import layers
+
+    image = keras.Input((16, 16, 3))
+    x = layers.BatchNormalization(name="mine")(layers.Conv2D(4, 3, padding="same")(image), training=True)
+    model = keras.Model(image, layers.Conv2D(3, 3, padding="same", activation="tanh")(x))
+    model.save(tmp_path / "g.keras")
+    assert convert(tmp_path / "g.keras", "--out", tmp_path, "--input-range", "-1,1") == 0
+    error = capsys.readouterr().err
+    assert "mine is called with training=True" in error and "--batch-statistics" in error
+
+
+@pytest.mark.parametrize("ending", ["keras", "h5"])
+def test_files_of_keras_2(tmp_path: Path, ending: str) -> None:
+    keras = pytest.importorskip("tf_keras")
+    layers = keras.layers
+    keras.utils.set_random_seed(1)
+    image = layers.Input((16, 16, 3))
+    x = layers.BatchNormalization()(layers.Conv2DTranspose(4, 4, padding="same")(image), training=True)
+    x = layers.UpSampling2D()(layers.LeakyReLU(alpha=0.2)(layers.Conv2D(4, 4, strides=2, padding="same")(x)))
+    model = keras.Model(image, layers.Conv2D(3, 4, padding="same", activation="tanh")(x))
+    model.save(tmp_path / f"g.{ending}")
+    assert convert(tmp_path / f"g.{ending}", "--out", tmp_path, "--input-range", "-1,1") == 0
+    images = np.stack(drawn_images(16))[3:]
+    x = images.astype(np.float32) / 127.5 - 1
+    expected = np.concatenate([levels(model.predict(one[None], verbose=0), SYMMETRIC) for one in x])
+    assert_equal_pictures(tmp_path / "generator.fp32.onnx", images, expected)
+
+
+def test_files_of_keras_2_ask_for_their_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "g.keras"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("metadata.json", json.dumps({"keras_version": "2.13.1"}))
+        archive.writestr("config.json", json.dumps({"class_name": "Functional", "config": {"layers": []}}))
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(InputError, match=r"written by Keras 2\.13\.1.*pip install 'pix2pix-edge\[keras2\]'"):
+        open_translator(path, Options())
+
+
+def test_a_saved_model_folder(tmp_path: Path) -> None:
+    model = network()
+    model.export(tmp_path / "saved", verbose=False)
+    assert convert(tmp_path / "saved", "--out", tmp_path) == 0
+    images = np.stack(drawn_images(16))
+    expected = levels(model(images.astype(np.float32) / 127.5 - 1), SYMMETRIC)
+    assert_equal_pictures(tmp_path / "generator.fp32.onnx", images, expected)
+
+
+def test_a_saved_model_that_reads_files_is_refused(tmp_path: Path) -> None:
+    import tensorflow as tf
+
+    class Reader(tf.Module):
+        @tf.function(input_signature=[tf.TensorSpec((None, 16, 16, 3), tf.float32)])
+        def serve(self, image: Any) -> Any:
+            return image + tf.cast(tf.strings.length(tf.io.read_file("/etc/hostname")), tf.float32)
+
+    module = Reader()
+    tf.saved_model.save(module, str(tmp_path / "saved"), signatures={"serving_default": module.serve})
+    with pytest.raises(InputError, match="computes ReadFile, which reads files"):
+        open_translator(tmp_path / "saved", Options())
+
+
+@pytest.mark.parametrize("ending", ["h5", "keras"])
+def test_a_lambda_layer_never_runs(tmp_path: Path, ending: str) -> None:
+    import keras
+    from keras import layers
+
+    witness = tmp_path / "ran"
+    image = keras.Input((16, 16, 3))
+    code = layers.Lambda(lambda x, p=str(witness): (open(p, "w").close(), x)[1], output_shape=(16, 16, 3), name="evil")
+    keras.Model(image, code(image)).save(tmp_path / f"g.{ending}")
+    witness.unlink(missing_ok=True)
+    with pytest.raises(InputError, match=r"Python code in its layer evil \(Lambda\)"):
+        open_translator(tmp_path / f"g.{ending}", Options())
+    assert not witness.exists()
+
+
+def test_a_keras_2_file_may_not_call_what_writes_files(tmp_path: Path) -> None:
+    path = tmp_path / "g.keras"
+    layer = {"class_name": "TFOpLambda", "name": "w", "config": {"name": "w", "function": "io.write_file"}}
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("metadata.json", json.dumps({"keras_version": "2.13.1"}))
+        archive.writestr("config.json", json.dumps({"class_name": "Functional", "config": {"layers": [layer]}}))
+    with pytest.raises(InputError, match=r"calls tf\.io\.write_file in its layer w"):
+        open_translator(path, Options())
+
+
+def test_layers_of_ones_own(tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text(
+        "import keras\n@keras.saving.register_keras_serializable(package='own')\nclass Twice(keras.layers.Layer):\n"
+        "    def call(self, x):\n        return x * 2\n"
+    )
+    import keras
+
+    namespace: dict[str, Any] = {"__name__": "own"}
+    exec((tmp_path / "own.py").read_text(), namespace)
+    image = keras.Input((16, 16, 3))
+    model = keras.Model(image, keras.layers.Activation("tanh")(namespace["Twice"](name="double")(image)))
+    model.save(tmp_path / "g.keras")
+    keras.saving.get_custom_objects().clear()
+    with pytest.raises(InputError, match=r"double of .* own>Twice.*--custom FILE\.py"):
+        open_translator(tmp_path / "g.keras", Options())
+    assert convert(tmp_path / "g.keras", "--out", tmp_path, "--custom", tmp_path / "own.py") == 0
+    keras.saving.get_custom_objects().clear()
+
+
+def foreign(
+    path: Path,
+    layout: str = "NCHW",
+    opset: int = 17,
+    *,
+    free: str = "",
+    kind: int = TensorProto.FLOAT,
+    last: str = "Tanh",
+) -> Callable[[Array], Array]:
+    """Write a translator as PyTorch would export it, and return what it computes of float NHWC pictures."""
+    import onnxruntime as ort
+
+    random = np.random.default_rng(0)
+    dtype = helper.tensor_dtype_to_np_dtype(kind)
+    weights = {"down.weight": (6, 3, 4, 4), "up.weight": (6, 3, 4, 4)}
+    tensors = [numpy_helper.from_array(random.normal(0, 0.15, s).astype(dtype), n) for n, s in weights.items()]
+    nodes = [
+        helper.make_node(
+            "Conv", ["nchw" if layout == "NHWC" else "x.1", "down.weight"], ["a"], strides=[2, 2], pads=[1] * 4
+        ),
+        helper.make_node("LeakyRelu", ["a"], ["b"], alpha=0.2),
+        helper.make_node("ConvTranspose", ["b", "up.weight"], ["c"], strides=[2, 2], pads=[1] * 4),
+        helper.make_node(last, ["c"], ["d" if layout == "NHWC" else "1234"]),
+    ]
+    shape: list[Any] = [1, 3, 32, 16] if layout == "NCHW" else [1, 32, 16, 3]
+    if free:
+        shape = ["n", 3, "h", "w"] if free == "size" else ["n", *shape[1:]]
+    if layout == "NHWC":
+        nodes.insert(0, helper.make_node("Transpose", ["x.1"], ["nchw"], perm=[0, 3, 1, 2]))
+        nodes.append(helper.make_node("Transpose", ["d"], ["1234"], perm=[0, 2, 3, 1]))
+    ends = [helper.make_tensor_value_info(name, kind, shape) for name in ("x.1", "1234")]
+    graph = helper.make_graph(nodes, "main_graph", ends[:1], ends[1:], tensors)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
+    onnx.save(model, path)
+    session = ort.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+
+    def run(x: Array) -> Array:
+        given = np.ascontiguousarray(x.transpose(0, 3, 1, 2) if layout == "NCHW" else x).astype(dtype)
+        results = np.concatenate([session.run(None, {"x.1": one[None]})[0] for one in given])
+        return results.transpose(0, 2, 3, 1) if layout == "NCHW" else results
+
+    return run
+
+
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+@pytest.mark.parametrize("opset", [11, 13, 17, 18, 21])
+def test_foreign_onnx_of_any_layout_and_age(tmp_path: Path, layout: str, opset: int) -> None:
+    run = foreign(tmp_path / "m.onnx", layout, opset)
+    assert convert(tmp_path / "m.onnx", "--out", tmp_path) == 0
+    images = np.stack(drawn_images((32, 16)))
+    assert_equal_pictures(
+        tmp_path / "generator.fp32.onnx", images, levels(run(images / np.float32(127.5) - 1), SYMMETRIC)
+    )
+
+
+@pytest.mark.parametrize("free", ["batch", "size"])
+def test_foreign_onnx_with_free_dimensions(tmp_path: Path, free: str, capsys: Any) -> None:
+    run = foreign(tmp_path / "m.onnx", free=free)
+    options = ["--size", "16x32"] if free == "size" else []
+    if options:
+        assert convert(tmp_path / "m.onnx", "--out", tmp_path / "out") == 2
+        assert "its size is open (float[n, 3, h, w]); choose one, with --size" in capsys.readouterr().err
+    assert convert(tmp_path / "m.onnx", "--out", tmp_path, *options) == 0
+    images = np.stack(drawn_images((32, 16)))
+    assert_equal_pictures(
+        tmp_path / "generator.fp32.onnx", images, levels(run(images / np.float32(127.5) - 1), SYMMETRIC)
+    )
+
+
+def test_foreign_onnx_in_fp16_becomes_fp32(tmp_path: Path) -> None:
+    foreign(tmp_path / "m.onnx", kind=TensorProto.FLOAT16)
+    translator = open_translator(tmp_path / "m.onnx", Options())
+    graph = translator.graph()
+    assert {value.dtype for value in graph.constants.values()} == {np.dtype(np.float32)}
+    graph.check()
+
+
+def test_weights_in_a_file_beside_are_read_and_others_refused(tmp_path: Path) -> None:
+    run = foreign(tmp_path / "m.onnx")
+    model = onnx.load(tmp_path / "m.onnx")
+    onnx.save_model(model, tmp_path / "e.onnx", save_as_external_data=True, location="e.data", size_threshold=0)
+    assert convert(tmp_path / "e.onnx", "--out", tmp_path) == 0
+    images = np.stack(drawn_images((32, 16)))
+    assert_equal_pictures(
+        tmp_path / "generator.fp32.onnx", images, levels(run(images / np.float32(127.5) - 1), SYMMETRIC)
+    )
+    moved = onnx.load(tmp_path / "e.onnx", load_external_data=False)
+    for tensor in moved.graph.initializer:
+        next(e for e in tensor.external_data if e.key == "location").value = "../../etc/passwd"
+    onnx.save(moved, tmp_path / "door.onnx")
+    with pytest.raises(InputError, match="which is no file beside it"):
+        open_translator(tmp_path / "door.onnx", Options())
+
+
+def test_foreign_onnx_that_is_no_picture(tmp_path: Path) -> None:
+    foreign(tmp_path / "labels.onnx", last="Softmax")
+    translator = open_translator(tmp_path / "labels.onnx", Options())
+    with pytest.raises(InputError, match="ends in Softmax: it gives labels"):
+        examine(translator, translator.graph(), Options(), drawn_images((32, 16)))
+    model = onnx.load(tmp_path / "labels.onnx")
+    model.graph.node.append(helper.make_node("RandomNormal", [], ["noise"], name="noise", shape=[1]))
+    onnx.save(model, tmp_path / "noise.onnx")
+    with pytest.raises(InputError, match="draws random numbers"):
+        open_translator(tmp_path / "noise.onnx", Options())
+
+
+def test_grey_in_numpy_is_that_of_opencv() -> None:
+    import cv2
+
+    images = np.stack(drawn_images((32, 48)))
+    pixels = Pixels((32, 48, 1), (32, 48, 1), LEVELS, LEVELS)
+    grey = np.stack([cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in images])[..., None]
+    assert np.array_equal(pixels.to_network(images), grey)
+
+
+def test_a_flat_picture_that_the_network_is_unsure_of_decides_nothing(tmp_path: Path, capsys: Any) -> None:
+    import keras
+    from keras import layers
+
+    keras.utils.set_random_seed(0)
+    image = keras.Input((16, 16, 3))
+    x = image
+    for _ in range(8):
+        x = layers.Conv2D(8, 3, padding="valid", use_bias=False, kernel_initializer="he_normal")(
+            layers.ZeroPadding2D()(x)
+        )
+        x = layers.ReLU()(layers.GroupNormalization(groups=-1, epsilon=1e-12)(x))
+    model = keras.Model(image, layers.Conv2D(3, 3, padding="same", activation="tanh")(x))
+    model.save(tmp_path / "g.keras")
+    assert convert(tmp_path / "g.keras", "--out", tmp_path) == 0
