@@ -25,15 +25,14 @@ HOME = Path(sys.prefix) / "fake-cuda"
 SITE = HOME / "site"
 SOURCES = sorted(Path(__file__).parent.glob("*.[ch]"))
 
-OUT_OF_MEMORY, ILLEGAL_ADDRESS, LAUNCH_FAILED, UNKNOWN = 2, 700, 719, 999  # CUresult; a lost device answers UNKNOWN
+ILLEGAL_ADDRESS, LAUNCH_FAILED, UNKNOWN = 700, 719, 999  # CUresult; a lost device answers UNKNOWN
 
 
 def missing() -> str:
     """Return why the driver cannot be used here, or ""."""
     if not (SITE / "pycuda").is_dir() or not shutil.which("cc"):
         return f"no pycuda for the fake CUDA driver; run: tests/fake_cuda/install.sh {sys.executable}"
-    maps = Path("/proc/self/maps")
-    loaded = re.findall(r"\S*/libcuda\.so\S*", maps.read_text()) if maps.exists() else []
+    loaded = re.findall(r"\S*/libcuda\.so\S*", Path("/proc/self/maps").read_text())
     if any(not path.startswith(str(HOME)) for path in loaded):
         return "this process has loaded a real NVIDIA driver; run these tests in one of their own"
     return ""
@@ -45,11 +44,10 @@ def build() -> Path:
     folder = HOME / hashlib.sha256(b"".join(path.read_bytes() for path in SOURCES)).hexdigest()[:12]
     if not folder.exists():
         with tempfile.TemporaryDirectory(dir=HOME) as temporary:
-            rest = Path(temporary) / "rest.c"
+            rest, library = Path(temporary) / "rest.c", Path(temporary) / "libcuda.so.1"
             rest.write_text("\n".join(f"int {name}(void) {{ return 801; }}" for name in _unwritten()))  # not supported
             command = ["cc", "-std=gnu11", "-O1", "-w", "-shared", "-fPIC", "-Wl,-soname,libcuda.so.1"]
             sources = [*(path for path in SOURCES if path.suffix == ".c"), rest]
-            library = Path(temporary) / "libcuda.so.1"
             subprocess.run([*command, f"-I{HOME / 'include'}", "-o", library, *sources, "-lpthread"], check=True)
             rest.unlink()
             shutil.copytree(temporary, folder, dirs_exist_ok=True)
@@ -130,11 +128,7 @@ class FakeGpu:
         self.settings = Settings.in_dll(self.cuda, "fake")
         described = Settings(name.encode(), *compute_capability, integrated, present, taken, capturable, 12060)
         ctypes.pointer(self.settings)[0] = described
-        self.settings.total_memory = total_memory
-
-    @property
-    def total_memory(self) -> int:
-        return int(self.settings.total_memory)
+        self.settings.total_memory = self.total_memory = total_memory
 
     @property
     def used_memory(self) -> int:
@@ -168,12 +162,14 @@ class FakeGpu:
         return self.cuda.cuCtxGetDevice(ctypes.byref(ctypes.c_int())) == 0
 
     def reserve(self, nbytes: int) -> int:
-        """Reserve memory as TensorRT does, where a context is current. Raises MemoryError, CudaError."""
+        """Reserve memory as TensorRT does, where a context is current. Raises MemoryError."""
         address = ctypes.c_uint64()
         if self.has_context():
             status = self.cuda.cuMemAlloc_v2(ctypes.byref(address), ctypes.c_size_t(nbytes))
             if status:
-                raise MemoryError if status == OUT_OF_MEMORY else CudaError(status)
+                raise MemoryError(
+                    "out of memory" if status == 2 else "operation not permitted when stream is capturing"
+                )
         return address.value
 
     def free(self, address: int) -> None:
@@ -189,7 +185,3 @@ class FakeGpu:
 
 class SimulatorError(Exception):
     """A mistake that a real GPU would not report: it would crash, or give wrong pictures."""
-
-
-class CudaError(Exception):
-    """A status that is no success."""

@@ -33,7 +33,6 @@ void fake_note(const char *format, ...)
 
 static void end_of_thread(void *unused)
 {
-    (void)unused;
     if (depth > released) fake_note("a thread ended with a context on its stack: pycuda aborts");
 }
 
@@ -93,11 +92,7 @@ void *fake_new(enum Kind kind, size_t size)
     return made;
 }
 
-CUresult fake_fault(CUresult result)
-{
-    if (!fake.fault) fake.fault = result;
-    return fake.fault;
-}
+CUresult fake_fault(CUresult result) { return fake.fault ? fake.fault : (fake.fault = result); }
 
 CUresult fake_ready(void)
 {
@@ -116,15 +111,12 @@ CUresult fake_usable(void *object, enum Kind kind)
 
 CUresult cuInit(unsigned flags)
 {
-    (void)flags;
     if (fake.fault) return fake.fault;
     initialised = fake.present;
     return fake.present ? CUDA_SUCCESS : CUDA_ERROR_NO_DEVICE;
 }
 
 CUresult cuDriverGetVersion(int *version) { return *version = fake.driver_version, CUDA_SUCCESS; }
-
-CUresult cuDeviceGetCount(int *count) { return *count = 1, initialised ? CUDA_SUCCESS : CUDA_ERROR_NOT_INITIALIZED; }
 
 CUresult cuDeviceGet(CUdevice *device, int ordinal)
 {
@@ -135,19 +127,13 @@ CUresult cuDeviceGet(CUdevice *device, int ordinal)
 
 CUresult cuDeviceGetName(char *name, int size, CUdevice device)
 {
-    (void)device;
     return snprintf(name, size, "%s", fake.name), CUDA_SUCCESS;
 }
 
-CUresult cuDeviceTotalMem(size_t *bytes, CUdevice device)
-{
-    (void)device;
-    return *bytes = fake.total_memory, CUDA_SUCCESS;
-}
+CUresult cuDeviceTotalMem(size_t *bytes, CUdevice device) { return *bytes = fake.total_memory, CUDA_SUCCESS; }
 
 CUresult cuDeviceGetAttribute(int *value, CUdevice_attribute attribute, CUdevice device)
 {
-    (void)device;
     switch (attribute) {
     case CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR: *value = fake.major; break;
     case CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR: *value = fake.minor; break;
@@ -160,7 +146,6 @@ CUresult cuDeviceGetAttribute(int *value, CUdevice_attribute attribute, CUdevice
 
 CUresult cuDeviceComputeCapability(int *major, int *minor, CUdevice device)
 {
-    (void)device;
     return *major = fake.major, *minor = fake.minor, CUDA_SUCCESS;
 }
 
@@ -168,7 +153,6 @@ CUresult cuDeviceComputeCapability(int *major, int *minor, CUdevice device)
 
 CUresult cuDevicePrimaryCtxRetain(CUcontext *context, CUdevice device)
 {
-    (void)device;
     if (fake.fault) return fake.fault;
     if (fake.taken) return CUDA_ERROR_DEVICE_UNAVAILABLE;
     __sync_fetch_and_add(&retained, 1);
@@ -179,7 +163,6 @@ CUresult cuDevicePrimaryCtxRetain(CUcontext *context, CUdevice device)
 CUresult cuDevicePrimaryCtxRelease(CUdevice device)
 {
     char text[512];
-    (void)device;
     if (retained <= 0) return CUDA_ERROR_INVALID_CONTEXT;
     released++;
     if (!__sync_sub_and_fetch(&retained, 1) && fake_leftovers(text, sizeof text) > depth)
@@ -202,8 +185,6 @@ CUresult cuCtxPopCurrent(CUcontext *context)
     if (context) *context = (CUcontext)&primary;
     return CUDA_SUCCESS;
 }
-
-CUresult cuCtxGetCurrent(CUcontext *context) { return *context = depth ? (CUcontext)&primary : NULL, CUDA_SUCCESS; }
 
 CUresult cuCtxGetDevice(CUdevice *device) { return *device = 0, fake_ready(); }
 

@@ -7,12 +7,11 @@
    - What a GPU would answer with a slow copy, a leak or wrong pictures is a mistake: it is noted, and the call fails.
    - A fault is sticky, as a GPU's: from then on every call reports it.
    Left out: more devices, contexts made by hand, the default stream's order, arrays and textures, captures of several
-   streams or in another mode than thread-local. A call that is not here answers CUDA_ERROR_NOT_SUPPORTED (see __init__.py). */
+   streams or in another mode than thread-local. A call that is not here answers CUDA_ERROR_NOT_SUPPORTED. */
 #ifndef FAKE_CUDA_H
 #define FAKE_CUDA_H
 #include <cuda.h>
 #include <pthread.h>
-#include <stddef.h>
 
 #define POISON 0xA5
 #define TRY(call)                     \

@@ -3,16 +3,13 @@
 #
 #     tests/fake_cuda/install.sh PYTHON      # PYTHON: of the environment that runs the tests, as .venv/bin/python
 #
-# They go into fake-cuda/site of that environment, where only the tests look. NVIDIA's header packages are enough to
-# compile pycuda. Once, one to three minutes; without a C++ compiler it says so, and those tests are skipped.
+# They go into fake-cuda/site of that environment, where only the tests look. Once, one to six minutes, and about 100 MB.
 set -euo pipefail
 python="$1"
 home="$("$python" -c 'import sys; print(sys.prefix)')/fake-cuda"
 site="$home/site"
-if ! command -v c++ >/dev/null || ! command -v cc >/dev/null; then
-    echo "no C and C++ compiler here: tests over real pycuda will be skipped (Debian: apt install g++)"
-    exit 0
-fi
+command -v c++ >/dev/null && command -v cc >/dev/null ||
+    { echo "no C++ compiler here: tests over real pycuda will be skipped (Debian: apt install g++)"; exit 0; }
 work="$(mktemp -d)"
 trap 'rm -rf "$work"' EXIT
 rm -rf "$home"

@@ -99,7 +99,6 @@ CUresult cuMemFreeHost(void *memory)
 
 CUresult cuMemHostGetDevicePointer(CUdeviceptr *address, void *memory, unsigned flags)
 {
-    (void)flags;
     TRY(fake_ready());
     if (!holding(memory, 1, 1 << MAPPED_MEMORY)) return CUDA_ERROR_INVALID_VALUE;
     return *address = (CUdeviceptr)memory, CUDA_SUCCESS;

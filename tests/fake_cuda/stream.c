@@ -3,7 +3,6 @@
 #include "fake_cuda.h"
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 static __thread CUstream capturing; /* what this thread captures (in the mode thread-local, which is ours) */
 static pthread_mutex_t running = PTHREAD_RECURSIVE_MUTEX_INITIALIZER_NP; /* one piece of work at a time, as one GPU */
@@ -56,7 +55,6 @@ CUresult fake_run_until(CUstream stream, unsigned long long position)
 
 CUresult cuStreamCreate(CUstream *stream, unsigned flags)
 {
-    (void)flags;
     TRY(fake_ready());
     return *stream = fake_new(STREAM, sizeof **stream), CUDA_SUCCESS;
 }
@@ -86,7 +84,6 @@ CUresult cuStreamSynchronize(CUstream stream)
 
 CUresult cuStreamWaitEvent(CUstream stream, CUevent event, unsigned flags)
 {
-    (void)flags;
     TRY(fake_usable(event, EVENT));
     if (!event->stream) return CUDA_SUCCESS; /* never recorded */
     if (event->stream->capture) return CUDA_ERROR_STREAM_CAPTURE_ISOLATION;
@@ -98,7 +95,6 @@ CUresult cuStreamWaitEvent(CUstream stream, CUevent event, unsigned flags)
 
 CUresult cuStreamBeginCapture(CUstream stream, CUstreamCaptureMode mode)
 {
-    (void)mode;
     if (!stream || !fake.capturable) return CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED;
     TRY(fake_usable(stream, STREAM));
     if (stream->capture) return CUDA_ERROR_ILLEGAL_STATE;
@@ -129,8 +125,7 @@ CUresult cuStreamIsCapturing(CUstream stream, CUstreamCaptureStatus *status)
 CUresult cuEventCreate(CUevent *event, unsigned flags)
 {
     TRY(fake_ready());
-    *event = fake_new(EVENT, sizeof **event);
-    return (*event)->flags = flags, CUDA_SUCCESS;
+    return (*event = fake_new(EVENT, sizeof **event))->flags = flags, CUDA_SUCCESS;
 }
 
 CUresult cuEventDestroy(CUevent event)

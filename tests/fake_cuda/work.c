@@ -3,7 +3,6 @@
 #include "fake_cuda.h"
 #include <stdint.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
@@ -27,13 +26,13 @@ static CUresult invert(struct Work *work)
 
 static CUresult copy(struct Work *work)
 {
-    int in = work->kind == COPY_IN;
-    if (!fake_pinned(in ? work->source : work->target, work->bytes)) {
-        fake_note("a copy runs after its page-locked memory was freed");
-        return fake_fault(CUDA_ERROR_ILLEGAL_ADDRESS);
-    }
-    if (!fake_on_device(in ? work->target : work->source, work->bytes)) {
-        fake_note("a copy runs after its memory on the GPU was freed");
+    const void *pinned = work->kind == COPY_IN ? work->source : work->target;
+    const void *device = work->kind == COPY_IN ? work->target : work->source;
+    const char *freed = !fake_pinned(pinned, work->bytes)      ? "page-locked memory"
+                        : !fake_on_device(device, work->bytes) ? "memory on the GPU"
+                                                               : NULL;
+    if (freed) {
+        fake_note("a copy runs after its %s was freed", freed);
         return fake_fault(CUDA_ERROR_ILLEGAL_ADDRESS);
     }
     return memcpy(work->target, work->source, work->bytes), CUDA_SUCCESS;
@@ -108,7 +107,6 @@ CUresult cuLaunchKernel(CUfunction function, unsigned grid, unsigned grid_y, uns
                         unsigned block_y, unsigned block_z, unsigned shared, CUstream stream, void **values,
                         void **extra)
 {
-    (void)grid_y, (void)grid_z, (void)block_y, (void)block_z, (void)shared, (void)extra;
     TRY(fake_usable(function, MODULE));
     TRY(launchable());
     size_t threads = (size_t)grid * block, bytes = *(uint32_t *)values[2];
@@ -128,7 +126,6 @@ CUresult cuLaunchHostFunc(CUstream stream, CUhostFn function, void *data)
 
 CUresult cuGraphInstantiate(CUgraphExec *executable, CUgraph graph, unsigned long long flags)
 {
-    (void)flags;
     TRY(fake_usable(graph, GRAPH));
     *executable = fake_new(EXECUTABLE, sizeof **executable);
     for (struct Work *work = graph->work.first; work; work = work->next) fake_put(&(*executable)->work, *work);

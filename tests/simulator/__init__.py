@@ -95,7 +95,7 @@ def install(
     sys.modules.update({k: v for k, v in modules.items() if _top(k) not in absent})
     if not device.driver:
         sys.modules.pop("pycuda.driver", None)
-        ctypes.CDLL = _no_driver(real)  # type: ignore[assignment,misc]
+        ctypes.CDLL = _no_library  # type: ignore[assignment,misc]
     sys.meta_path.insert(0, finder)
     _forget_probes()
     try:
@@ -114,15 +114,8 @@ def _top(module: str) -> str:
     return module.partition(".")[0]
 
 
-def _no_driver(real: type[ctypes.CDLL]) -> Any:
-    """Return what stands for ctypes.CDLL where libcuda is not installed."""
-
-    def load(name: str | None, *args: Any, **options: Any) -> Any:
-        if name and "libcuda.so" in str(name):
-            raise OSError(f"{name}: cannot open shared object file: No such file or directory")
-        return real(name, *args, **options)
-
-    return load
+def _no_library(name: str) -> None:
+    raise OSError(f"{name}: cannot open shared object file: No such file or directory")
 
 
 class _Absent(importlib.abc.MetaPathFinder):

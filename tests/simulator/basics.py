@@ -48,9 +48,6 @@ def basic_behaviours(trt: Callable[[], Tensorrt]) -> dict[str, type]:
         def __getitem__(self, index: Any) -> Any:
             return self._shape[index]
 
-        def __repr__(self) -> str:
-            return str(self._shape)
-
     class IHostMemory(Simulated, bytes):
         @staticmethod
         def _make(cls: Any, data: bytes) -> Any:

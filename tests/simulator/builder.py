@@ -20,8 +20,6 @@ def build_behaviours(trt: Callable[[], Tensorrt], version: list[int], gpu: FakeG
     """Return the behaviours of the build side; `trt` gives the module, which is made of them."""
 
     class Builder(Simulated):
-        values = (("max_threads", 0), ("error_recorder", None))
-
         def _start(self, logger: Any) -> None:
             start_cuda(gpu, logger, trt().ILogger.ERROR)
             self._logger = logger
@@ -134,8 +132,6 @@ def build_behaviours(trt: Callable[[], Tensorrt], version: list[int], gpu: FakeG
             return trt().new("IHostMemory", text.encode())
 
     class IOptimizationProfile(Simulated):
-        values = (("extra_memory_target", 1.0),)
-
         def _start(self) -> None:
             self._shapes: dict[str, list[list[int]]] = {}
 

@@ -62,35 +62,31 @@ def layers_of(graph: onnx.GraphProto) -> list[dict[str, Any]]:
     producers = {name: node for node in graph.node for name in node.output}
     shapes = shapes_of(graph)
 
-    def described(name: str) -> dict[str, Any]:
+    def dtype_of(name: str) -> str:
         node = producers.get(name)
-        dtype = "INT8" if node is not None and node.op_type == "DequantizeLinear" else dtypes.get(name, "FLOAT")
-        text = f"Row major linear {_WORDS.get(dtype, dtype)} format"
+        return "INT8" if node is not None and node.op_type == "DequantizeLinear" else dtypes.get(name, "FLOAT")
+
+    def described(name: str) -> dict[str, Any]:
+        text = f"Row major linear {_WORDS.get(dtype_of(name), dtype_of(name))} format"
         return {"Name": name, "Location": "Device", "Dimensions": shapes.get(name, []), "Format/Datatype": text}
 
-    convolutions = {"Conv": ("CaskConvolution", "Convolution"), "ConvTranspose": ("CaskDeconvolution", "Deconvolution")}
+    kinds = {"Conv": "CaskConvolution", "ConvTranspose": "CaskDeconvolution", "Reshape": "NoOp"}
+    weights = {"FLOAT": "Float", "HALF": "Half", "INT8": "Int8"}
     layers = []
     for node in graph.node:
         if node.op_type in ("QuantizeLinear", "DequantizeLinear", "Constant"):
             continue
-        kind, parameter = convolutions.get(
-            node.op_type, ("NoOp" if node.op_type == "Reshape" else "PointWiseV2", "PointWise")
-        )
-        layer = {
+        kind = kinds.get(node.op_type, "PointWiseV2")
+        layer: dict[str, Any] = {
             "Name": node.name or node.output[0],
             "LayerType": kind,
             "Inputs": [described(name) for name in node.input[:1]],
             "Outputs": [described(name) for name in node.output],
-            "ParameterType": parameter,
+            "ParameterType": {"NoOp": "PointWise", "PointWiseV2": "PointWise"}.get(kind, kind.removeprefix("Cask")),
+            "TacticName": f"simulated_{kind.lower()}",
+            "Metadata": f"[ONNX Layer: {node.name}]",
         }
-        if node.op_type in convolutions:
-            weights = described(node.input[1])["Format/Datatype"]
-            word = next(
-                short for long, short in (("FP32", "Float"), ("FP16", "Half"), ("INT8", "Int8")) if long in weights
-            )
-            layer["Weights"] = {"Type": word}
-        layer.update(
-            {"TacticName": f"simulated_{kind.lower()}", "StreamId": 0, "Metadata": f"[ONNX Layer: {node.name}]"}
-        )
+        if kind.startswith("Cask"):
+            layer["Weights"] = {"Type": weights[dtype_of(node.input[1])]}
         layers.append(layer)
     return layers

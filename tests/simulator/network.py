@@ -28,8 +28,6 @@ def network_behaviours(trt: Callable[[], Tensorrt]) -> dict[str, type]:
     """Return the behaviours; `trt` gives the module, which is made of them."""
 
     class INetworkDefinition(Simulated):
-        values = (("name", "Unnamed Network 0"), ("error_recorder", None))
-
         def _start(self, builder: Any, strong: bool) -> None:
             self._builder, self._strong = builder, strong
             self._onnx, self._graph = b"", None

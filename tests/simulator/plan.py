@@ -59,7 +59,7 @@ class Plan:
         if built != runtime:
             raise NotAPlanError(
                 "Serialization assertion stdVersionRead == kSERIALIZATION_VERSION failed.Version tag does not match."
-                f" Note: Current Version: {_serialization(runtime)}, Serialized Engine Version: {_serialization(built)}"
+                f" Note: Current Version: {runtime[0]}{runtime[1]}, Serialized Engine Version: {built[0]}{built[1]}"
             )
         start = HEADER + _SIZES.size
         sizes = _SIZES.unpack(data[HEADER:start]) if len(data) >= start else (1, 1, 0, 0)
@@ -76,8 +76,3 @@ class Plan:
         for side in ("inputs", "outputs"):
             fields[side] = [Tensor(**tensor) for tensor in fields[side]]
         return cls(onnx=body[sizes[0] :], **fields)
-
-
-def _serialization(version: list[int]) -> int:
-    """TensorRT counts serialisation versions on its own; here the release makes the number."""
-    return version[0] * 20 + version[1] + 20
