@@ -101,6 +101,7 @@ def run_command(
     main: Callable[[argparse.Namespace], int | None], parser: CommandParser, argv: Sequence[str] | None
 ) -> int:
     """Parse, run, and return the exit status; every error becomes one line on standard error."""
+    _open_standard_streams()
     args = parser.parse_args(argv)
     try:
         return main(args) or 0
@@ -129,6 +130,18 @@ def run_command(
             code = 2
         print("error: " + as_typed(printable(message)), file=sys.stderr)
         return code
+
+
+def _open_standard_streams() -> None:
+    """Open what a shell closed (2>&-): the next file would get its number, and whatever is printed there."""
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 (until the process ends)
 
 
 Commands = Mapping[str, tuple[str, str]]

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from pix2pix_edge.runtime.errors import InputError
+
+BESIDE = ".writing-"
+"""What the name of a file begins with that is still being written."""
 
 # Asked once, on import: it can only be asked by setting it, and other threads may be making files later.
 _UMASK = os.umask(0)
@@ -27,17 +32,35 @@ def written_beside(path: str | os.PathLike[str]) -> Iterator[Path]:
     target = Path(path)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=".writing-", suffix=target.name, dir=target.parent)
+        handle, name = tempfile.mkstemp(prefix=BESIDE, suffix=target.name, dir=target.parent)
     except OSError as error:
         raise InputError(f"cannot write {target}: {error.strerror}; choose a folder you may write to") from error
-    os.close(handle)
     temporary = Path(name)
     try:
+        with contextlib.suppress(OSError):  # some network file systems have no locks
+            fcntl.flock(handle, fcntl.LOCK_EX)  # held as long as this process lives: see leftovers()
         yield temporary
         temporary.chmod(0o666 & ~_UMASK)  # mkstemp makes private files
         os.replace(temporary, target)
     finally:
+        os.close(handle)
         temporary.unlink(missing_ok=True)
+
+
+def leftovers(folder: str | os.PathLike[str]) -> list[Path]:
+    """Return what processes that were killed left half-written in a folder: no living one holds its lock."""
+    found = []
+    for path in Path(folder).glob(f"{BESIDE}*"):
+        with contextlib.suppress(OSError):
+            handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+            try:
+                # one that has just been made may not have been locked yet
+                if time.time() - os.fstat(handle).st_ctime > 1:
+                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    found.append(path)
+            finally:
+                os.close(handle)
+    return found
 
 
 def sha256_of(path: str | os.PathLike[str]) -> str:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import abc
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -130,40 +133,32 @@ RATE_LIMIT = "rate limit"
 """More frames came than max_fps allows."""
 
 
-@runtime_checkable
-class Source(Protocol):
-    """Where frames come from. One thread calls read(); close() may come from any other."""
+class Source(abc.ABC):
+    """Where frames come from: derive from it, and set what differs. One thread calls read(); close() may come from any.
 
-    @property
-    def name(self) -> str:
-        """For messages and file names; never holds a password."""
-        ...
+    name: for messages and file names; never holds a password. live: time passes whether or not anyone reads, as with a
+    camera. frames: how many it will give, None where nobody knows. fps: of its own clock, None where it has none, as a
+    folder of images. files: what it reads from disk, which no sink may write over. skipped: files that it was pointed
+    at and does not read.
+    """
 
-    @property
-    def live(self) -> bool:
-        """True where time passes whether or not anyone reads: a camera, not a file."""
-        ...
+    name: str = "source"
+    live: bool = False
+    frames: int | None = None
+    fps: float | None = None
+    files: Sequence[Path] = ()
+    skipped: Sequence[Path] = ()
 
-    @property
-    def frames(self) -> int | None:
-        """How many frames it will give; None where nobody knows."""
-        ...
-
-    @property
-    def fps(self) -> float | None:
-        """Frames per second of its own clock; None where it has none, as a folder of images."""
-        ...
-
+    @abc.abstractmethod
     def read(self) -> Frame | None:
         """Return the next frame with timings["capture"] set, or None when it has ended.
 
         Raises BadPictureError for one picture that cannot be used, InputError when there will be no more.
         """
-        ...
 
+    @abc.abstractmethod
     def close(self) -> None:
         """Free the device or file; a second call does nothing. A read() that waits then returns None soon."""
-        ...
 
 
 class BadPictureError(InputError):
@@ -174,18 +169,77 @@ class ViewerQuitError(Exception):
     """The viewer asked to stop: no error, but the end of the stream."""
 
 
-class Sink(Protocol):
-    """Where translated frames go. write() and close() come from one thread.
+@dataclass(frozen=True)
+class Recent:
+    """The last few seconds: frames delivered, their rate, and percentiles of their age; None where too few came."""
 
-    A sink may also have: attach(stream), called once before the first frame with the runtime.stream.Stream; name, for
-    messages; newest = True where a frame replaces the one before, so that none need wait in line on a live source;
-    in_main_thread = True where it must be written by the thread that runs the stream.
+    frames: int
+    fps: float | None
+    age_p50_ms: float | None
+    age_p95_ms: float | None
+    age_p99_ms: float | None
+
+
+class Measured(Protocol):
+    """What a stream has measured so far. Usable from any thread."""
+
+    @property
+    def frames(self) -> int: ...
+
+    @property
+    def fps(self) -> float | None: ...
+
+    def recent(self, seconds: float = 10.0) -> Recent: ...
+
+    def column(self, name: str) -> NDArray[np.int64]: ...
+
+
+class Described(Protocol):
+    """What can say, for people, what it is: an engine."""
+
+    def describe(self) -> dict[str, str]: ...
+
+
+class Watched(Protocol):
+    """What a sink may ask of the stream that it shows: a runtime.stream.Stream. Usable from any thread."""
+
+    @property
+    def source(self) -> Source: ...
+
+    @property
+    def engine(self) -> Described: ...
+
+    @property
+    def timings(self) -> Measured: ...
+
+    @property
+    def dropped(self) -> Mapping[str, int]: ...
+
+
+class Sink(abc.ABC):
+    """Where translated frames go: derive from it, and set what differs. write() and close() come from one thread.
+
+    name: for messages. newest: a frame replaces the one before, so that none need wait in line on a live source.
+    in_main_thread: it must be written by the thread that runs the stream. watched: somebody looks at it while it is
+    written, so that a stored source plays at its own rate. stays: with a stored source it is closed only when the
+    stream is stopped, so that its last frame can still be looked at. writes: the file, or the folder of files.
     """
 
+    name: str = "sink"
+    newest: bool = False
+    in_main_thread: bool = False
+    watched: bool = False
+    stays: bool = False
+    writes: Path | None = None
+
+    def attach(self, stream: Watched) -> None:
+        """Get to know the stream, once, before the first frame."""
+        return
+
+    @abc.abstractmethod
     def write(self, frame: Frame) -> None:
         """Take one translated frame. Raises InputError when it cannot, ViewerQuitError to end the stream."""
-        ...
 
+    @abc.abstractmethod
     def close(self) -> None:
         """Finish what was written; a second call does nothing. Raises InputError when it is not whole."""
-        ...

@@ -12,10 +12,10 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
-import re
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -33,15 +33,19 @@ from pix2pix_edge.runtime.cli import (  # noqa: E402
     at_least,
     run_command,
 )
-from pix2pix_edge.runtime.errors import InputError  # noqa: E402
+from pix2pix_edge.runtime.errors import InputError, warn  # noqa: E402
 from pix2pix_edge.runtime.streaming.interrupt import Interrupt  # noqa: E402
 from pix2pix_edge.runtime.streaming.policy import POLICIES  # noqa: E402
 from pix2pix_edge.runtime.web.guard import add_token_arguments, token_from  # noqa: E402
 
 if TYPE_CHECKING:
     from pix2pix_edge.runtime.engines.base import Engine
-    from pix2pix_edge.runtime.frame import Frame, Sink, Source
+    from pix2pix_edge.runtime.frame import Sink, Source
     from pix2pix_edge.runtime.stream import Stream
+
+
+NAMED = 10
+"""Pictures that could not be read and are named in the summary."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -52,7 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="image, folder, 'glob*', video file, camera (N, /dev/videoN, csi://N), rtsp://…, http://…, test://WxH@FPS;"
         " a camera takes '?size=1280x720@30&format=MJPG', a csi camera '?size=…&flip=2'")  # fmt: skip
     add("--sink", action="append", metavar="SINK",
-        help="folder/, video (.mp4 .avi .mkv .mov), image (.png .jpg), http://HOST:PORT (a page with the live picture),"
+        help="folder/, video (.webm .mp4 .mkv .avi .mov), image (.png .jpg), http://HOST:PORT (a page),"
         " window or null; repeatable (null)")  # fmt: skip
     add("--view", choices=VIEW_MODES, default="output", help="what sinks show (default: %(default)s)")
     add("--fit", choices=FIT_MODES, default="stretch", help="how a frame meets the engine's square (%(default)s)")
@@ -64,6 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--max-staleness", type=float, metavar="S", help="of a live source, drop what is older than S seconds")
     add("--max-fps", type=float, metavar="N", help="frames per second at most (no limit)")
     add("--slots", type=at_least(1), metavar="N", help="frames in the engine at once (1 for freshest, else 2)")
+    add("--strict", action="store_true", help="end at the first picture that cannot be read (name it, and go on)")
     add_token_arguments(parser)
     add_backend(parser)
     add("--precision", choices=("auto", "fp32", "bf16"), default="auto",
@@ -76,6 +81,7 @@ def run(args: argparse.Namespace) -> int:
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     from pix2pix_edge.runtime.engine import open_engine
     from pix2pix_edge.runtime.sinks import open_sink
+    from pix2pix_edge.runtime.sinks.progress import ProgressBar
     from pix2pix_edge.runtime.sources import open_source
     from pix2pix_edge.runtime.stream import translate
 
@@ -85,7 +91,9 @@ def run(args: argparse.Namespace) -> int:
         stack.callback(source.close)
         frames = _frames(source, args.limit)
         specs = args.sink or ["null"]
-        _protect(args.source, specs)
+        _say_skipped(source)
+        if twice := next((spec for spec in specs if specs.count(spec) > 1), None):
+            raise InputError(f"--sink {redacted(twice)} is given twice; give each sink once")
         if (args.token or args.token_file) and not any(spec.startswith("http://") for spec in specs):
             raise InputError("--token is for a page, and there is none; add: --sink http://127.0.0.1:8080")
         token = token_from(args)
@@ -116,33 +124,19 @@ def run(args: argparse.Namespace) -> int:
             max_staleness=args.max_staleness,
             max_fps=args.max_fps,
             slots=args.slots,
+            strict=args.strict or source.frames == 1,
         )
         begun = time.monotonic()
         with stream, interrupt.stopping(stream):
             stream.run()
         # closed before the summary: an error while a video is finished must not follow the good news
         print(_summary(stream, engine, time.monotonic() - begun))
+        if stream.left_behind:
+            stack.pop_all()  # closing an engine that hangs would never return; main() ends the process
     if interrupt.received:
         print("interrupted", file=sys.stderr)
         return 130
-    return 0
-
-
-class ProgressBar:
-    """A sink that shows how far a stored source has come."""
-
-    name = "progress"
-
-    def __init__(self, frames: int | None) -> None:
-        from tqdm import tqdm
-
-        self._bar = tqdm(total=frames, unit="frame", dynamic_ncols=True)
-
-    def write(self, frame: Frame) -> None:
-        self._bar.update()
-
-    def close(self) -> None:
-        self._bar.close()
+    return 1 if stream.unreadable else 0
 
 
 def _frames(source: Source, limit: int | None) -> int | None:
@@ -152,20 +146,12 @@ def _frames(source: Source, limit: int | None) -> int | None:
     return min(source.frames, limit)
 
 
-def _protect(source: str, sinks: Sequence[str]) -> None:
-    """Raise InputError when a sink would write over another, or over the pictures or the video that are read."""
-    if twice := next((spec for spec in sinks if sinks.count(spec) > 1), None):
-        raise InputError(f"--sink {redacted(twice)} is given twice; give each sink once")
-    inputs = Path(source)
-    folder = inputs if inputs.is_dir() else inputs.parent
-    if "://" in source or re.match(r"\d+\?", source) or source.isdecimal() or source.startswith("/dev/"):
-        return
-    for spec in sinks:
-        sink = Path(spec)
-        writes_names = spec.endswith("/") or sink.is_dir() or not sink.suffix
-        same = sink.resolve() == (folder.resolve() if writes_names else inputs.resolve())
-        if spec not in ("null", "window") and "://" not in spec and same:
-            raise InputError(f"--sink {spec} would write over --source {source}; choose another folder or file")
+def _say_skipped(source: Source) -> None:
+    """Name the files that the source was pointed at and does not read, by kind."""
+    if source.skipped:
+        kinds = Counter(path.suffix.lower() for path in source.skipped)
+        counts = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
+        warn(f"skipped, because it reads no such files from a folder: {counts} (the first: {source.skipped[0]})")
 
 
 def _summary(stream: Stream, engine: Engine, seconds: float) -> str:
@@ -178,6 +164,10 @@ def _summary(stream: Stream, engine: Engine, seconds: float) -> str:
     lines.append(f"{about.get('engine', 'engine')} {about.get('version', '')} ({what})")
     if stream.dropped:
         lines.append("dropped: " + ", ".join(f"{count} ({cause})" for cause, count in stream.dropped.items()))
+    if stream.unreadable:
+        lines.append(f"{sum(stream.unreadable.values())} could not be read:")
+        lines += [f"  {reason}" for reason in list(stream.unreadable)[:NAMED]]
+        lines += [f"  and {len(stream.unreadable) - NAMED} more"] if len(stream.unreadable) > NAMED else []
     for outlet in stream.outlets:
         if outlet.dropped:
             lines.append(f"{outlet.name} was too slow for {outlet.dropped} frames, and got {outlet.written}")

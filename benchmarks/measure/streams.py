@@ -16,7 +16,7 @@ import numpy as np
 from pix2pix_edge.benchmarks.measure.interleave import Budget, Contender, Nanoseconds, Timings, interleave
 from pix2pix_edge.runtime.engines.base import Engine, Images
 from pix2pix_edge.runtime.errors import InputError
-from pix2pix_edge.runtime.frame import STAGES, Frame
+from pix2pix_edge.runtime.frame import STAGES, Frame, Sink
 from pix2pix_edge.runtime.sinks import open_sink
 from pix2pix_edge.runtime.sinks.files import NullSink
 from pix2pix_edge.runtime.sources import open_source
@@ -170,7 +170,7 @@ def long_run(engine: Engine, clip: Path, frames: int) -> LongRun:
     )
 
 
-class _Counting:
+class _Counting(Sink):
     """A sink that sees whether every frame comes, in order."""
 
     name = "count"

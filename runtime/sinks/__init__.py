@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from pix2pix_edge.runtime.errors import InputError
 from pix2pix_edge.runtime.frame import Sink
 from pix2pix_edge.runtime.sinks.files import FolderSink, ImageSink, NullSink
+from pix2pix_edge.runtime.sinks.objects import ObjectSink
 from pix2pix_edge.runtime.sinks.video import VIDEO_CODECS, VideoSink
 from pix2pix_edge.runtime.sinks.window import WindowSink
 
 IMAGE_ENDINGS = (".png", ".jpg", ".jpeg")
-GRAMMAR = "a folder/, a video (.mp4 .avi .mkv .mov), an image (.png .jpg), http://HOST:PORT, window or null"
+GRAMMAR = "a folder/, a video (.webm .mp4 .mkv .avi .mov), an image (.png .jpg), http://HOST:PORT, window or null"
 
 
 def open_sink(
@@ -24,14 +26,14 @@ def open_sink(
     live: bool = False,
     token: str | None = None,
 ) -> Sink:
-    """Open what --sink names (see GRAMMAR); an object with write() and close() is returned as it is.
+    """Open what --sink names (see GRAMMAR); a Sink is returned as it is, another object is given write() and close().
 
     mode: what it shows, one of runtime.cli.VIEW_MODES. fps, frames, live: of the source, where known; fps None with
     a known count means still pictures. token: what a browser must give to an http:// sink. Raises InputError when the
     sink cannot be used.
     """
     if not isinstance(spec, str | Path):
-        return spec
+        return spec if isinstance(spec, Sink) else ObjectSink(spec)
     text = str(spec)
     path = Path(text)
     ending = path.suffix.lower()
@@ -58,3 +60,28 @@ def open_sink(
             raise InputError(f"{frames} frames do not fit into the image {text}; use --sink {path.with_suffix('')}/")
         return ImageSink(path, mode)
     raise InputError(f"--sink {text} is nothing it can write; it takes {GRAMMAR}")
+
+
+def refuse_overwriting(files: Sequence[Path], sinks: Sequence[Sink]) -> None:
+    """Raise InputError when a sink would write over a file that is read, or two write the same, however spelled.
+
+    A folder that holds a file that is read is refused as a whole. files: what the source reads.
+    """
+    places = [sink.writes for sink in sinks if sink.writes is not None]
+    real = [str(place.resolve()).casefold() for place in places]
+    if twice := next((place for place, name in zip(places, real, strict=True) if real.count(name) > 1), None):
+        raise InputError(f"two sinks write to {twice}; give each its own")
+    read = {_identity(file) for file in files} - {None}
+    for place in places:
+        held = [_identity(entry) for entry in place.iterdir()] if place.is_dir() else [_identity(place)]
+        if not read.isdisjoint(held):
+            raise InputError(f"--sink {place} would write over what is read; choose another folder or file")
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Return what stays the same whatever a file is called: by a link, a hard link, in other case."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino

@@ -8,14 +8,23 @@ from typing import TYPE_CHECKING
 
 from pix2pix_edge.runtime.errors import InputError
 from pix2pix_edge.runtime.files import free_bytes, written_beside
-from pix2pix_edge.runtime.frame import Frame, Image, view
-from pix2pix_edge.runtime.sources.capture import open_file
+from pix2pix_edge.runtime.frame import Frame, Image, Sink, view
+from pix2pix_edge.runtime.sinks.files import make_writable
+from pix2pix_edge.runtime.sources.capture import open_file, silent_opencv
 
 if TYPE_CHECKING:
     import cv2
 
-VIDEO_CODECS = {".mp4": "mp4v", ".avi": "MJPG", ".mkv": "mp4v", ".mov": "mp4v"}
-"""Ending -> codec. These encoders are in every build of OpenCV, and need no licence as H.264 does."""
+VIDEO_CODECS = {
+    ".webm": ("VP80",),
+    ".mp4": ("avc1", "vp09", "mp4v"),
+    ".mkv": ("VP80", "MJPG"),
+    ".avi": ("MJPG",),
+    ".mov": ("avc1", "mp4v"),
+}
+"""Ending -> codecs, the first that this OpenCV encodes. VP8, VP9 and H.264 (avc1) play in browsers; OpenCV's wheel
+has no H.264. A .webm, .mkv or .avi plays as far as it was written, also when the process is killed.
+"""
 
 DEFAULT_FPS = 30.0
 LONGEST_REPEAT_S = 10.0
@@ -25,7 +34,7 @@ SPARE_BYTES = 16 << 20
 """A video stops here, while there is still room to finish the file so that it plays."""
 
 
-class VideoSink:
+class VideoSink(Sink):
     """A video file. It appears under its name only when it is closed, whole and playable; with no frame, not at all.
 
     From a live source it plays as fast as things happened: where the stream dropped frames, the one before is repeated.
@@ -33,7 +42,7 @@ class VideoSink:
 
     def __init__(self, path: str | Path, mode: str = "output", fps: float | None = None, *, live: bool = False) -> None:
         """fps: of the file; DEFAULT_FPS for None. Raises InputError when the folder cannot be written."""
-        self.path = Path(path)
+        self.path = self.writes = Path(path)
         self.name = self.path.name
         self._mode = mode
         self._fps = fps or DEFAULT_FPS
@@ -42,6 +51,7 @@ class VideoSink:
         self._last: cv2.typing.MatLike | None = None
         self._writer: cv2.VideoWriter | None = None
         self._count = 0
+        make_writable(self.path.parent)
         self._beside = written_beside(self.path)
         self._temporary: Path | None = self._beside.__enter__()
 
@@ -78,15 +88,17 @@ class VideoSink:
     def _open(self, image: Image) -> cv2.VideoWriter:
         import cv2
 
-        codec = VIDEO_CODECS[self.path.suffix.lower()]
+        codecs = VIDEO_CODECS[self.path.suffix.lower()]
         height, width = image.shape[:2]
-        writer = cv2.VideoWriter(str(self._temporary), _fourcc(codec), self._fps, (width, height))
-        if not writer.isOpened():
-            raise InputError(
-                f"this OpenCV cannot encode {codec} for {self.path}; use --sink {self.path.with_suffix('.avi')},"
-                " a folder, or: pip install --force-reinstall opencv-python"
-            )
-        return writer
+        with silent_opencv():  # it remarks on each codec that it does not have
+            for codec in codecs:
+                writer = cv2.VideoWriter(str(self._temporary), _fourcc(codec), self._fps, (width, height))
+                if writer.isOpened():
+                    return writer
+        raise InputError(
+            f"this OpenCV cannot encode {' or '.join(codecs)} for {self.path}; use --sink"
+            f" {self.path.with_suffix('.avi')}, a folder, or: pip install --force-reinstall opencv-python"
+        )
 
     def close(self) -> None:
         temporary, self._temporary = self._temporary, None

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from pix2pix_edge.runtime.frame import Frame
+from pix2pix_edge.runtime.frame import Frame, Sink, Watched
 from pix2pix_edge.runtime.web.broadcast import Broadcast
 from pix2pix_edge.runtime.web.hosting import Hosting
 from pix2pix_edge.runtime.web.live import LiveSite
-from pix2pix_edge.runtime.web.status import StatusBoard, Watched
+from pix2pix_edge.runtime.web.status import StatusBoard
 
 
-class WebSink:
+class WebSink(Sink):
     """Serves the newest frame at http://HOST:PORT. `write` never waits for a viewer."""
 
     name = "web page"
     newest = True
+    watched = True
+    stays = True
 
     def __init__(self, host: str, port: int, *, token: str | None = None, mode: str = "output") -> None:
         """host: where to listen; "" is 127.0.0.1, "0.0.0.0" or "::" every network. port: 0 takes a free one.

@@ -7,16 +7,17 @@ import socket
 import sys
 
 from pix2pix_edge.runtime.errors import InputError
-from pix2pix_edge.runtime.frame import Frame, ViewerQuitError, view
+from pix2pix_edge.runtime.frame import Frame, Sink, ViewerQuitError, view
 
 
-class WindowSink:
+class WindowSink(Sink):
     """A window on the desktop; q, Esc or closing it ends the stream. Written from the thread that opened it."""
 
     TITLE = "pix2pix-edge (q quits)"
     name = "window"
     newest = True
     in_main_thread = True
+    watched = True
 
     def __init__(self, mode: str = "output", *, still: bool = False) -> None:
         """still: each picture stays until a key is pressed. Raises InputError when there is no display."""

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from pix2pix_edge.runtime.errors import InputError, warn
-from pix2pix_edge.runtime.frame import Frame
+from pix2pix_edge.runtime.frame import Frame, Source
 from pix2pix_edge.runtime.sources.capture import TIMEOUT_MS, Picture
 
 FIRST_DELAY_S = 0.25
@@ -38,7 +38,7 @@ class LiveCapture(Protocol):
     def close(self) -> None: ...
 
 
-class LiveSource:
+class LiveSource(Source):
     """A camera, local or on the network, by way of a function that opens it.
 
     After a gap the index jumps by the frames that the source would have given since its last one, so that they are

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from pix2pix_edge.runtime.addresses import Address, host_of, parse_address
-from pix2pix_edge.runtime.frame import Frame, Image
+from pix2pix_edge.runtime.frame import Frame, Image, Source
 from pix2pix_edge.runtime.images import MAX_PIXELS, decode_image
 from pix2pix_edge.runtime.nvidia.capabilities import probe
 from pix2pix_edge.runtime.sources import capture
@@ -162,7 +162,7 @@ def _why_none(relay: Relay) -> str:
     return f"it sends {relay.codec or 'something'} that this OpenCV cannot decode; set the camera to H.264"
 
 
-class PictureSource:
+class PictureSource(Source):
     """One picture, from a server."""
 
     live = False

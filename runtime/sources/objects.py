@@ -6,20 +6,23 @@ import time
 from typing import Protocol
 
 from pix2pix_edge.runtime.errors import InputError
-from pix2pix_edge.runtime.frame import Frame, Image, as_image
+from pix2pix_edge.runtime.frame import Frame, Image, Source, as_image
 
 
 class Camera(Protocol):
     """What an industrial camera's driver must offer to be a source."""
 
-    def read(self) -> Image | None:
-        """Wait for the next picture, a new array each time (see runtime.frame.as_image); None when it has ended."""
+    def read(self) -> Image | Frame | None:
+        """Wait for the next picture, a new array each time (see runtime.frame.as_image); None when it has ended.
+
+        A Frame is taken as it is: its index and its times are the camera's own.
+        """
         ...
 
     def close(self) -> None: ...
 
 
-class ObjectSource:
+class ObjectSource(Source):
     """A Camera as a live source; its attributes name, live, frames and fps are taken over where it has them."""
 
     def __init__(self, camera: Camera) -> None:
@@ -36,8 +39,8 @@ class ObjectSource:
     def read(self) -> Frame | None:
         camera = self._camera
         picture = camera.read() if camera else None
-        if picture is None:
-            return None
+        if picture is None or isinstance(picture, Frame):
+            return picture
         taken = time.monotonic_ns()
         image = as_image(picture)
         index, self._next = self._next, self._next + 1

@@ -9,13 +9,13 @@ import time
 import numpy as np
 
 from pix2pix_edge.runtime.errors import InputError
-from pix2pix_edge.runtime.frame import Frame, Image
+from pix2pix_edge.runtime.frame import Frame, Image, Source
 
 # Label colours of the CMP facades, so that a facade model has something to say about the pattern.
 PATTERN_COLOURS = ((0, 0, 170), (0, 0, 255), (0, 85, 255), (0, 255, 255), (85, 255, 170), (255, 255, 0), (255, 85, 0))
 
 
-class TestSource:
+class TestSource(Source):
     """A moving pattern, paced by the clock: a camera for machines that have none.
 
     Like a camera it does not wait: a picture not fetched while it was the newest is lost, and the index jumps. It is

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pix2pix_edge.runtime.addresses import shown
 from pix2pix_edge.runtime.errors import InputError
-from pix2pix_edge.runtime.frame import BadPictureError, Frame
+from pix2pix_edge.runtime.frame import BadPictureError, Frame, Source
 from pix2pix_edge.runtime.images import (
     IMAGE_ENDINGS,
     MAX_PIXELS,
@@ -38,11 +38,8 @@ OTHER_PICTURES = (
 """Endings of pictures and videos that are not read from a folder: Source.skipped names them."""
 
 
-class ImagesSource:
+class ImagesSource(Source):
     """Image files, one frame each; sizes may differ."""
-
-    live = False
-    fps = None
 
     def __init__(
         self, name: str, files: Sequence[Path], skipped: Sequence[Path] = (), max_pixels: int = MAX_PIXELS
@@ -67,11 +64,8 @@ class ImagesSource:
         self._place = len(self.files)
 
 
-class VideoSource:
+class VideoSource(Source):
     """A video file, every frame in order. Raises InputError when it is no video that OpenCV can decode."""
-
-    live = False
-    skipped: Sequence[Path] = ()
 
     def __init__(self, capture: Capture | None, shown: str, name: str, path: Path | None = None) -> None:
         """capture: open, or None when nothing could open it. shown: what messages call it. name: for file names.
@@ -128,10 +122,8 @@ def _is_text(path: Path) -> bool:
     return b"\0" not in start and bool(start)
 
 
-class Looped:
+class Looped(Source):
     """A stored source played several times; the index runs on, the names repeat."""
-
-    live = False
 
     def __init__(self, reopen: Callable[[], ImagesSource | VideoSource], times: int) -> None:
         """times: how often to play it; 0 for ever."""

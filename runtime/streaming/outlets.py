@@ -17,7 +17,7 @@ class Outlet:
     """Sinks that are written by one thread, in order, with their queue.
 
     name: of the sinks, or "caller". dropped: frames that they missed because the queue was full. written: frames that
-    they took.
+    they took. stays: one of them is closed only when a stream of a stored source is stopped.
     """
 
     def __init__(self, sinks: Sequence[Sink], name: str, *, drops: bool) -> None:
@@ -25,7 +25,8 @@ class Outlet:
         self.sinks = list(sinks)
         self.name = name
         self.dropped = self.written = 0
-        newest = drops and all(getattr(sink, "newest", False) for sink in self.sinks)
+        self.stays = any(sink.stays for sink in self.sinks)
+        newest = drops and all(sink.newest for sink in self.sinks)
         self.queue: Channel[Frame] = Channel(1 if newest else RECORDER_QUEUE, drops=drops)
         self.closed = False
         self._lock = threading.Lock()
@@ -62,8 +63,3 @@ class Outlet:
                 errors.append(error)
         if errors:
             raise errors[0]
-
-
-def name_of(sink: Sink) -> str:
-    """Return what to call a sink in messages: its own name, or its class."""
-    return str(getattr(sink, "name", "") or type(sink).__name__)

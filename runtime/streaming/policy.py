@@ -15,13 +15,15 @@ class Policy:
     """How a stream keeps up. freshest: the newest frame is taken and the others dropped; else none is, in order.
 
     max_staleness: seconds; an older frame is not translated. max_fps: frames per second at most; a live source's
-    others are dropped, a stored source waits. slots: frames in the engine at once.
+    others are dropped, a stored source waits. slots: frames in the engine at once. strict: a picture that cannot be
+    read ends the stream; else it is named and left out.
     """
 
     freshest: bool
     max_staleness: float | None
     max_fps: float | None
     slots: int
+    strict: bool = False
 
     @classmethod
     def choose(
@@ -33,6 +35,7 @@ class Policy:
         engine_slots: int,
         max_staleness: float | None = None,
         max_fps: float | None = None,
+        strict: bool = False,
     ) -> Policy:
         """word: one of runtime.streaming.policy.POLICIES. slots: None for the policy's own. Raises InputError.
 
@@ -50,7 +53,7 @@ class Policy:
             raise InputError("--max-fps is a number of frames per second above 0")
         if slots is not None and not 1 <= slots <= engine_slots:
             raise InputError(f"this engine has {engine_slots} slots, and --slots is {slots}; open it with more")
-        return cls(freshest, max_staleness, max_fps, slots or (1 if freshest else engine_slots))
+        return cls(freshest, max_staleness, max_fps, slots or (1 if freshest else engine_slots), strict)
 
 
 class Pacer:

@@ -14,7 +14,8 @@ PREFIX = "stream "
 
 
 class Crew:
-    """Threads that end with their work. Once one has failed, or hurry() was called, the others get a limited time.
+    """Threads that end with their work. Once one has failed, or begin_shutdown() was called, the others
+    get a limited time.
 
     changed: the condition under which everything here changes, and what the work wants to share besides.
     """
@@ -23,9 +24,9 @@ class Crew:
         self.changed = threading.Condition()
         self.running: set[str] = set()
         self._threads: dict[str, threading.Thread] = {}
-        self._hurried_at: float | None = None
+        self._shutdown_at: float | None = None
         self._error: BaseException | None = None
-        self._on_hurry: list[Callable[[float], None]] = []
+        self._on_shutdown: list[Callable[[float], None]] = []
 
     def spawn(self, name: str, work: Callable[[], None]) -> None:
         """Start a thread. ClosedError and ViewerQuitError merely end it; any other error fails the crew."""
@@ -48,35 +49,40 @@ class Crew:
             thread.start()
             self.running.add(name)
 
-    def on_hurry(self, call: Callable[[float], None]) -> None:
+    def on_shutdown(self, call: Callable[[float], None]) -> None:
         """Have `call` told the time.monotonic() at which the limited time begins."""
-        self._on_hurry.append(call)
+        self._on_shutdown.append(call)
 
     def fail(self, error: BaseException) -> None:
-        """Keep the first error, and hurry."""
+        """Keep the first error, and begin the shutdown."""
         with self.changed:
             self._error = self._error or error
-        self.hurry()
+        self.begin_shutdown()
 
-    def hurry(self) -> None:
+    def begin_shutdown(self) -> None:
         """Let the limited time begin, unless it has."""
         with self.changed:
-            if self._hurried_at is None:
-                self._hurried_at = time.monotonic()
-                for call in self._on_hurry:
-                    call(self._hurried_at)
+            if self._shutdown_at is None:
+                self._shutdown_at = time.monotonic()
+                for call in self._on_shutdown:
+                    call(self._shutdown_at)
                 self.changed.notify_all()
+
+    def wait_for_shutdown(self) -> None:
+        """Return when the limited time has begun."""
+        with self.changed:
+            self.changed.wait_for(lambda: self._shutdown_at is not None)
 
     def extend(self, seconds: float) -> None:
         """Have the limited time begin no earlier than so many seconds ago."""
         with self.changed:
-            self._hurried_at = max(self._hurried_at or 0.0, time.monotonic() - seconds)
+            self._shutdown_at = max(self._shutdown_at or 0.0, time.monotonic() - seconds)
 
     def wait(self, done: Callable[[], bool], seconds: float) -> bool:
         """Wait until done(), or until the limited time has lasted `seconds`; return done()."""
         with self.changed:
             while not done():
-                left = None if self._hurried_at is None else self._hurried_at + seconds - time.monotonic()
+                left = None if self._shutdown_at is None else self._shutdown_at + seconds - time.monotonic()
                 if left is not None and left <= 0:
                     return False
                 self.changed.wait(left)

@@ -5,12 +5,11 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pix2pix_edge.runtime.frame import STAGES, Frame
+from pix2pix_edge.runtime.frame import STAGES, Frame, Recent
 
 WINDOW = 65536
 """Frames remembered, so that a stream that runs for weeks needs no more memory than one that runs for an hour."""
@@ -55,17 +54,6 @@ class Ring:
         size = len(self._table)
         n = min(newest, self.count, size)
         return self._table[np.arange(self.count - n, self.count) % size]
-
-
-@dataclass(frozen=True)
-class Recent:
-    """The last few seconds: frames delivered, their rate, and percentiles of their age; None where too few came."""
-
-    frames: int
-    fps: float | None
-    age_p50_ms: float | None
-    age_p95_ms: float | None
-    age_p99_ms: float | None
 
 
 class Timings:

@@ -6,15 +6,15 @@ import dataclasses
 import json
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 
 from pix2pix_edge.runtime.board import Board, read_board
-from pix2pix_edge.runtime.frame import QUEUE_FULL, RATE_LIMIT, SOURCE_GAP, STALE
-from pix2pix_edge.runtime.streaming.timings import AGE, Timings
+from pix2pix_edge.runtime.frame import QUEUE_FULL, RATE_LIMIT, SOURCE_GAP, STALE, Watched
+from pix2pix_edge.runtime.streaming.timings import AGE
 from pix2pix_edge.runtime.web.broadcast import Broadcast
 from pix2pix_edge.runtime.web.prometheus import Metrics, printable
 
@@ -34,13 +34,6 @@ HISTORY_S, STEP_S = 600.0, 10.0
 CAUSES = (STALE, QUEUE_FULL, SOURCE_GAP, RATE_LIMIT)
 
 
-class Named(Protocol):
-    """Anything with a name, such as a source."""
-
-    @property
-    def name(self) -> str: ...
-
-
 @dataclass(frozen=True)
 class Outage:
     """Why a source gives nothing, for how long, and in how many seconds it is tried again; None for just now."""
@@ -56,28 +49,6 @@ class MayFail(Protocol):
 
     @property
     def outage(self) -> tuple[str, float, float | None] | None: ...
-
-
-class Describing(Protocol):
-    """Anything that says what it is, such as an engine."""
-
-    def describe(self) -> dict[str, str]: ...
-
-
-class Watched(Protocol):
-    """What is asked of a stream: its timings, what it dropped, what its source and its engine are called."""
-
-    @property
-    def timings(self) -> Timings: ...
-
-    @property
-    def dropped(self) -> Mapping[str, int]: ...
-
-    @property
-    def source(self) -> Named: ...
-
-    @property
-    def engine(self) -> Describing: ...
 
 
 @dataclass(frozen=True)

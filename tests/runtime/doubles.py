@@ -11,7 +11,7 @@ import numpy as np
 
 from pix2pix_edge.runtime.engines.base import Images, TensorSpec
 from pix2pix_edge.runtime.engines.host import HostEngine
-from pix2pix_edge.runtime.frame import Frame
+from pix2pix_edge.runtime.frame import Frame, Sink, Watched
 from tests.conftest import picture
 
 
@@ -49,7 +49,7 @@ class Camera:
         self.closed += 1
 
 
-class Recorder:
+class Recorder(Sink):
     """A sink that remembers the indices it got; `trouble` maps an index to an exception or a function to call."""
 
     def __init__(self, *, delay_s: float = 0.0, trouble: dict[int, Any] | None = None, name: str = "recorder") -> None:
@@ -57,10 +57,10 @@ class Recorder:
         self.threads: set[str] = set()
         self.closed = 0
         self.name = name
-        self.stream: object = None
+        self.stream: Watched | None = None
         self._delay_s, self._trouble = delay_s, trouble or {}
 
-    def attach(self, stream: object) -> None:
+    def attach(self, stream: Watched) -> None:
         self.stream = stream
 
     def write(self, frame: Frame) -> None:

@@ -2,12 +2,15 @@ from __future__ import annotations
 
 import hashlib
 import os
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from pix2pix_edge.runtime.errors import InputError
-from pix2pix_edge.runtime.files import free_bytes, sha256_of, written_beside
+from pix2pix_edge.runtime.files import BESIDE, free_bytes, leftovers, sha256_of, written_beside
 
 
 def test_a_file_appears_whole_with_ordinary_permissions(tmp_path: Path) -> None:
@@ -49,3 +52,15 @@ def test_sha256_of_a_file_larger_than_a_block(tmp_path: Path) -> None:
 def test_free_bytes(tmp_path: Path) -> None:
     found = os.statvfs(tmp_path)
     assert 0 < free_bytes(tmp_path) <= found.f_blocks * found.f_frsize
+
+
+def test_what_a_killed_process_left_is_found_and_a_living_one_s_is_not(tmp_path: Path) -> None:
+    program = (
+        "import os, sys; from pix2pix_edge.runtime.files import written_beside\n"
+        "with written_beside(sys.argv[1]): os.kill(os.getpid(), 9)"
+    )
+    subprocess.run([sys.executable, "-c", program, str(tmp_path / "killed.png")], check=False)
+    with written_beside(tmp_path / "living.png"):
+        assert len(list(tmp_path.iterdir())) == 2
+        time.sleep(1.1)  # one that has just been made may not be locked yet
+        assert [path.name[len(BESIDE) + 8 :] for path in leftovers(tmp_path)] == ["killed.png"]

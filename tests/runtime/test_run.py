@@ -113,7 +113,7 @@ BAD = {
     "empty folder": (["--engine", "ENGINE", "--source", "empty"], "holds no images"),
     "text as image": (["--engine", "ENGINE", "--source", "text.jpg", "--sink", "o/"], "text.jpg is not a whole image"),
     "text as video": (["--engine", "ENGINE", "--source", "text.mp4"], "text.mp4 is not a video"),
-    "corrupt in folder": (["--engine", "ENGINE", "--source", "bad", "--sink", "o.mp4"], "b.jpg is not a whole image"),
+    "strict": (["--engine", "ENGINE", "--source", "bad", "--strict", "--sink", "o.mp4"], "b.jpg is not a whole image"),
     "truncated engine": (["--engine", "cut.onnx", "--source", "in"], "cut.onnx cannot be opened"),
     "plan": (["--engine", "a.plan", "--source", "in"], "--engine a.onnx"),
     "sink below a file": (["--engine", "ENGINE", "--source", "in", "--sink", "text.jpg/o/"], "cannot make the folder"),
@@ -213,3 +213,69 @@ def test_real_label_maps_keep_their_names(inverter: Path, facades: Path, tmp_pat
     code, stdout, _ = run("--engine", inverter, "--source", facades / "test_label", "--sink", "out/", cwd=tmp_path)
     assert code == 0 and "66 frames" in stdout
     assert {p.stem for p in (tmp_path / "out").iterdir()} == {p.stem for p in (facades / "test_label").iterdir()}
+
+
+def test_a_bad_picture_ends_no_run_and_is_named(inverter: Path, tmp_path: Path) -> None:
+    labels(tmp_path / "in", 5)
+    (tmp_path / "in" / "2b.png").write_bytes(b"no picture")
+    (tmp_path / "in" / "._3.png").write_bytes(b"what macOS leaves")
+    (tmp_path / "in" / "x.heic").write_bytes(b"what a phone takes")
+    code, stdout, stderr = run("--engine", inverter, "--source", "in", "--sink", "o/", cwd=tmp_path)
+    assert code == 1 and "could not be read:" in stdout and "2b.png is not a whole image" in stdout
+    assert "skipped" in stderr and "1 .heic" in stderr and "x.heic" in stderr
+    assert len(list((tmp_path / "o").iterdir())) == 5
+
+
+OVERWRITING = {
+    "glob": ("in/**/*.png", "in/"),
+    "question mark": ("i?/*.png", "in/"),
+    "link to the folder": ("in", "link/"),
+    "link to a picture": ("links", "in/"),
+    "hard link": ("hard", "in/"),
+    "picture": ("in/0.png", "in/0.png"),
+    "two sinks": ("in", "o.mp4", "./o.mp4"),
+}
+
+
+@pytest.mark.parametrize("case", OVERWRITING)
+def test_no_sink_writes_over_what_is_read(inverter: Path, tmp_path: Path, case: str) -> None:
+    labels(tmp_path / "in", 3)
+    (tmp_path / "link").symlink_to("in")
+    for folder in ("links", "hard"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "links" / "a.png").symlink_to(tmp_path / "in" / "0.png")
+    (tmp_path / "hard" / "a.png").hardlink_to(tmp_path / "in" / "0.png")
+    before = {path.name: path.read_bytes() for path in (tmp_path / "in").iterdir()}
+    source, *sinks = OVERWRITING[case]
+    words = [word for sink in sinks for word in ("--sink", sink)]
+    code, stdout, stderr = run("--engine", inverter, "--source", source, *words, cwd=tmp_path)
+    assert (code, stdout) == (2, "") and ("would write over" in stderr or "two sinks write to" in stderr)
+    assert before == {path.name: path.read_bytes() for path in (tmp_path / "in").iterdir()}
+
+
+@pytest.mark.parametrize("closed", ["2>&-", ">&-", "<&- >&- 2>&-"])
+def test_it_runs_with_closed_standard_streams(inverter: Path, tmp_path: Path, closed: str) -> None:
+    labels(tmp_path / "in", 3)
+    line = f"{sys.executable} {SCRIPT} --engine {inverter} --source in --sink o.avi {closed}"
+    assert subprocess.run(line, shell=True, cwd=tmp_path, timeout=300, check=False).returncode == 0
+    assert len(read_video(tmp_path / "o.avi")) == 3
+
+
+def test_sighup_finishes_the_video_and_nohup_ignores_it(inverter: Path, tmp_path: Path) -> None:
+    words = [sys.executable, str(SCRIPT), "--engine", str(inverter), "--source", "test://32x32@30"]
+    for ignored in (False, True):
+        out = tmp_path / f"{ignored}.avi"
+        command = [*words, "--sink", str(out), "--sink", str(out.with_suffix(".png")), "--limit", "1000000"]
+        process = subprocess.Popen(
+            ["nohup", *command] if ignored else command, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+        end = time.monotonic() + 60
+        while not out.with_suffix(".png").exists() and time.monotonic() < end:
+            time.sleep(0.02)
+        process.send_signal(signal.SIGHUP)
+        if ignored:
+            with pytest.raises(subprocess.TimeoutExpired):
+                process.communicate(timeout=3)
+            process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=120)
+        assert process.returncode == 130 and read_video(out)

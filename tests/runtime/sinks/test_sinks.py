@@ -174,7 +174,7 @@ def test_an_unknown_sink_shows_the_grammar(spec: str) -> None:
 
 
 def test_a_codec_that_opencv_lacks_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(VIDEO_CODECS, ".mp4", "zzzz")
+    monkeypatch.setitem(VIDEO_CODECS, ".mp4", ("zzzz",))
     sink = VideoSink(tmp_path / "out.mp4")
     with pytest.raises(InputError, match=r"cannot encode zzzz .*--sink .*out\.avi"):
         sink.write(frame())
@@ -228,3 +228,24 @@ def test_a_window_shows_the_stream_and_a_key_ends_it(virtual_display: str, inver
     stdout, stderr = process.communicate(timeout=60)
     assert (process.returncode, stderr) == (0, "")
     assert "ONNX Runtime" in stdout
+
+
+@pytest.mark.parametrize("ending", [".webm", ".mkv", ".avi"])
+def test_a_killed_recording_plays_and_is_kept_under_a_name(tmp_path: Path, ending: str) -> None:
+    program = """
+import os, sys, numpy as np
+from pix2pix_edge.runtime.frame import Frame
+from pix2pix_edge.runtime.sinks import open_sink
+sink, random = open_sink(sys.argv[1], fps=30.0), np.random.default_rng(0)
+for index in range(400):
+    picture = random.integers(0, 256, (128, 128, 3), np.uint8)
+    sink.write(Frame(index, 0, "x", picture, prepared=picture, translated=picture))
+os.kill(os.getpid(), 9)
+"""
+    out = tmp_path / f"out{ending}"
+    subprocess.run([sys.executable, "-c", program, str(out)], cwd=REPOSITORY, check=False)
+    time.sleep(1.1)  # what has just been made may be a living process's
+    open_sink(str(tmp_path / "next.avi")).close()
+    kept = [path for path in tmp_path.iterdir() if path.name.startswith("recovered-")]
+    assert len(kept) == 1 and kept[0].name.endswith(out.name) and not list(tmp_path.glob(".writing-*"))
+    assert len(read_video(kept[0])) > 200
