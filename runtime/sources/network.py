@@ -124,8 +124,9 @@ def _open_video(address: Address, *options: str) -> Capture:
     relay = Relay(address, _timeout_s())
     found = open_address(relay.url, *options, after=relay.close)
     if found is None:
+        reason = relay.trouble or "what it sends is no video that OpenCV can decode"
         relay.close()
-        raise NoVideoError(address, relay.trouble or "what it sends is no video that OpenCV can decode")
+        raise NoVideoError(address, reason)
     return found
 
 
@@ -143,8 +144,9 @@ def _open_rtsp(address: Address) -> Capture:
     if found is None and relay.transport_refused:  # some do not say 461, with which FFmpeg would do so itself
         found = open_address(relay.url, BY_UDP, LOW_DELAY, after=relay.close)
     if found is None:
+        reason = relay.trouble or _why_none(relay)
         relay.close()
-        raise NoVideoError(address, relay.trouble or _why_none(relay))
+        raise NoVideoError(address, reason)
     found.trouble = _why_none(relay)
     return found
 

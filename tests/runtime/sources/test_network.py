@@ -188,8 +188,9 @@ def test_one_picture_on_a_server_is_one_frame() -> None:
 
 
 def test_a_stream_in_a_container_is_live(tmp_path: Path) -> None:
-    whole = write_video(tmp_path / "clip.ts", 50).read_bytes()
-    with server(reply("200 OK", "Content-Type: video/mp2t", body=whole)) as port:
+    whole = write_video(tmp_path / "clip.ts", 500).read_bytes()
+    head = b"HTTP/1.0 200 OK\r\nContent-Type: video/mp2t\r\n\r\n"
+    with server(lambda _: itertools.chain([head], (whole[i : i + 1880] for i in range(0, len(whole), 1880)))) as port:
         source = open_source(f"http://127.0.0.1:{port}/x")
         frame = source.read()
         assert source.live and frame and frame.image.shape == (64, 96, 3)
