@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
-import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +15,7 @@ import numpy as np
 from pix2pix_edge.export.graph.trace import reason, tensorflow, trace, upsampling_as_resize
 from pix2pix_edge.export.translator.archive import NORMS, RANDOM_LAYERS, Archive, foreign_classes, read_archive
 from pix2pix_edge.export.translator.contract import Floats, Options
+from pix2pix_edge.export.translator.settings import HALVES, in_single, policy_name, rewritten, run_file
 from pix2pix_edge.export.translator.translator import Norm, Translator
 from pix2pix_edge.runtime.errors import InputError, require
 
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from pix2pix_edge.export.graph.graph import Graph
 
 PURPOSE = "loading a Keras model"
-SHAPES = ("batch_shape", "batch_input_shape", "build_input_shape", "input_shape")
-HALVES = ("float16", "bfloat16", "float64", "mixed_float16", "mixed_bfloat16")
 
 
 def load_generator(path: str | Path) -> Any:
@@ -127,7 +125,7 @@ class KerasTranslator(Translator):
 
     def _load(self) -> Any:
         if self.options.custom is not None:
-            _run_file(self.options.custom)
+            run_file(self.options.custom)
         foreign = foreign_classes(self.archive)
         if foreign and self.options.custom is None:
             layer = foreign[0]
@@ -155,7 +153,7 @@ class KerasTranslator(Translator):
         """Return the model in FP32 with free batch and the size asked for, rebuilt from its settings if it must be."""
         inputs = list(getattr(model, "inputs", None) or [])
         fixed = len(inputs) == 1 and len(inputs[0].shape) == 4 and inputs[0].shape[0] not in (None, 1)
-        halves = any(_policy(layer.config.get("dtype")) in HALVES for layer in self.archive.layers)
+        halves = any(policy_name(layer.config.get("dtype")) in HALVES for layer in self.archive.layers)
         shape = tuple(inputs[0].shape[1:3]) if inputs and len(inputs[0].shape) == 4 else ()
         size = self.options.size if self.options.size not in (None, shape) else None
         if not (fixed or halves or size):
@@ -163,9 +161,9 @@ class KerasTranslator(Translator):
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                config = _rewritten(model.get_config(), shape, size, halves)
+                config = rewritten(model.get_config(), shape, size, halves)
                 rebuilt = type(model).from_config(config)
-                rebuilt.set_weights([_single(weight) for weight in model.get_weights()])
+                rebuilt.set_weights([in_single(weight) for weight in model.get_weights()])
         except Exception as error:
             what = f"the size {size[1]}x{size[0]}" if size else "FP32 and a free batch"
             raise InputError(f"{self.path} cannot be rebuilt for {what} ({reason(error)})") from error
@@ -293,40 +291,6 @@ def _by_own_statistics(layer: Any, x: Any) -> Any:
     return y + tf.convert_to_tensor(layer.beta) if layer.center else y
 
 
-def _rewritten(value: Any, old: tuple[Any, ...], size: tuple[int, int] | None, halves: bool) -> Any:
-    """Return a config in FP32, with a free batch, and pictures of `size` where they were of `old`."""
-    if isinstance(value, list | tuple):
-        return type(value)(_rewritten(entry, old, size, halves) for entry in value)
-    if not isinstance(value, dict):
-        return value
-    if halves and value.get("class_name") in ("DTypePolicy", "Policy") and _policy(value) in HALVES:
-        return {**value, "config": {"name": "float32"}}
-    found = {}
-    for key, entry in value.items():
-        if halves and key == "dtype" and entry in HALVES:
-            entry = "float32"
-        if key in ("batch_shape", "batch_input_shape", "build_input_shape", "input_shape") and isinstance(
-            entry, list | tuple
-        ):
-            if len(entry) == 4:
-                entry = [None, *(size if size and tuple(entry[1:3]) == old else entry[1:3]), entry[3]]
-        else:
-            entry = _rewritten(entry, old, size, halves)
-        found[key] = entry
-    return found
-
-
-def _policy(value: Any) -> str:
-    if isinstance(value, dict):
-        config = value.get("config")
-        value = config.get("name") if isinstance(config, dict) else ""
-    return str(value)
-
-
-def _single(weight: Any) -> Any:
-    return weight.astype(np.float32) if weight.dtype.kind not in "iub" else weight
-
-
 def _dtype(tensor: Any) -> str:
     dtype = tensor.dtype
     return str(getattr(dtype, "name", dtype))
@@ -334,20 +298,3 @@ def _dtype(tensor: Any) -> str:
 
 def _few(names: list[str]) -> str:
     return ", ".join(names) if len(names) <= 3 else f"{', '.join(names[:2])} and {len(names) - 2} more layers"
-
-
-def _run_file(path: Path) -> None:
-    """Run a Python file of the user's, which registers layers; said so by the option that names it."""
-    if not path.is_file():
-        raise InputError(f"--custom {path} does not exist; give the Python file that registers the layers")
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules.setdefault(path.stem, module)
-    sys.path.insert(0, str(path.parent))
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:
-        raise InputError(f"--custom {path} fails: {type(error).__name__}: {reason(error)}") from error
-    finally:
-        sys.path.remove(str(path.parent))
