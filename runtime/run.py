@@ -59,7 +59,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="folder/, video (.webm .mp4 .mkv .avi .mov), image (.png .jpg), http://HOST:PORT (a page),"
         " window or null; repeatable (null)")  # fmt: skip
     add("--view", choices=VIEW_MODES, default="output", help="what sinks show (default: %(default)s)")
-    add("--fit", choices=FIT_MODES, default="stretch", help="how a frame meets the engine's square (%(default)s)")
+    add("--fit", choices=(*FIT_MODES, "tile"), default="stretch",
+        help="how a frame meets the engine's size; tile: larger pictures whole (%(default)s)")  # fmt: skip
     add("--limit", type=at_least(1), metavar="N", help="end after N frames")
     add("--loop", type=at_least(0), default=1, metavar="N", help="play a stored source N times, 0 for ever (1)")
     add("--policy", choices=POLICIES, default="auto",

@@ -89,6 +89,8 @@ def _not_doubling(graph: Graph, resize: onnx.NodeProto, shapes: Shapes) -> str |
         places = np.arange(2 * size)
         if transform == "asymmetric":
             exact = places / 2
+        elif transform == "tf_half_pixel_for_nn":
+            exact = (places + 0.5) / 2
         elif transform in ("half_pixel", "half_pixel_symmetric") or (transform == "pytorch_half_pixel" and size > 1):
             exact = (places + 0.5) / 2 - 0.5
         else:

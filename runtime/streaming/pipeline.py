@@ -16,6 +16,7 @@ from pix2pix_edge.runtime.streaming.channel import Channel, ClosedError
 from pix2pix_edge.runtime.streaming.gate import Gate
 from pix2pix_edge.runtime.streaming.outlets import Outlet
 from pix2pix_edge.runtime.streaming.policy import Pacer, Policy
+from pix2pix_edge.runtime.tiles import TILE, Tiles
 
 PREFETCH = 2
 """Frames that wait before each stage of a stored source."""
@@ -38,6 +39,7 @@ class Pipeline:
         self._source, self._engine, self._policy = source, engine, policy
         self._fit, self._limit, self._own_rate = fit, limit, own_rate
         self._shape = engine.input.shape[1:]
+        self._translator = Tiles(engine) if fit == TILE else engine
         waiting = 1 if policy.freshest else PREFETCH
         self._captured: Channel[Frame] = Channel(waiting, drops=policy.freshest)
         self._prepared: Channel[Frame] = Channel(waiting, drops=policy.freshest)
@@ -103,7 +105,7 @@ class Pipeline:
             raise ClosedError
 
     def prepare(self) -> None:
-        """Fit frames to the engine's square; a live source's as late as the engine allows."""
+        """Fit frames to the engine's size; a live source's as late as the engine allows."""
         try:
             while True:
                 if self._policy.freshest:
@@ -112,7 +114,8 @@ class Pipeline:
                 if frame is None:
                     return
                 start = time.monotonic_ns()
-                frame.prepared = frames.fit(frame.image, self._shape, self._fit)
+                whole = self._fit == TILE
+                frame.prepared = frame.image if whole else frames.fit(frame.image, self._shape, self._fit)
                 frame.timings["prepare"] = taken = time.monotonic_ns() - start
                 self._gate.prepared(taken)
                 if self._prepared.put(frame) is not None:
@@ -162,7 +165,7 @@ class Pipeline:
                 continue
             assert frame.prepared is not None
             self._gate.started(now)
-            flying.append((frame, self._engine.submit(frame.prepared[None])))
+            flying.append((frame, self._translator.submit(frame.prepared[None])))
             left = None if left is None else left - 1
         return left
 

@@ -82,6 +82,18 @@ def test_spellings_of_nearest_upsampling(resize: str) -> None:
     assert "Resize" not in operators(graph)
 
 
+def test_the_spelling_of_keras_2_is_nearest_upsampling_too() -> None:
+    """ONNX's reference does not know it: what comes out must be what the usual spelling gives."""
+    folded = []
+    for kind in ("asymmetric", "tf_half_pixel_for_nn"):
+        graph = decoder_level(
+            f'Resize <coordinate_transformation_mode = "{kind}", nearest_mode = "floor"> (x, , scales)'
+        )
+        fold(graph, "box")
+        folded.append(graph.to_model().SerializeToString(deterministic=True))
+    assert folded[0] == folded[1]
+
+
 def test_padding_in_a_node_of_its_own() -> None:
     body = f"u = Resize <{NEAREST}> (x, , scales) p = Pad(u, pads) y = Conv <pads = [1, 0, 0, 0]> (p, w)"
     pads = np.array([0, 0, 0, 1, 0, 0, 2, 2], np.int64)
