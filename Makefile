@@ -32,11 +32,8 @@ $(RUNTIME): pyproject.toml
 
 demo: $(RUNTIME) ## translate the drawn label maps in samples/ with the boxed model, and show a contact sheet
 	@rm -rf runs/demo
-	$(BIN)/python runtime/run.py --engine models/facades.int8.cpu.onnx --source samples --sink runs/demo/translated/
-	@$(BIN)/python -m train.grid --columns label=samples translated=runs/demo/translated --out runs/demo/sheet.png
-	@echo
-	@echo 'Look at runs/demo/sheet.png. Then live, in a browser at http://127.0.0.1:8080:'
-	@echo '  $(BIN)/python runtime/run.py --engine models/facades.int8.cpu.onnx --source samples --loop 100 --max-fps 2 --sink http://127.0.0.1:8080'
+	$(BIN)/pix2pix-edge demo --out runs/demo
+	@echo 'Draw a house yourself: $(BIN)/pix2pix-edge draw --engine models/facades.int8.cpu.onnx'
 	@echo 'The whole way, from pictures to an engine of your own: make pipeline'
 
 pipeline: $(READY) ## the whole chain with no data: draw facades, train, export, translate, contact sheet
