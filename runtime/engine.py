@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import shlex
 from pathlib import Path
 
@@ -25,13 +26,19 @@ def open_engine(
     slots: int = 2,
     threads: int | None = None,
 ) -> Engine:
-    """Open an exported graph or plan: .plan with TensorRT, .onnx on the CPU.
+    """Open an exported graph or plan: .plan with TensorRT, .onnx on the CPU, http://HOST/v2/models/NAME on a server.
 
     backend: for .onnx: "onnxruntime", "openvino", or "auto" (the faster of those that passed the gate with this file).
     precision: for the layers of an .onnx that are not INT8: "fp32", "bf16", or "auto" (BF16 where it passed the gate,
     and the CPU has it). threads: CPU threads, None for all cores. Raises InputError (no such file, unknown ending, more
     threads than CPUs) and EngineError (it cannot be opened here).
     """
+    if re.match(r"https?:/", str(path)):
+        from pix2pix_edge.runtime.engines.remote import RemoteEngine
+
+        if backend != "auto" or precision != "auto" or threads is not None:
+            raise InputError("--backend, --precision and --threads are the server's to choose; leave them out")
+        return RemoteEngine(str(path), slots=slots)
     path = Path(path)
     if threads is not None and not 1 <= threads <= (most := os.cpu_count() or threads):
         # they spin while they wait for one another: with more than there are CPUs the whole machine stands still

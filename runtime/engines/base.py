@@ -85,7 +85,7 @@ class Engine(Protocol):
     ) -> None: ...
 
 
-def check_contract(path: Path, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> None:
+def check_contract(path: Path | str, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> None:
     """Raise EngineError unless the graph has our one input and one output (docs/architecture.md, "Exported graph")."""
     model = shlex.quote(str(path)) if path.suffix == ".onnx" else "GENERATOR.keras"
     ends = ((inputs, INPUT_NAME, "input", CHANNELS[1:]), (outputs, OUTPUT_NAME, "output", CHANNELS))

@@ -1,0 +1,138 @@
+"""The engine on an inference server: the contract, and servers that fail, lie, go away and come back."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pix2pix_edge.runtime.engine import open_engine
+from pix2pix_edge.runtime.engines import remote
+from pix2pix_edge.runtime.engines.base import Images, TensorSpec
+from pix2pix_edge.runtime.errors import EngineError, InputError, ToolkitError
+from pix2pix_edge.runtime.stream import translate
+from tests.runtime.doubles import Camera, Recorder
+from tests.runtime.engines.inference_server import InferenceServer
+
+RANDOM = np.random.default_rng(5)
+
+
+def images() -> Images:
+    return RANDOM.integers(0, 256, (1, 32, 32, 3), np.uint8)
+
+
+@pytest.mark.parametrize("fault", ["", "json", "hang up once"])
+def test_it_translates_as_any_engine_does(fault: str) -> None:
+    with InferenceServer(fault=fault) as server, open_engine(Path(server.address), slots=2) as engine:
+        assert (engine.kind, engine.on_cpu, engine.threads) == ("remote", False, None)
+        assert engine.input == TensorSpec("image", (1, 32, 32, 3), "uint8")
+        batches = [images() for _ in range(5)]
+        out = np.empty_like(batches[0])
+        tickets = [engine.submit(batch) for batch in batches[:2]]
+        assert np.array_equal(tickets[0].result(out), 255 - batches[0]) and tickets[0].compute_ns > 0
+        assert np.array_equal(tickets[1].result(), 255 - batches[1])
+        for batch in batches[2:]:
+            assert np.array_equal(engine(batch), 255 - batch)
+        about = engine.describe()
+        assert about["engine"] == "inference server" and about["version"] == "triton?[31m 2.51.0"
+    with pytest.raises(EngineError, match="closed"):
+        engine(images())
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        ("refuse", r"the server refuses \(HTTP 400: out of memory\)"),
+        ("other shape", r"made UINT8\[1, 3, 32, 32\] where UINT8\[1, 32, 32, 3\] was declared"),
+        ("short", "sent 100 values of 3072"),
+        ("huge", "more than .* bytes"),
+        ("other name", "answered without translated"),
+        ("json lies", "answered with what is no picture"),
+    ],
+)
+def test_an_answer_that_is_none_is_one_sentence_and_asked_for_once(fault: str, said: str) -> None:
+    with InferenceServer(fault=fault) as server, open_engine(server.address) as engine:
+        with pytest.raises(EngineError, match=said) as caught:
+            engine(images())
+        assert "\n" not in str(caught.value) and server.asked == 1
+        server.fault = ""
+        batch = images()
+        assert np.array_equal(engine(batch), 255 - batch), "the engine goes on"
+
+
+@pytest.mark.parametrize(
+    ("address", "kind", "said"),
+    [
+        ("http://127.0.0.1:9/v2/models/facades", EngineError, "no inference server answers at 127.0.0.1:9"),
+        ("http://user:secret@host/v2/models/m", InputError, "is no model of an inference server"),
+        ("http://host:8000/facades", InputError, "give http://HOST:8000/v2/models/NAME"),
+        ("https:/host", InputError, "give http://HOST:8000/v2/models/NAME"),
+    ],
+)
+def test_addresses_that_lead_nowhere(address: str, kind: type[ToolkitError], said: str) -> None:
+    with pytest.raises(kind, match=said) as caught:
+        open_engine(address)
+    assert "secret" not in str(caught.value)
+
+
+def test_servers_that_have_no_such_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    with InferenceServer() as server:
+        with pytest.raises(EngineError, match="unknown model: 'x'\\? is not found"):
+            open_engine(server.address.replace("facades", "other"))
+        with pytest.raises(InputError, match="leave them out"):
+            open_engine(server.address, threads=1)
+        open_engine(f"{server.address}/versions/1").close()
+    with InferenceServer(fault="web page") as server, pytest.raises(EngineError, match="not as an inference server"):
+        open_engine(server.address)
+    for shape in ([-1, 32, 16, 3], [3, 32, 32], [1, "x", 32, 3], None, {}):
+        with InferenceServer() as server:
+            server.metadata["inputs"][0]["shape"] = shape  # type: ignore[index]
+            with pytest.raises(EngineError, match="is not an exported generator: its input must be image"):
+                open_engine(server.address)
+
+
+def test_a_silent_server_is_given_up_and_a_close_waits_for_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote, "ANSWER_S", 0.1)
+    monkeypatch.setattr(remote, "PATIENCE_S", 0.3)
+    server = InferenceServer(fault="silent")
+    with open_engine(server.address) as engine, pytest.raises(EngineError, match="went away and did not come back"):
+        engine(images())
+    server.stop()
+    monkeypatch.setattr(remote, "ANSWER_S", 600.0)
+    monkeypatch.setattr(remote, "PATIENCE_S", 600.0)
+    with InferenceServer(fault="silent") as server:
+        engine = open_engine(server.address)
+        ticket = engine.submit(images())
+        while not server.asked:
+            time.sleep(0.01)
+        engine.close()  # a test that hangs here fails by its own timeout
+        with pytest.raises(EngineError):
+            ticket.result()
+
+
+def test_a_stream_goes_on_when_its_server_was_killed_and_is_back() -> None:
+    server = InferenceServer()
+    recorder = Recorder()
+    with open_engine(server.address) as engine:
+        stream = translate(Camera(None, live=True, period_s=0.005), engine, [recorder], limit=60)
+        restarted: list[InferenceServer] = []
+
+        def restart() -> None:
+            while len(recorder.indices) < 20:
+                time.sleep(0.01)
+            server.stop()
+            time.sleep(0.5)
+            restarted.append(InferenceServer(server.port))
+
+        thread = threading.Thread(target=restart)
+        thread.start()
+        with stream:
+            for _ in stream:
+                pass
+        thread.join()
+        assert len(recorder.indices) == 60 and sum(stream.dropped.values()) > 0
+        assert restarted[0].asked > 0
+        restarted[0].stop()
