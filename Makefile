@@ -6,7 +6,7 @@ RUNTIME := .venv/.runtime
 PYCUDA := .venv/fake-cuda/site/pycuda
 PIPELINE := runs/pipeline
 
-.PHONY: help setup demo pipeline test test-oldest test-batch docs lint format bench widths test-arm gpu-report
+.PHONY: help setup demo pipeline test test-oldest test-batch test-triton docs lint format bench widths test-arm gpu-report
 .DEFAULT_GOAL := help
 
 help: ## show this list
@@ -66,6 +66,11 @@ test-batch: ## run the tests of `pix2pix-edge batch` on a real Ray, in .venv-bat
 	@test -x .venv-batch/bin/python || $(PYTHON) -m venv .venv-batch
 	.venv-batch/bin/python -m pip install --quiet --editable '.[batch]' 'pytest<10' 'hypothesis<7' onnx
 	.venv-batch/bin/python -m pytest -m 'slow or not slow' tests/runtime/batch
+
+test-triton: $(READY) ## serve a repository with a real tritonserver, made in .venv-triton, and stream through it
+	@test -x .venv-triton/bin/python || $(PYTHON) -m venv .venv-triton
+	.venv-triton/bin/python -m pip install --quiet --disable-pip-version-check nvidia-pytriton==0.7.0 onnxruntime 'numpy<2'
+	TRITON_ENV=.venv-triton $(BIN)/python -m pytest -m triton tests/triton
 
 docs: $(READY) ## build the site from docs/ with the reference from the docstrings: runs/site
 	@$(BIN)/python -c 'import mkdocstrings, material' 2>/dev/null || $(BIN)/python -m pip install --quiet '.[docs]'
