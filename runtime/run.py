@@ -4,6 +4,7 @@
 runtime/run.py --engine facades.fp32.onnx --source photos/ --sink out/ --view side-by-side
 runtime/run.py --engine facades.fp16.plan --source 0 --sink window
 runtime/run.py --engine facades.int8.cpu.onnx --source clip.mp4 --sink translated.mp4
+runtime/run.py --engine http://HOST:8000/v2/models/facades --source 0 --sink window      on an inference server
 runtime/run.py doctor          what this machine has: the table that a defect report needs
 """
 

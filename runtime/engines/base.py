@@ -87,7 +87,7 @@ class Engine(Protocol):
 
 def check_contract(path: Path | str, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> None:
     """Raise EngineError unless the graph has our one input and one output (docs/architecture.md, "Exported graph")."""
-    model = shlex.quote(str(path)) if path.suffix == ".onnx" else "GENERATOR.keras"
+    model = shlex.quote(str(path)) if str(path).endswith(".onnx") else "GENERATOR.keras"
     ends = ((inputs, INPUT_NAME, "input", CHANNELS[1:]), (outputs, OUTPUT_NAME, "output", CHANNELS))
     for specs, name, what, channels in ends:
         spec = specs[0] if len(specs) == 1 else None
