@@ -94,7 +94,7 @@ def test_files_that_are_something_else(
     for path, words in (
         (renamed, "cannot be opened as an exported graph"),
         (truncated, "cut short or damaged"),
-        (other, r"is not an exported generator: its output must be translated uint8\[N, S, S, 3\], found translater"),
+        (other, r"is not an exported generator: its output must be translated uint8\[N, H, W, C\], found translater"),
         (write_small_network(tmp_path / "a.int8.cpu.onnx", "int8", fault="uint8"), r"for CPUs, build a\.int8\.onnx"),
     ):
         assert command(path, "--out", tmp_path / "new.plan") == 2
