@@ -34,7 +34,7 @@ from pix2pix_edge.runtime.cli import (  # noqa: E402
     at_least,
     run_command,
 )
-from pix2pix_edge.runtime.errors import InputError, warn  # noqa: E402
+from pix2pix_edge.runtime.errors import InputError, printable, warn  # noqa: E402
 from pix2pix_edge.runtime.streaming.interrupt import Interrupt  # noqa: E402
 from pix2pix_edge.runtime.streaming.policy import POLICIES  # noqa: E402
 from pix2pix_edge.runtime.web.guard import add_token_arguments, token_from  # noqa: E402
@@ -168,11 +168,11 @@ def _summary(stream: Stream, engine: Engine, seconds: float) -> str:
         lines.append("dropped: " + ", ".join(f"{count} ({cause})" for cause, count in stream.dropped.items()))
     if stream.unreadable:
         lines.append(f"{sum(stream.unreadable.values())} could not be read:")
-        lines += [f"  {reason}" for reason in list(stream.unreadable)[:NAMED]]
+        lines += [f"  {printable(reason)}" for reason in list(stream.unreadable)[:NAMED]]
         lines += [f"  and {len(stream.unreadable) - NAMED} more"] if len(stream.unreadable) > NAMED else []
     for outlet in stream.outlets:
         if outlet.dropped:
-            lines.append(f"{outlet.name} was too slow for {outlet.dropped} frames, and got {outlet.written}")
+            lines.append(f"{printable(outlet.name)} was too slow for {outlet.dropped} frames, and got {outlet.written}")
     if timings.frames:
         lines.append(timings.table())
     return "\n".join(lines)

@@ -279,3 +279,11 @@ def test_sighup_finishes_the_video_and_nohup_ignores_it(inverter: Path, tmp_path
             process.send_signal(signal.SIGTERM)
         process.communicate(timeout=120)
         assert process.returncode == 130 and read_video(out)
+
+
+def test_no_name_steers_the_terminal(inverter: Path, tmp_path: Path) -> None:
+    write_rgb(labels(tmp_path / "in", 1) / "a.png", picture(1))
+    (tmp_path / "in" / "\x1b[31m\x9bbad.png").write_bytes(b"x")
+    code, stdout, stderr = run("--engine", inverter, "--source", "in", cwd=tmp_path)
+    assert code == 1 and r"\x1b[31m\x9bbad.png is not a whole image" in stdout and r"\x1b[31m" in stderr
+    assert "\x1b" not in stdout + stderr and "\x9b" not in stdout + stderr
