@@ -96,9 +96,10 @@ def run(args: argparse.Namespace) -> int:
         _say_skipped(source)
         if twice := next((spec for spec in specs if specs.count(spec) > 1), None):
             raise InputError(f"--sink {redacted(twice)} is given twice; give each sink once")
-        if (args.token or args.token_file) and not any(spec.startswith("http://") for spec in specs):
+        has_page = any(spec.startswith("http://") for spec in specs)
+        if (args.token or args.token_file) and not has_page:
             raise InputError("--token is for a page, and there is none; add: --sink http://127.0.0.1:8080")
-        token = token_from(args)
+        token = token_from(args) if has_page else None
         engine = open_engine(
             args.engine,
             backend=args.backend,
