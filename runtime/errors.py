@@ -7,11 +7,16 @@ Exit status of every command: 0 done, 1 a gate failed (fidelity, regression), 2 
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import os
 import re
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import IO
 
 
 class ToolkitError(Exception):
@@ -79,6 +84,19 @@ def printable(text: str) -> str:
     """Return a message on one line, with what a terminal would obey or cannot show as an escape, such as \\x1b."""
     line = " ".join(text.split())
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
+
+
+@contextlib.contextmanager
+def native_stderr() -> Iterator[IO[bytes]]:
+    """Send what native code writes to standard error, and no setting silences, to a temporary file, which is yielded."""
+    saved = os.dup(2)
+    with tempfile.TemporaryFile() as caught:
+        os.dup2(caught.fileno(), 2)
+        try:
+            yield caught
+        finally:
+            os.dup2(saved, 2)
+            os.close(saved)
 
 
 def warn(message: str) -> None:

@@ -23,10 +23,9 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from pix2pix_edge.runtime.errors import InputError
+from pix2pix_edge.runtime.errors import InputError, native_stderr
 from pix2pix_edge.runtime.frame import Image, fit
 from pix2pix_edge.runtime.images import list_images, natural_key, read_image
-from pix2pix_edge.train.native import native_stderr
 
 # The paper enlarges to 286 and crops 256 of it; other sizes keep the ratio.
 ENLARGED = 286 / 256

@@ -16,7 +16,7 @@ from unittest import mock
 
 import numpy as np
 
-from pix2pix_edge.runtime.errors import InputError, require
+from pix2pix_edge.runtime.errors import InputError, native_stderr, require
 
 if TYPE_CHECKING:
     from pix2pix_edge.export.graph.graph import Graph
@@ -31,7 +31,7 @@ def tensorflow() -> Any:
     """Import TensorFlow, quietly, and off the GPU: memory that TensorFlow takes there is lost to others."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ["KERAS_BACKEND"] = "tensorflow"
-    with _silent_libraries():
+    with native_stderr():
         tf = require("tensorflow", "export", "loading a Keras model")
     tf.get_logger().setLevel("ERROR")
     with contextlib.suppress(RuntimeError):  # too late once TensorFlow has run something
@@ -149,17 +149,3 @@ def reason(error: Exception) -> str:
         return unknown.group()
     first = message.partition(". ")[0]
     return first if len(first) <= 200 else f"{first[:200].rpartition(' ')[0]} …"
-
-
-@contextlib.contextmanager
-def _silent_libraries() -> Iterator[None]:
-    """Drop what native code writes to standard error: TensorFlow greets before its log level is read."""
-    saved = os.dup(2)
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
-    os.close(nowhere)
-    try:
-        yield
-    finally:
-        os.dup2(saved, 2)
-        os.close(saved)

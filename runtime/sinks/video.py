@@ -6,7 +6,7 @@ import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pix2pix_edge.runtime.errors import InputError
+from pix2pix_edge.runtime.errors import InputError, native_stderr
 from pix2pix_edge.runtime.files import free_bytes, written_beside
 from pix2pix_edge.runtime.frame import Frame, Image, Sink, view
 from pix2pix_edge.runtime.sinks.files import make_writable
@@ -90,7 +90,10 @@ class VideoSink(Sink):
 
         codecs = VIDEO_CODECS[self.path.suffix.lower()]
         height, width = image.shape[:2]
-        with silent_opencv():  # it remarks on each codec that it does not have
+        with (
+            silent_opencv(),
+            native_stderr(),
+        ):  # it remarks on each codec that it does not have, or calls otherwise
             for codec in codecs:
                 writer = cv2.VideoWriter(str(self._temporary), _fourcc(codec), self._fps, (width, height))
                 if writer.isOpened():

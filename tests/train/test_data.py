@@ -15,10 +15,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pix2pix_edge.runtime.errors import InputError
+from pix2pix_edge.runtime.errors import InputError, native_stderr
 from pix2pix_edge.runtime.images import list_images, read_image
 from pix2pix_edge.train.data import Pairs, ahead, batches, checked, find_pairs, read_pair
-from pix2pix_edge.train.native import native_stderr
 from tests.conftest import write_rgb
 
 SIDE = 24

@@ -1,0 +1,40 @@
+"""What is written plays in a real browser."""
+
+from __future__ import annotations
+
+import functools
+import http.server
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pix2pix_edge.runtime.frame import Frame
+from pix2pix_edge.runtime.sinks import open_sink
+from tests.runtime.web.chromium import Chromium
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.mark.parametrize("ending", [".webm", ".mp4", ".mkv"])
+def test_a_browser_plays_it_to_its_end(tmp_path: Path, ending: str, capfd: pytest.CaptureFixture[str]) -> None:
+    sink = open_sink(str(tmp_path / f"v{ending}"), fps=30.0)
+    for index in range(45):
+        picture = np.zeros((128, 128, 3), np.uint8)
+        picture[:, index : index + 40] = (255, 80, 0)
+        sink.write(Frame(index, 0, "x", picture, prepared=picture, translated=picture))
+    sink.close()
+    assert capfd.readouterr().err == ""
+    page = f"<!doctype html><link rel=icon href='data:,'><video src='v{ending}' muted></video>"
+    (tmp_path / "index.html").write_text(page)
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(tmp_path))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        with Chromium(tmp_path / "browser") as browser:
+            browser.open(f"http://127.0.0.1:{server.server_port}/index.html")
+            browser.wait("document.querySelector('video').play().catch(() => 0) && true")
+            browser.wait("document.querySelector('video').ended")
+            assert browser.wait("document.querySelector('video').videoWidth") == 128
+            assert browser.wait("document.querySelector('video').currentTime") == pytest.approx(1.5, abs=0.1)
+        server.shutdown()
