@@ -88,7 +88,7 @@ def printable(text: str) -> str:
 
 @contextlib.contextmanager
 def native_stderr() -> Iterator[IO[bytes]]:
-    """Send what native code writes to standard error, and no setting silences, to a temporary file, which is yielded."""
+    """Send what native code writes to standard error, whatever the settings, to a temporary file, and yield that."""
     saved = os.dup(2)
     with tempfile.TemporaryFile() as caught:
         os.dup2(caught.fileno(), 2)
