@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import re
 import socket
+import ssl
 import struct
 import threading
 
@@ -46,8 +47,10 @@ class RtspCamera:
         password: str = "",
         codec: str = "",
         silent: bool = False,
+        context: ssl.SSLContext | None = None,
     ) -> None:
         self.udp_only, self.answer, self.password, self.codec, self.silent = udp_only, answer, password, codec, silent
+        self._context = context
         self.transports: list[str] = []
         self._jpegs = [cv2.imencode(".jpg", picture(i, HEIGHT, WIDTH)[..., ::-1])[1].tobytes() for i in range(60)]
         self._closed = threading.Event()
@@ -67,6 +70,11 @@ class RtspCamera:
 
     def _serve(self, client: socket.socket) -> None:
         data, send = b"", None
+        if self._context:
+            try:
+                client = self._context.wrap_socket(client, server_side=True)
+            except OSError:
+                return
         with client:
             while not self._closed.is_set():
                 try:

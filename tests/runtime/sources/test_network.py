@@ -224,6 +224,15 @@ def test_a_certificate_is_checked_unless_told_otherwise(certificate: ssl.SSLCont
         open_source(f"https://127.0.0.1:{port}/x")
 
 
+def test_rtsp_over_tls_is_checked_too(certificate: ssl.SSLContext) -> None:
+    with RtspCamera(context=certificate) as camera:
+        with pytest.raises(InputError, match="certificate cannot be trusted"):
+            open_source(f"rtsps://127.0.0.1:{camera.port}/x")
+        source = open_source(f"rtsps://127.0.0.1:{camera.port}/x?insecure=1")
+        assert source.read()
+        source.close()
+
+
 def test_a_gap_counts_from_the_last_frame(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
     """A camera falls silent until it is given up: the frames of that time are lost too, not only of the reopening."""
     monkeypatch.setattr(capture_module, "TIMEOUT_MS", 2000)
