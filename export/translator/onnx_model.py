@@ -89,10 +89,9 @@ class OnnxTranslator(Translator):
         graph.output.CopyFrom(
             importlib.import_module("onnx.helper").make_tensor_value_info(graph.output.name, kind, [1, *shape])
         )
-        for number, node in enumerate(graph.nodes):
-            node.name = node.name or f"{number}"
+        for number, node in enumerate(graph.nodes):  # theirs may be empty, or not distinct
+            node.name = f"{number}"
         fold_constants(graph)
-        _rename_duplicates(graph)
         readable_names(graph, {name: _owner(name) for name in graph.constants})
         return graph
 
@@ -260,16 +259,6 @@ def _inference(graph: Graph) -> None:
             node.op_type = "InstanceNormalization"
             del node.input[3:], node.output[1:], node.attribute[:]
             node.attribute.extend(epsilon)
-
-
-def _rename_duplicates(graph: Graph) -> None:
-    seen: set[str] = set()
-    for node in graph.nodes:
-        name, count = node.name, 1
-        while node.name in seen:
-            count += 1
-            node.name = f"{name}_{count}"
-        seen.add(node.name)
 
 
 def _layout(shape: list[int], preferred: str = "NCHW") -> str:
