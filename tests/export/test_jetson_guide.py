@@ -83,6 +83,15 @@ def test_the_messages_of_the_troubleshooting_table_are_ours() -> None:
     assert not [message for message in quoted if message not in known]
 
 
+def test_every_section_says_what_it_rests_on() -> None:
+    rows = re.findall(r"^\| (\d?) ?\| .* \| (.*) \|$", GUIDE.partition("rests on\n\nNo line")[2], re.MULTILINE)
+    assert {section for section, _ in rows} - {""} == set(re.findall(r"^## (\d)\. ", GUIDE, re.MULTILINE))
+    for _, rests_on in rows:
+        named = re.findall(r"`(tests/\S+)`", rests_on)
+        assert all((REPOSITORY / name).exists() for name in named)
+        assert named or "source" in rests_on or "unverified" in rests_on
+
+
 def test_sources_are_of_the_grammar() -> None:
     """Where this machine has no such camera, opening it fails for that reason, not for its address."""
     specs = [words[words.index("--source") + 1] for words in command_lines(GUIDE) if "--source" in words]
