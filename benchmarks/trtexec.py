@@ -26,8 +26,8 @@ import numpy as np
 from pix2pix_edge.benchmarks.machine.cautions import row_cautions
 from pix2pix_edge.benchmarks.measure.interleave import Nanoseconds
 from pix2pix_edge.benchmarks.report.reader import MOST, load_report
-from pix2pix_edge.benchmarks.report.schema import Rates, Row, Scope, scope_of
-from pix2pix_edge.benchmarks.report.summary import PERCENTILES, repeat_error, samples_needed
+from pix2pix_edge.benchmarks.report.schema import Rates, Row, Scope
+from pix2pix_edge.benchmarks.report.summary import PERCENTILES, repeat_error, samples_needed, scope_of
 from pix2pix_edge.benchmarks.report.table import markdown_table, printable, rounded
 from pix2pix_edge.benchmarks.report.tables import scope_table
 from pix2pix_edge.runtime.errors import InputError

@@ -23,7 +23,8 @@ from typing import Any
 import numpy as np
 
 from pix2pix_edge.benchmarks.machine.description import Machine, State
-from pix2pix_edge.benchmarks.report.schema import Ratio, ratio_of
+from pix2pix_edge.benchmarks.report.schema import Ratio
+from pix2pix_edge.benchmarks.report.summary import ratio_of
 from pix2pix_edge.runtime.cli import add_out, at_least
 from pix2pix_edge.runtime.errors import InputError
 from pix2pix_edge.train.native import load_tensorflow

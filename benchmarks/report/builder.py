@@ -45,8 +45,8 @@ from pix2pix_edge.benchmarks.report.schema import (
     Row,
     Shown,
     States,
-    scope_of,
 )
+from pix2pix_edge.benchmarks.report.summary import scope_of
 from pix2pix_edge.runtime.engines.base import Images
 from pix2pix_edge.runtime.errors import ToolkitError
 

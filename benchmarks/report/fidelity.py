@@ -15,13 +15,13 @@ import numpy as np
 
 from pix2pix_edge.benchmarks.measure.engines import Measured
 from pix2pix_edge.benchmarks.measure.worker import Session, Target, Worker
-from pix2pix_edge.benchmarks.report.schema import Fidelity, Shown, ShownOutput, fidelity_from
+from pix2pix_edge.benchmarks.report.schema import Fidelity, Shown, ShownOutput
 from pix2pix_edge.benchmarks.report.table import rounded
 from pix2pix_edge.runtime.engines.base import Images
 from pix2pix_edge.runtime.engines.onnx_file import read_onnx
 from pix2pix_edge.runtime.errors import InputError, ToolkitError
 from pix2pix_edge.runtime.files import sha256_of, written_beside
-from pix2pix_edge.runtime.sidecar import Sidecar, read_sidecar
+from pix2pix_edge.runtime.sidecar import FidelitySummary, Sidecar, read_sidecar
 
 GALLERY = "gallery"
 """The folder of the pictures, in the report's."""
@@ -141,6 +141,18 @@ def fidelity_of(measured: Measured, reference: Reference, names: Sequence[str]) 
         psnr_worst_db=each[worst],
         worst_image=names[worst],
         psnr_each_db=each,
+    )
+
+
+def fidelity_from(summary: FidelitySummary) -> Fidelity:
+    """Return a summary as the report keeps it."""
+    return Fidelity(
+        reference=summary.reference,
+        images=summary.images,
+        psnr_db=summary.psnr_db,
+        ssim=summary.ssim,
+        max_difference=summary.max_difference,
+        psnr_worst_db=summary.worst_psnr_db,
     )
 
 

@@ -14,18 +14,8 @@ from pix2pix_edge.benchmarks.machine.boards import BoardSpec
 from pix2pix_edge.benchmarks.machine.power import Meter, mean_watts
 from pix2pix_edge.benchmarks.measure.engines import Measured, Run
 from pix2pix_edge.benchmarks.measure.interleave import Nanoseconds
-from pix2pix_edge.benchmarks.report.schema import (
-    Fidelity,
-    MemoryUse,
-    Power,
-    Rates,
-    Row,
-    StreamTimes,
-    Work,
-    ratio_of,
-    scope_of,
-)
-from pix2pix_edge.benchmarks.report.summary import early_stopping_estimate, paired_ratio, rate
+from pix2pix_edge.benchmarks.report.schema import Fidelity, MemoryUse, Power, Rates, Row, StreamTimes, Work
+from pix2pix_edge.benchmarks.report.summary import early_stopping_estimate, paired_ratio, rate, ratio_of, scope_of
 from pix2pix_edge.benchmarks.report.table import rounded
 from pix2pix_edge.runtime.errors import ToolkitError
 from pix2pix_edge.runtime.files import sha256_of

@@ -5,24 +5,14 @@ Times are milliseconds and sizes bytes. What was not measured is None here and a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
-
 from pix2pix_edge.benchmarks.machine.description import Machine, Shares, State
-from pix2pix_edge.benchmarks.measure.interleave import Nanoseconds
-from pix2pix_edge.benchmarks.report.summary import Interval, summarise
-from pix2pix_edge.benchmarks.report.table import rounded
 from pix2pix_edge.runtime.frame import STAGES
-from pix2pix_edge.runtime.sidecar import FidelitySummary
 
 FORMAT = "pix2pix-edge-report/1"
 QUANTILES = 100
 """The distribution of a scope is kept as its 0th, 1st … 100th percentile; the calls themselves would fill megabytes."""
-
-LOW = 10
-"""Percentile of a round that other programs hardly touch; what `compare` looks at for CPU time."""
 
 
 def refuse_unless(holds: bool, what: str) -> None:
@@ -275,42 +265,3 @@ class Report:
     def __post_init__(self) -> None:
         names = {row.name for row in self.engines}
         refuse_unless(len(names) == len(self.engines) > 0, "engines need names of their own")
-
-
-def scope_of(rounds: Sequence[Nanoseconds]) -> Scope:
-    """Return a scope: its summary, median and LOW of each round, its distribution; milliseconds, rounded."""
-    summary = summarise(rounds)
-    values = np.concatenate(list(rounds)) / 1e6
-    percentiles = {f"p{p}_ms": rounded(value) for p, value in summary.percentiles.items()}
-    return Scope(
-        n=summary.n,
-        min_ms=rounded(summary.minimum),
-        mean_ms=rounded(summary.mean),
-        max_ms=rounded(summary.maximum),
-        variation=rounded(summary.variation),
-        left_out={f"p{p}": needed for p, needed in summary.left_out.items()},
-        interval_ms=summary.interval and (rounded(summary.interval[0]), rounded(summary.interval[1])),
-        medians_ms=[rounded(m) for m in summary.medians],
-        lows_ms=[rounded(float(np.percentile(r, LOW)) / 1e6) for r in rounds],
-        quantiles_ms=[rounded(q) for q in np.percentile(values, np.linspace(0, 100, QUANTILES + 1)).tolist()],
-        **percentiles,
-    )
-
-
-def fidelity_from(summary: FidelitySummary) -> Fidelity:
-    """Return a summary as the report keeps it."""
-    return Fidelity(
-        reference=summary.reference,
-        images=summary.images,
-        psnr_db=summary.psnr_db,
-        ssim=summary.ssim,
-        max_difference=summary.max_difference,
-        psnr_worst_db=summary.worst_psnr_db,
-    )
-
-
-def ratio_of(interval: Interval | None, to: str = "") -> Ratio | None:
-    """Return an interval as the report keeps it."""
-    if interval is None:
-        return None
-    return Ratio(to=to, value=rounded(interval.value), low=rounded(interval.low), high=rounded(interval.high))

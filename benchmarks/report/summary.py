@@ -26,10 +26,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pix2pix_edge.benchmarks.measure.interleave import Nanoseconds
+from pix2pix_edge.benchmarks.report.schema import QUANTILES, Ratio, Scope
+from pix2pix_edge.benchmarks.report.table import rounded
 
 PERCENTILES = (50, 90, 95, 99)
 BEYOND = 10
 """Calls that must lie beyond a percentile before it is reported: 100 calls for p90, 1000 for p99."""
+
+LOW = 10
+"""Percentile of a round that other programs hardly touch; what `compare` looks at for CPU time."""
 
 CONFIDENCE = 0.95
 NORMAL = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
@@ -50,58 +55,48 @@ class Interval:
     high: float
 
 
-@dataclass(frozen=True)
-class Summary:
-    """What a scope's calls took, in milliseconds.
-
-    percentiles: those that n supports, as numpy.percentile gives them. left_out: the others -> the calls they need.
-    interval: (low, high) around the median, where another run of the same length lands with CONFIDENCE; None with
-    fewer than FEWEST_BLOCKS rounds. variation: standard deviation / mean. medians: of each round, in order.
-    """
-
-    n: int
-    minimum: float
-    mean: float
-    maximum: float
-    variation: float
-    percentiles: dict[int, float]
-    left_out: dict[int, int]
-    interval: tuple[float, float] | None
-    medians: list[float]
-
-    @property
-    def median(self) -> float:
-        return self.percentiles[50]
-
-
 def samples_needed(percent: float) -> int:
     """Return how many calls a percentile needs, so that BEYOND of them lie beyond it."""
     return math.ceil(round(BEYOND / (1 - percent / 100), 6))
 
 
-def summarise(rounds: Sequence[Nanoseconds]) -> Summary:
-    """Summarise a scope of Timings. Raises ValueError without a single call.
+def scope_of(rounds: Sequence[Nanoseconds]) -> Scope:
+    """Return a scope: what its calls took, with as many digits as a report keeps. Raises ValueError without a call.
 
-    The median is always given: of few calls it is poor, and its interval says so.
+    Percentiles are those that the calls support, as numpy.percentile gives them. The median is always given: of few
+    calls it is poor, and its interval says so.
     """
     values = np.concatenate(list(rounds)) / 1e6 if rounds else np.empty(0)
     if not values.size:
         raise ValueError("there is no call to summarise")
-    given = [p for p in PERCENTILES if p == 50 or values.size >= samples_needed(p)]
     medians = np.array([np.median(r) for r in rounds if r.size]) / 1e6
     spread = repeat_error(np.log(medians)) if medians.min() > 0 else None
     median = float(np.percentile(values, 50))
-    return Summary(
+    given = {p: rounded(float(np.percentile(values, p))) for p in PERCENTILES if values.size >= samples_needed(p)}
+    factor = math.exp(spread or 0.0)
+    return Scope(
         n=values.size,
-        minimum=float(values.min()),
-        mean=float(values.mean()),
-        maximum=float(values.max()),
-        variation=float(values.std() / values.mean()) if values.mean() else 0.0,
-        percentiles={p: float(np.percentile(values, p)) for p in given},
-        left_out={p: samples_needed(p) for p in PERCENTILES if p not in given},
-        interval=None if spread is None else (median * math.exp(-spread), median * math.exp(spread)),
-        medians=medians.tolist(),
+        min_ms=rounded(float(values.min())),
+        mean_ms=rounded(float(values.mean())),
+        max_ms=rounded(float(values.max())),
+        p50_ms=rounded(median),
+        p90_ms=given.get(90),
+        p95_ms=given.get(95),
+        p99_ms=given.get(99),
+        variation=rounded(float(values.std() / values.mean())) if values.mean() else 0.0,
+        left_out={f"p{p}": samples_needed(p) for p in PERCENTILES[1:] if p not in given},
+        interval_ms=None if spread is None else (rounded(median / factor), rounded(median * factor)),
+        medians_ms=[rounded(m) for m in medians.tolist()],
+        lows_ms=[rounded(float(np.percentile(r, LOW)) / 1e6) for r in rounds if r.size],
+        quantiles_ms=[rounded(q) for q in np.percentile(values, np.linspace(0, 100, QUANTILES + 1)).tolist()],
     )
+
+
+def ratio_of(interval: Interval | None, to: str = "") -> Ratio | None:
+    """Return an interval as the report keeps it."""
+    if interval is None:
+        return None
+    return Ratio(to=to, value=rounded(interval.value), low=rounded(interval.low), high=rounded(interval.high))
 
 
 def paired_ratio(ours: Sequence[Nanoseconds], base: Sequence[Nanoseconds]) -> Interval | None:

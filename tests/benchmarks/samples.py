@@ -22,8 +22,8 @@ from pix2pix_edge.benchmarks.report.schema import (
     States,
     StreamTimes,
     Work,
-    scope_of,
 )
+from pix2pix_edge.benchmarks.report.summary import scope_of
 
 LAUNCHES, ROUNDS, CALLS = 8, 3, 12
 

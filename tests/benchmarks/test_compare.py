@@ -24,7 +24,8 @@ from pix2pix_edge.benchmarks.compare import (
 )
 from pix2pix_edge.benchmarks.machine.description import Machine
 from pix2pix_edge.benchmarks.report.reader import write
-from pix2pix_edge.benchmarks.report.schema import ReferenceWork, Report, Row, Scope, scope_of
+from pix2pix_edge.benchmarks.report.schema import ReferenceWork, Report, Row, Scope
+from pix2pix_edge.benchmarks.report.summary import scope_of
 from pix2pix_edge.runtime.cli import run_subcommand
 from pix2pix_edge.runtime.errors import InputError
 from tests.benchmarks.samples import (

@@ -24,8 +24,8 @@ from pix2pix_edge.benchmarks.report.markdown import render_markdown, write_repor
 from pix2pix_edge.benchmarks.report.page import render_page
 from pix2pix_edge.benchmarks.report.reader import load_report
 from pix2pix_edge.benchmarks.report.rows import work_of
-from pix2pix_edge.benchmarks.report.schema import Ratio, Report, Row, Shown, ShownOutput, scope_of
-from pix2pix_edge.benchmarks.report.summary import summarise
+from pix2pix_edge.benchmarks.report.schema import Ratio, Report, Row, Shown, ShownOutput
+from pix2pix_edge.benchmarks.report.summary import scope_of
 from pix2pix_edge.benchmarks.report.table import number, rounded
 from pix2pix_edge.benchmarks.report.tables import detail_tables, main_table
 from tests.benchmarks.samples import made_fidelity, made_report, made_row, made_scope, noisy_rounds
@@ -82,14 +82,6 @@ def test_a_report_is_read_as_it_was_written(tmp_path: Path) -> None:
     write_report(report, tmp_path)
     assert load_report(tmp_path) == load_report(tmp_path / "report.json") == report
     assert {p.name for p in tmp_path.iterdir()} == {"report.json", "report.md", "report.html", "gallery"}
-
-
-def test_a_scope_keeps_its_summary() -> None:
-    rounds = noisy_rounds(np.random.default_rng(0), 12.345)
-    kept, whole = scope_of(rounds), summarise(rounds)
-    assert kept.n == whole.n and kept.left_out == {f"p{p}": calls for p, calls in whole.left_out.items()} != {}
-    assert kept.p50_ms == pytest.approx(whole.median, rel=1e-5)
-    assert kept.interval_ms == pytest.approx(whole.interval, rel=1e-5)
 
 
 def test_several_images_in_a_call_are_said() -> None:

@@ -14,8 +14,8 @@ from pix2pix_edge.benchmarks.report.summary import (
     rate,
     repeat_error,
     samples_needed,
+    scope_of,
     student_t,
-    summarise,
 )
 from tests.benchmarks.samples import drift_of, noisy_rounds
 
@@ -23,31 +23,36 @@ from tests.benchmarks.samples import drift_of, noisy_rounds
 def test_percentiles_equal_numpys() -> None:
     random = np.random.default_rng(3)
     rounds = [random.integers(1_000, 9_000_000, size) for size in (40, 300, 7, 700)]
-    summary = summarise(rounds)
+    scope = scope_of(rounds)
     values = np.concatenate(rounds) / 1e6
-    assert summary.n == 1047 and not summary.left_out
-    assert summary.percentiles == {p: np.percentile(values, p) for p in (50, 90, 95, 99)}
-    assert (summary.minimum, summary.mean, summary.maximum) == (values.min(), values.mean(), values.max())
-    assert summary.variation == pytest.approx(values.std() / values.mean())
+    assert scope.n == 1047 and not scope.left_out
+    for p in (50, 90, 95, 99):
+        assert scope.percentile(p) == pytest.approx(np.percentile(values, p), rel=1e-5)
+    assert [scope.min_ms, scope.mean_ms, scope.max_ms] == pytest.approx(
+        [values.min(), values.mean(), values.max()], 1e-5
+    )
+    assert scope.variation == pytest.approx(values.std() / values.mean(), rel=1e-5)
+    assert scope.quantiles_ms == pytest.approx(np.percentile(values, range(101)), rel=1e-5)
 
 
 def test_a_percentile_that_n_cannot_support_is_left_out_with_what_it_needs() -> None:
     assert [samples_needed(p) for p in (50, 90, 95, 99)] == [20, 100, 200, 1000]
-    summary = summarise([np.arange(1, 200)])
-    assert set(summary.percentiles) == {50, 90}
-    assert summary.left_out == {95: 200, 99: 1000}
-    assert set(summarise([np.arange(1, 1001)]).percentiles) == {50, 90, 95, 99}
+    scope = scope_of([np.arange(1, 200)])
+    assert scope.p90_ms is not None and scope.p95_ms is None and scope.p99_ms is None
+    assert scope.left_out == {"p95": 200, "p99": 1000}
+    assert not scope_of([np.arange(1, 1001)]).left_out
 
 
 def test_the_median_of_few_calls_is_given_without_an_interval() -> None:
-    summary = summarise([np.array([5_000_000])])
-    assert summary.median == 5.0 and summary.interval is None and summary.left_out == {90: 100, 95: 200, 99: 1000}
+    scope = scope_of([np.array([5_000_000])])
+    assert scope.p50_ms == 5.0 and scope.interval_ms is None
+    assert scope.left_out == {"p90": 100, "p95": 200, "p99": 1000}
 
 
 def test_nothing_cannot_be_summarised() -> None:
     for rounds in ([], [np.empty(0, np.int64)]):
         with pytest.raises(ValueError):
-            summarise(rounds)
+            scope_of(rounds)
 
 
 def test_rates_count_intervals() -> None:
@@ -125,7 +130,7 @@ def test_a_ratio_does_not_see_the_machine_drift() -> None:
         machine = drift_of(random, 0.3)  # the machine's speed wanders by a third
         base = noisy_rounds(random, 40.0, 0.005, machine)
         ours = noisy_rounds(random, 20.0, 0.005, machine)
-        found, alone = paired_ratio(ours, base), summarise(ours).interval
+        found, alone = paired_ratio(ours, base), scope_of(ours).interval_ms
         assert found is not None and alone is not None
         inside += found.low <= 0.5 <= found.high
         widths.append(50 * (found.high - found.low) / found.value)
