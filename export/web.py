@@ -27,7 +27,7 @@ from pix2pix_edge.runtime.errors import InputError, warn
 from pix2pix_edge.runtime.files import sha256_of
 from pix2pix_edge.runtime.images import write_image
 from pix2pix_edge.runtime.sidecar import read_sidecar
-from pix2pix_edge.runtime.web.drawing import Houses, Model, Settings, house, takes_houses
+from pix2pix_edge.runtime.web.drawing import Houses, Model, Settings, house, side_of, takes_houses
 from pix2pix_edge.runtime.web.site import page_files
 
 PACKAGE = "onnxruntime-web@1.23.2"
@@ -117,9 +117,7 @@ def _model(path: Path, number: int) -> Model:
             f"{path} is no .onnx file, and a browser runs nothing else; give one written by: python -m export"
         )
     with open_engine(path, backend="onnxruntime") as engine:
-        batch, size, _, channels = engine.input.shape
-    if (batch, channels) != (1, 3):
-        raise InputError(f"{path} takes {batch} pictures of {channels} channels; the page draws one in RGB")
+        size = side_of(engine.input, engine.output, str(path))
     sidecar = read_sidecar(path)
     return Model(path.name.partition(".")[0], size, sidecar.palette if sidecar else (), f"model-{number}.onnx")
 

@@ -20,7 +20,6 @@ if __package__ in (None, "") and sys.path[0] != ROOT:
     sys.path[0] = ROOT  # a script's own folder comes first there
 
 from pix2pix_edge.runtime.cli import CommandParser, add_backend, add_engine, run_command  # noqa: E402
-from pix2pix_edge.runtime.errors import EngineError  # noqa: E402
 from pix2pix_edge.runtime.web.guard import add_token_arguments, token_from  # noqa: E402
 
 SAMPLES, SAMPLES_SIZE = Path(__file__).resolve().parent.parent / "samples", 256
@@ -40,7 +39,7 @@ def run(args: argparse.Namespace) -> None:
     """Serve until Ctrl-C, SIGTERM or SIGHUP."""
     from pix2pix_edge.runtime.engine import open_engine
     from pix2pix_edge.runtime.sidecar import read_sidecar
-    from pix2pix_edge.runtime.web.drawing import DrawingSite, Model, takes_houses
+    from pix2pix_edge.runtime.web.drawing import DrawingSite, Model, side_of, takes_houses
     from pix2pix_edge.runtime.web.hosting import Hosting, address_of
     from pix2pix_edge.runtime.web.translator import Translator
 
@@ -51,12 +50,7 @@ def run(args: argparse.Namespace) -> None:
     with contextlib.ExitStack() as stack:
         translator = Translator(lambda: open_engine(args.engine, backend=args.backend, threads=args.threads))
         stack.callback(translator.close)
-        batch, size, _, channels = translator.input.shape
-        if (batch, channels) != (1, 3):
-            raise EngineError(
-                f"the page takes an engine of one RGB picture at a time, and {args.engine} takes {batch} of {channels}"
-                " channels; translate folders with: pix2pix-edge run"
-            )
+        size = side_of(translator.input, translator.output, str(args.engine))
         sidecar = read_sidecar(args.engine)
         palette = sidecar.palette if sidecar else ()
         samples = sorted(SAMPLES.glob("*.png")) if takes_houses(palette) and size == SAMPLES_SIZE else []

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
+from pix2pix_edge.runtime.errors import EngineError
 from pix2pix_edge.runtime.facades.plan import label_map, plan_scene
 from pix2pix_edge.runtime.facades.styles import CLASSES
 from pix2pix_edge.runtime.frame import Image
@@ -25,7 +26,7 @@ from pix2pix_edge.runtime.sidecar import Colour
 from pix2pix_edge.runtime.web.guard import Buckets, network_of
 from pix2pix_edge.runtime.web.prometheus import Metrics
 from pix2pix_edge.runtime.web.site import RefusedError, Request, Route, slow_down
-from pix2pix_edge.runtime.web.translator import SupersededError, Translator, UnavailableError
+from pix2pix_edge.runtime.web.translator import Spec, SupersededError, Translator, UnavailableError
 
 DRAWINGS, DRAWINGS_PER_S = 60, 60.0
 """Drawings of one visitor, at once and from then on: no screen shows more."""
@@ -81,6 +82,21 @@ def takes_houses(palette: Sequence[Colour]) -> bool:
 def house(seed: int, size: int) -> Image:
     """Return the label map of a drawn facade: uint8 [size, size, 3], RGB; the same seed gives the same."""
     return label_map(plan_scene(np.random.default_rng(seed), size))
+
+
+def side_of(takes: Spec, makes: Spec, name: str) -> int:
+    """Return the side of an engine's pictures. takes, makes: its input and output. name: the file's, for the message.
+
+    Raises EngineError where it does not take and make one square RGB picture at a time, which is what the page shows.
+    """
+    shapes = tuple(takes.shape), tuple(makes.shape)
+    side = shapes[0][1]
+    if shapes != ((1, side, side, 3), (1, side, side, 3)):
+        raise EngineError(
+            f"the page shows one square RGB picture at a time, and {name} makes {list(shapes[1])} of {list(shapes[0])};"
+            " translate folders with: pix2pix-edge run"
+        )
+    return side
 
 
 class DrawingSite:

@@ -25,7 +25,7 @@ REMEMBERED = 512
 
 
 class Spec(Protocol):
-    """An engine's input: uint8 [N, S, S, C]."""
+    """An engine's input or output: uint8 [N, H, W, C]."""
 
     @property
     def shape(self) -> tuple[int, ...]: ...
@@ -36,6 +36,9 @@ class Translates(Protocol):
 
     @property
     def input(self) -> Spec: ...
+
+    @property
+    def output(self) -> Spec: ...
 
     def describe(self) -> dict[str, str]: ...
 
@@ -69,8 +72,8 @@ class Translator:
     """Owns an engine, and a thread that feeds it. translate() may be called from any thread.
 
     Visitors take turns, addresses first: whoever pretends to be many takes time only from others at the same address.
-    about: what the engine says of itself. input: what it takes. trouble: why there are no pictures just now, else "".
-    pictures: how many were translated. superseded: how many drawings were given up for a newer one.
+    about: what the engine says of itself. input, output: what it takes and makes. trouble: why there are no pictures
+    just now, else "". pictures: how many were translated. superseded: how many drawings were given up for a newer one.
     """
 
     def __init__(self, open_engine: Callable[[], Translates]) -> None:
@@ -78,7 +81,7 @@ class Translator:
         self._open = open_engine
         self._engine: Translates | None = open_engine()
         self.about = self._engine.describe()
-        self.input = self._engine.input
+        self.input, self.output = self._engine.input, self._engine.output
         self.trouble = ""
         self.pictures = self.superseded = 0
         self._seconds: list[float] = []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
+import re
 import signal
 import socket
 import struct
@@ -27,7 +28,7 @@ from pix2pix_edge.runtime.frame import Image
 from pix2pix_edge.runtime.run import main as run_main
 from pix2pix_edge.runtime.sidecar import Colour, TensorSpec
 from pix2pix_edge.runtime.web import drawing, translator
-from pix2pix_edge.runtime.web.drawing import DrawingSite, Model, decoded, encoded, house
+from pix2pix_edge.runtime.web.drawing import DrawingSite, Model, decoded, encoded, house, side_of
 from pix2pix_edge.runtime.web.hosting import Hosting
 from pix2pix_edge.runtime.web.site import RefusedError
 from pix2pix_edge.runtime.web.translator import SupersededError, Translator, UnavailableError
@@ -169,7 +170,7 @@ class Slow:
     """An engine that translates when it is told to, and notes what it was given."""
 
     def __init__(self) -> None:
-        self.input = TensorSpec("image", (1, 1, 1, 3), "uint8")
+        self.input = self.output = TensorSpec("image", (1, 1, 1, 3), "uint8")
         self.seen: list[int] = []
         self.go = threading.Semaphore(0)
         self.fails = False
@@ -321,3 +322,18 @@ def test_where_it_cannot_serve_it_says_so_in_one_sentence(
         assert sentence in capfd.readouterr().err
     assert draw.main(["--engine", str(tmp_path / "none.onnx")]) == 2
     assert "there is no engine file" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("takes", "makes"),
+    [((1, 8, 8, 1), (1, 8, 8, 3)), ((1, 8, 8, 3), (1, 8, 8, 1)), ((1, 8, 16, 3), (1, 8, 16, 3)), ((4, 8, 8, 3),) * 2],
+)
+def test_an_engine_of_another_shape_is_refused(takes: tuple[int, ...], makes: tuple[int, ...]) -> None:
+    with pytest.raises(EngineError, match=re.escape(f"mine.onnx makes {list(makes)} of {list(takes)}; translate")):
+        side_of(TensorSpec("image", takes, "uint8"), TensorSpec("translated", makes, "uint8"), "mine.onnx")
+
+
+def test_a_batch_is_refused_by_the_command(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    engine = write_inverter(tmp_path / "many.onnx", 8, batch=2)
+    assert draw.main(["--engine", str(engine), "--at", "http://127.0.0.1:0"]) == 2
+    assert "the page shows one square RGB picture at a time" in capfd.readouterr().err
