@@ -142,7 +142,7 @@ class DrawingSite:
         try:
             picture = self._translator.translate(address, visitor, image)
         except SupersededError:
-            raise RefusedError(409, "A newer drawing took its place.") from None
+            return request.answer(204, "image/png", b"")  # no error, which a browser would complain of
         except UnavailableError as error:
             raise RefusedError(503, f"There is no picture: {error}", {"Retry-After": "1"}) from None
         request.answer(200, "image/png", encoded(picture))

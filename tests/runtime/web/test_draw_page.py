@@ -283,6 +283,18 @@ def test_an_engine_that_dies_is_said_and_comes_back(page: Page) -> None:
     page.browser.complaints.clear()  # the browser notes each 503
 
 
+def test_a_drawing_that_an_older_one_overtook_is_sent_again(page: Page, tmp_path: Path) -> None:
+    page.browser.value(
+        "(() => { const real = window.fetch; let late = 1; window.fetch = (url, options) => {"
+        " if (url === 'translate' && late) return late = 0,  Promise.resolve(new Response(null, { status: 204 }));"
+        " return real(url, options); }; })()"
+    )
+    page.press("clear")
+    drawing = page.drawing()
+    with open_engine(ENGINE, backend="onnxruntime") as engine:
+        assert np.array_equal(read_image(page.kept("picture")), engine(drawing[None])[0])
+
+
 @pytest.mark.parametrize("width", [360, 390, 800, 1280, 1920, 3840])
 @pytest.mark.parametrize("dark", [False, True])
 def test_it_fits_every_screen(page: Page, tmp_path: Path, width: int, dark: bool) -> None:

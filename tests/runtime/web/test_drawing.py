@@ -12,6 +12,7 @@ import struct
 import subprocess
 import sys
 import threading
+import time
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -265,6 +266,32 @@ def test_an_engine_that_dies_is_told_and_comes_back(
         assert engine.translate("a", "1", numbered(3))[0, 0, 0] == 3
     said = capfd.readouterr().err
     assert "the engine failed (the cable was pulled); opening it again" in said and "the engine is back" in said
+
+
+def test_a_drawing_whose_place_was_taken_gets_no_picture_and_no_error() -> None:
+    slow = Slow()
+    with contextlib.closing(Translator(lambda: slow)) as engine:
+        site = DrawingSite(engine, Model("slow", 1, ()), [])
+        hosting = Hosting(site, "127.0.0.1", 0, None, option="--at", invitation="draw at")
+        with contextlib.closing(hosting):
+            answers: list[tuple[int, bytes]] = []
+
+            def send(number: int) -> None:
+                with contextlib.closing(http.client.HTTPConnection("127.0.0.1", hosting.server.port)) as connection:
+                    connection.request("POST", "/translate", encoded(numbered(number)), {"Content-Type": "image/png"})
+                    answer = connection.getresponse()
+                    answers.append((answer.status, answer.read()))
+
+            threads = [threading.Thread(target=send, args=(number,)) for number in range(3)]
+            for thread, waiting, taken in zip(threads, (0, 1, 1), (0, 0, 1), strict=True):
+                thread.start()
+                assert eventually(lambda w=waiting, t=taken: (engine.waiting(), engine.superseded) == (w, t))  # type: ignore[misc]
+                time.sleep(0.2)
+            for _ in range(3):
+                slow.go.release()
+            for thread in threads:
+                thread.join(20)
+    assert sorted(status for status, _ in answers) == [200, 200, 204] and (204, b"") in answers
 
 
 def test_health_and_metrics(page: Page) -> None:

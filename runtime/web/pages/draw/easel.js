@@ -124,11 +124,20 @@ export class Easel extends EventTarget {
     this.encoding = true;
     this.sentAt = performance.now();
     const { version, changedAt } = this, pixels = this.drawing.pixels.slice();
-    const png = this.png = await encodePng(pixels, this.model.size);
-    this.encoding = false;
+    let png;
+    try {
+      png = this.png = await encodePng(pixels, this.model.size);
+    } catch (error) {
+      return this.#fail(error);
+    } finally {
+      this.encoding = false;
+    }
     this.#keepSoon();
     this.engine.translate({ pixels, png }).then(
-      picture => picture && this.#show(picture, version, changedAt),
+      picture => {
+        if (picture) return this.#show(picture, version, changedAt);
+        if (version === this.version) this.dirty = true; // an older one came after it, and took its place
+      },
       error => {
         this.#fail(error);
         setTimeout(() => { // the same drawing again, where there is no newer one

@@ -22,8 +22,8 @@ export class Engine {
       } catch {
         throw new Error("There is no connection. Trying again …");
       }
+      if (answer.status === 204) return null;
       if (answer.ok) return await answer.blob();
-      if (answer.status === 409) return null;
       if (answer.status === 401) location.reload(); // which asks for the token
       throw new Error((await answer.text()).trim().slice(0, 300));
     } finally {
