@@ -39,7 +39,7 @@ demo: $(RUNTIME) ## translate the drawn label maps in samples/ with the boxed mo
 pipeline: $(READY) ## the whole chain with no data: draw facades, train, export, translate, contact sheet
 	@rm -rf $(PIPELINE)
 	$(BIN)/python -m train.drawings --out $(PIPELINE)/data --pairs 200 --test-pairs 6
-	$(BIN)/python -m train --data $(PIPELINE)/data --out $(PIPELINE)/run --filters 16 --epochs 8 --no-augment --l1-weight 500
+	$(BIN)/python -m train --data $(PIPELINE)/data --out $(PIPELINE)/run --filters 16 --recipe paper --epochs 8 --no-augment --l1-weight 500
 	$(BIN)/python -m export convert $(PIPELINE)/run/generator.keras --out $(PIPELINE)/engines --name drawn --data $(PIPELINE)/data/test_label
 	$(BIN)/python runtime/run.py --engine $(PIPELINE)/engines/drawn.fp32.onnx --source $(PIPELINE)/data/test_label --sink $(PIPELINE)/translated/ --loop 20
 	@$(BIN)/python -m train.grid --columns label=$(PIPELINE)/data/test_label translated=$(PIPELINE)/translated \
@@ -110,7 +110,7 @@ widths: $(READY) ## train, judge and time the networks of docs/training.md; hour
 		resume=; test ! -e $(RUNS)/$$name/settings.json || resume=--resume; \
 		teacher=; case $$name in *-distilled) teacher='--teacher $(RUNS)/32/generator.keras';; esac; \
 		$(BIN)/python -m train --data '$(DATA)' --out $(RUNS)/$$name --epochs $$2 --filters $$3 \
-			--average 0.999 --schedule linear --samples samples $$teacher $$resume; \
+			--samples samples $$teacher $$resume; \
 		test -e $(RUNS)/engines/$$name.fp32.onnx || \
 			$(BIN)/python -m export convert $(RUNS)/$$name/generator.keras --out $(RUNS)/engines --name $$name; \
 	done

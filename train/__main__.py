@@ -5,7 +5,8 @@ python -m train --data data/facades --out runs/narrow --filters 16 --epochs 2
 python -m train --out runs/facades --resume
 
 DIR of --data holds {train,test}_label/ and {train,test}_picture/; or trainA/ (pictures), trainB/ (labels), testA/ and
-testB/; or train/ and test/ or val/ with images side by side (picture left, label right). No data? Draw some:
+testB/; or train/ and test/ or val/ with images side by side (picture left, label right); other layouts that people have
+are found too, and the run says which way it goes. Curves and samples: tensorboard --logdir RUN. No data? Draw some:
 python -m train.drawings --out DIR --pairs 400
 """
 
@@ -14,20 +15,23 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import math
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pix2pix_edge.runtime.cli import CommandParser, at_least, run_command
-from pix2pix_edge.runtime.errors import InputError
+from pix2pix_edge.runtime.errors import InputError, warn
 from pix2pix_edge.runtime.files import sha256_of
 from pix2pix_edge.train.distribution import KINDS, place_of
 from pix2pix_edge.train.native import load_tensorflow
 from pix2pix_edge.train.settings import (
     ADVERSARIAL,
     DIRECTIONS,
-    NORMS,
+    OTHER_NAMES,
+    PRECISIONS,
+    RECIPES,
     SCHEDULES,
     Settings,
     read_settings,
@@ -37,6 +41,9 @@ from pix2pix_edge.train.settings import (
 
 if TYPE_CHECKING:
     from pix2pix_edge.runtime.frame import Image
+    from pix2pix_edge.train.pairs.layouts import DataSet
+
+LOOKED_AT = 32  # label maps, for their colours
 
 
 def image_size(text: str) -> int:
@@ -86,21 +93,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     option("batch-size", "pairs per step", type=at_least(1), metavar="N")
     option("filters", "width of both networks: 64, 32, 16, …", type=at_least(1), metavar="N")
     option("image-size", "side of the images in pixels: a power of two", type=image_size, metavar="S")
-    option("direction", "what becomes what; label2picture is BtoA elsewhere", choices=DIRECTIONS)
-    option("adversarial", "loss of the discriminator, and of the generator through it", choices=ADVERSARIAL)
-    option("l1-weight", "weight of the L1 loss; 0 is the adversarial loss alone", type=weight, metavar="W")
+    option("direction", "what becomes what; BtoA where A is the picture", choices=(*DIRECTIONS, *OTHER_NAMES))
+    parser.add_argument(
+        "--recipe", choices=RECIPES, help="defaults of the losses and of their schedule; paper: the article's"
+    )
+    option("adversarial", "loss; hinge has spectral norm, the other batch norm", choices=ADVERSARIAL)
+    option("scales", "discriminators, each at half the size of the one before", type=at_least(1), metavar="N")
+    option("feature-weight", "weight of the distance in the discriminators' maps", type=weight, metavar="W")
+    option("l1-weight", "weight of the L1 loss", type=weight, metavar="W")
     option("teacher", "a wider network of the same data to learn from as well", metavar="GENERATOR.keras")
-    option("teacher-weight", "weight of the L1 distance to the teacher's pictures", type=weight, metavar="W")
-    option("learning-rate", "of Adam, for both networks", type=weight, metavar="R")
+    option("teacher-weight", "weight of the distance to the teacher's pictures", type=weight, metavar="W")
+    option("learning-rate", "of Adam, for the generator", type=weight, metavar="R")
+    option("discriminator-rate", "of Adam, for the discriminators", type=weight, metavar="R")
+    option("precision", "of the steps; the weights are float32", choices=PRECISIONS)
     option("schedule", "of the learning rate; linear: from half way down to 0", choices=SCHEDULES)
     option(
-        "average", "export an average of the weights that keeps this share each step: 0.999", type=share, metavar="D"
+        "average", "export an average of the weights that keeps this share each step; 0: none", type=share, metavar="D"
     )
-    option("momentum", "share of the generator's moving statistics that each step keeps", type=share, metavar="D")
-    option("norm", "the generator's batch norm after the activation, or before it", choices=NORMS)
-    option("frozen-epochs", "at the end, train with batch norm's moving statistics", type=at_least(0), metavar="N")
     option("validation", "of the training pairs, set aside and judged each epoch", type=at_least(0), metavar="N")
     option("seed", "of weights, dropout, order and augmentation", type=seed, metavar="N")
+    option("init", "start from these weights, of the same size", metavar="GENERATOR.keras")
     option("samples", "inputs that every epoch's grid shows, in place of held-out pairs", metavar="DIR")
     option("limit", "use only the first N training pairs", type=at_least(1), metavar="N")
     parser.add_argument(
@@ -109,6 +121,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_false",
         default=absent,
         help="no random crop out of an enlarged pair, and no mirroring",
+    )
+    parser.add_argument(
+        "--palette",
+        action="store_true",
+        default=absent,
+        help="label maps hold class indices, grey: give each class a colour of its own, named in RUN/palette.json",
     )
     parser.add_argument(
         "--distribute",
@@ -123,13 +141,15 @@ def settings_of(args: argparse.Namespace) -> Settings:
     """Return the run's settings. Raises InputError when --out and --resume do not fit."""
     chief = place_of(args.distribute).chief
     given = {name: value for name, value in vars(args).items() if name in Settings.__dataclass_fields__}
+    if args.resume and args.recipe:
+        raise InputError("a resumed run goes on by its own recipe; leave out --recipe")
     if args.resume:
         return resumed(read_settings(args.out), given)
     if chief and settings_path(args.out).exists():
         raise InputError(f"{args.out} already holds a run; go on with it by --resume, or choose another --out")
     if "data" not in given:
         raise InputError("--data is missing; give the folder of pairs, or --resume a run in --out")
-    return Settings(**given)
+    return dataclasses.replace(RECIPES[args.recipe or "sharp"], **given)
 
 
 def read_samples(folder: Path, side: int) -> list[Image]:
@@ -143,14 +163,37 @@ def read_samples(folder: Path, side: int) -> list[Image]:
     return [fit(read_image(path), side) for path in files]
 
 
+def warn_of_left_out(data_set: DataSet) -> None:
+    """Name the files of the data set that nothing here reads."""
+    if files := data_set.left_out:
+        named = ", ".join(path.name for path in files[:5]) + (" …" if len(files) > 5 else "")
+        warn(f"{len(files)} files are left out, because their kinds cannot be read here: {named}; convert them to PNG")
+
+
+def warn_of_darkness(labels: list[Image]) -> None:
+    """Say what to do about label maps that are nearly black."""
+    from pix2pix_edge.train.pairs.palette import is_dark
+
+    if is_dark(labels):
+        top = max(int(label.max()) for label in labels)
+        warn(
+            f"the label maps are nearly black (none above {top} of 255): if they hold class indices, give --palette;"
+            " if they have 10, 12 or 16 bits, stretch them to 8 first: magick mogrify -auto-level -depth 8 FILES"
+        )
+
+
 def run(args: argparse.Namespace) -> None:
     settings = settings_of(args)
-    from pix2pix_edge.train.data import ENLARGED, Pairs, checked, find_pairs
-    from pix2pix_edge.train.split import split
+    from pix2pix_edge.train.data import ENLARGED, Pairs, checked
+    from pix2pix_edge.train.pairs.layouts import find_data_set
+    from pix2pix_edge.train.pairs.palette import palette_of, write_palette
+    from pix2pix_edge.train.pairs.split import split
 
     data = Path(settings.data)
-    train_pairs, test_pairs = find_pairs(data)
-    train_pairs = train_pairs[: settings.limit]
+    data_set = find_data_set(data)
+    train_pairs, test_pairs = data_set.train[: settings.limit], data_set.held_out
+    settings = dataclasses.replace(settings, direction=data_set.direction(settings.direction))
+    warn_of_left_out(data_set)
     if args.resume and settings.pairs not in (None, len(train_pairs)):
         raise InputError(
             f"the run was started on {settings.pairs} pairs, but {data} now holds {len(train_pairs)}; give --data the"
@@ -168,28 +211,37 @@ def run(args: argparse.Namespace) -> None:
             f"--validation {settings.validation} of {len(train_pairs)} training pairs leaves fewer than a batch of"
             f" {settings.batch_size}; give less to either"
         )
-    held_out = Pairs(test_pairs, settings.image_size, settings.direction)
+    held_out = Pairs(test_pairs, settings.image_size, settings.direction, settings.palette)
     side = round(settings.image_size * ENLARGED) if settings.augment else settings.image_size
-    everything = Pairs(train_pairs, side, settings.direction)
+    everything = Pairs(train_pairs, side, settings.direction, settings.palette)
     checked(data, (everything, held_out))
+    labels = [everything[index][int(everything.flip)] for index in range(min(LOOKED_AT, len(everything)))]
+    warn_of_darkness(labels)
     kept, set_aside = split(train_pairs, settings.validation)
     training = everything.only(kept)
-    validation = Pairs(set_aside, settings.image_size, settings.direction)
+    validation = Pairs(set_aside, settings.image_size, settings.direction, settings.palette)
     if settings.samples:
         samples: Any = [(picture, None) for picture in read_samples(Path(settings.samples), settings.image_size)]
     else:
-        samples = Pairs((set_aside or test_pairs or kept)[:3], settings.image_size, settings.direction)
+        samples = Pairs(
+            (set_aside or test_pairs or kept)[:3], settings.image_size, settings.direction, settings.palette
+        )
     print(
         f"{len(training)} pairs to train on, {len(validation)} to judge epochs by, {len(held_out)} held out;"
         f" {settings.filters} filters at"
         f" {settings.image_size}x{settings.image_size}, {settings.epochs} epochs -> {args.out}"
     )
 
+    print(data_set.way(settings.direction))
+
     load_tensorflow("training")
     from pix2pix_edge.train.loop import train
 
     train(args.out, settings, training, validation, samples, args.distribute)
-    print(f"{args.out / 'generator.keras'}; next: python -m export convert {args.out / 'generator.keras'} --out DIR")
+    if settings.direction == "label2picture" and place_of(args.distribute).chief:
+        write_palette(args.out, palette_of(labels))
+    generator = args.out / "generator.keras"
+    print(f"{generator}; next: python -m export convert {shlex.quote(str(generator))} --out DIR")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -12,6 +12,7 @@ import numpy as np
 
 from pix2pix_edge.runtime.errors import InputError
 from pix2pix_edge.runtime.files import written_beside
+from pix2pix_edge.runtime.sidecar import from_json
 
 Row = dict[str, float]
 
@@ -40,6 +41,14 @@ def save_checkpoint(run: Path, progress: Progress, state: list[Any]) -> None:
         np.savez(file, progress=json.dumps(dataclasses.asdict(progress)), **values)
 
 
+def progress_of(content: Any) -> Progress:
+    """Return what a checkpoint tells of the progress. Raises ValueError for anything of another type."""
+    if not isinstance(content, dict):
+        raise ValueError("its progress must be an object with names and values")
+    history = from_json(tuple[Row, ...], content.pop("history", []), "history")
+    return dataclasses.replace(from_json(Progress, content), history=list(history))
+
+
 def load_checkpoint(run: Path, variables: list[Any]) -> Progress:
     """Assign the saved values to the variables and return the progress; without a checkpoint, change nothing.
 
@@ -50,11 +59,11 @@ def load_checkpoint(run: Path, variables: list[Any]) -> Progress:
         return Progress()
     try:
         with np.load(path) as saved:
-            progress = Progress(**json.loads(str(saved["progress"])))
+            progress = progress_of(json.loads(str(saved["progress"])))
             values = [saved[f"v{index:04}"] for index in range(len(saved.files) - 1)]
         if [value.shape for value in values] != [tuple(variable.shape) for variable in variables]:
             raise ValueError("it holds other networks")
-    except (ValueError, KeyError, TypeError, OSError, EOFError, zipfile.BadZipFile) as error:
+    except (ValueError, KeyError, OSError, EOFError, RecursionError, zipfile.BadZipFile) as error:
         raise InputError(f"{path} cannot be resumed from ({error}); start a new run in another folder") from error
     for variable, value in zip(variables, values, strict=True):
         variable.assign(value)

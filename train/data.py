@@ -1,18 +1,9 @@
-"""Pairs of images on disk: finding them, checking them, and feeding them to the trainer.
-
-Three layouts are recognised, and each says which member of a pair is the label and which the picture:
-
-    {train,test}_label/ and {train,test}_picture/     as the folders are named
-    trainA/ and trainB/, testA/ and testB/            A is the picture, B the label
-    train/, and test/ or val/, images side by side    the left half is the picture (A), the right half the label (B)
-
-The usual direction, `label2picture`, therefore is what other pix2pix programs call BtoA; `picture2label` is AtoB.
-"""
+"""Pairs of images: reading them, checking them, and feeding them to the trainer. train.pairs.layouts finds them."""
 
 from __future__ import annotations
 
-import dataclasses
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -25,111 +16,38 @@ from tqdm import tqdm
 
 from pix2pix_edge.runtime.errors import InputError, native_stderr
 from pix2pix_edge.runtime.frame import Image, fit
-from pix2pix_edge.runtime.images import list_images, natural_key, read_image
+from pix2pix_edge.runtime.images import read_image
+from pix2pix_edge.train.pairs.layouts import Pair, stop_if_any
+from pix2pix_edge.train.pairs.palette import painted
 
 # The paper enlarges to 286 and crops 256 of it; other sizes keep the ratio.
 ENLARGED = 286 / 256
 KEPT_IN_MEMORY = 1 << 30
-NAMED = 20
-DRAW = "python -m train.drawings --out DIR --pairs 400"
-
-# Folder of labels, folder of pictures; held-out pairs come from the first that exists.
-LAYOUTS = (
-    (("train_label", "train_picture"), (("test_label", "test_picture"),)),
-    (("trainB", "trainA"), (("testB", "testA"),)),
-    (("train", "train"), (("test", "test"), ("val", "val"))),
-)
+SQUARE = 0.05  # halves of a file that holds both may differ from a square by so much
 
 
-@dataclasses.dataclass(frozen=True)
-class Pair:
-    """The files of one label and its picture; the same file twice when they are side by side in it."""
-
-    label: Path
-    picture: Path
-
-    @property
-    def files(self) -> tuple[Path, ...]:
-        return tuple(dict.fromkeys((self.label, self.picture)))
-
-
-def find_pairs(data: Path) -> tuple[list[Pair], list[Pair]]:
-    """Return the pairs to train on and those held out (perhaps none), in natural order, without opening any.
-
-    Raises InputError when there is no such folder, no layout or several, a side missing or empty, or a file unmatched.
-    """
-    if not data.is_dir():
-        raise InputError(f"{data} is not a folder; give --data a folder of pairs, or draw one: {DRAW}")
-    present = [layout for layout in LAYOUTS if any((data / folder).is_dir() for folder in layout[0])]
-    if not present:
-        raise InputError(
-            f"{data} holds no pairs: it needs train_label/ and train_picture/, or trainA/ and trainB/, or train/ with"
-            f" images side by side; or draw some: {DRAW}"
-        )
-    if len(present) > 1:
-        names = ", ".join(f"{layout[0][0]}/" for layout in present)
-        raise InputError(f"{data} holds more than one layout of pairs ({names}); leave only one of them there")
-    (train_folders, held_out_folders) = present[0]
-    problems: list[str] = []
-    train = _matched(data, *train_folders, problems)
-    existing = [folders for folders in held_out_folders if any((data / folder).is_dir() for folder in folders)]
-    test = _matched(data, *existing[0], problems) if existing else []
-    _stop_if_any(problems, data)
-    return train, test
-
-
-def _matched(data: Path, label_folder: str, picture_folder: str, problems: list[str]) -> list[Pair]:
-    labels = _by_name(data / label_folder, problems)
-    if label_folder == picture_folder:
-        return [Pair(path, path) for path in labels.values()]
-    pictures = _by_name(data / picture_folder, problems)
-    problems += [f"{labels[name]} has no partner in {picture_folder}/" for name in labels.keys() - pictures.keys()]
-    problems += [f"{pictures[name]} has no partner in {label_folder}/" for name in pictures.keys() - labels.keys()]
-    return [Pair(path, pictures[name]) for name, path in labels.items() if name in pictures]
-
-
-def _by_name(folder: Path, problems: list[str]) -> dict[str, Path]:
-    """Return the images of a folder by stem, a trailing _A or _B apart."""
-    files = list_images(folder)
-    if not files:
-        what = "holds no images" if folder.is_dir() else "does not exist"
-        raise InputError(f"{folder} {what}; it needs one image of every pair")
-    found: dict[str, Path] = {}
-    for path in files:
-        name = path.stem[:-2] if path.stem[-2:] in ("_A", "_B") else path.stem
-        if found.setdefault(name, path) is not path:
-            problems.append(f"{path} has the name of {found[name].name}")
-    return found
-
-
-def _stop_if_any(problems: list[str], data: Path) -> None:
-    if not problems:
-        return
-    problems.sort(key=lambda problem: natural_key(Path(problem)))
-    listed = "; ".join(problem.removeprefix(f"{data}{os.sep}") for problem in problems[:NAMED])
-    more = f"; and {len(problems) - NAMED} more" if len(problems) > NAMED else ""
-    raise InputError(
-        f"{len(problems)} of the files in {data} cannot be used: {listed}{more}; mend each, or remove it with its"
-        " partner"
-    )
-
-
-def read_pair(pair: Pair, side: int | None = None) -> tuple[Image, Image]:
+def read_pair(pair: Pair, side: int | None = None, indexed: bool = False) -> tuple[Image, Image]:
     """Return label and picture of a pair, both [side, side, 3] or, where side is None, as they are.
 
-    Raises InputError when a file cannot be read or the two differ in size.
+    indexed: label maps hold class indices, which are painted. Raises InputError when a file cannot be read, the two
+    differ in size, or one that should hold both is not twice as wide as tall.
     """
     label = read_image(pair.label)
     if pair.label == pair.picture:
-        width = label.shape[1]
-        if width % 2:
-            raise InputError(f"{pair.label} is {width} pixels wide, so it cannot be two images side by side")
+        height, width = label.shape[:2]
+        if width % 2 or abs(width - 2 * height) > SQUARE * height:
+            raise InputError(
+                f"{pair.label} is {width}x{height}, but a picture and its label side by side are twice as wide as tall"
+                " together; if they are files of their own, call their folders train_label/ and train_picture/"
+            )
         picture, label = label[:, : width // 2], label[:, width // 2 :]
     else:
         picture = read_image(pair.picture)
         if label.shape != picture.shape:
             sizes = "x".join(map(str, label.shape[1::-1])), "x".join(map(str, picture.shape[1::-1]))
             raise InputError(f"{pair.label} is {sizes[0]} but its picture {sizes[1]}")
+    if indexed:
+        label = painted(label, pair.label)
     if side is None:
         return label, picture
     return fit(label, side), fit(picture, side)
@@ -141,8 +59,9 @@ class Pairs:
     Up to 1 GiB of them stay in memory once read; the rest is read again each time.
     """
 
-    def __init__(self, pairs: list[Pair], side: int, direction: str) -> None:
+    def __init__(self, pairs: list[Pair], side: int, direction: str, indexed: bool = False) -> None:
         self.pairs = pairs
+        self.indexed = indexed
         self.side = side
         self.flip = direction == "picture2label"
         room = KEPT_IN_MEMORY // (2 * 3 * side * side)
@@ -153,7 +72,7 @@ class Pairs:
 
     def only(self, pairs: list[Pair]) -> Pairs:
         """Return some of the pairs, with what of them is in memory."""
-        chosen = Pairs(pairs, self.side, "picture2label" if self.flip else "label2picture")
+        chosen = Pairs(pairs, self.side, "picture2label" if self.flip else "label2picture", self.indexed)
         known = dict(zip(self.pairs, self.memory, strict=False))
         chosen.memory = [known.get(pair) for pair in pairs[: len(chosen.memory)]]
         return chosen
@@ -161,7 +80,7 @@ class Pairs:
     def __getitem__(self, index: int) -> tuple[Image, Image]:
         pair = self.memory[index] if index < len(self.memory) else None
         if pair is None:
-            pair = read_pair(self.pairs[index], self.side)
+            pair = read_pair(self.pairs[index], self.side, self.indexed)
             if index < len(self.memory):
                 self.memory[index] = pair
         return pair[::-1] if self.flip else pair
@@ -178,14 +97,14 @@ def checked(data: Path, sets: Iterable[Pairs]) -> None:
         results = pool.map(lambda item: _problems(*item), work)
         bar = tqdm(results, "checking pairs", len(work), unit="pair", leave=False, disable=None, file=terminal)
         problems = [problem for found in bar for problem in found]
-        if not problems and _of_damage(complaints):
+        if not problems and _lines_of_damage(complaints):
             problems = [
                 f"{path} is damaged"
                 for pairs, index in work
                 for path in pairs.pairs[index].files
                 if _complained_about(path)
             ]
-    _stop_if_any(problems, data)
+    stop_if_any(problems, data)
 
 
 def _problems(pairs: Pairs, index: int) -> list[str]:
@@ -206,16 +125,36 @@ def _complained_about(path: Path) -> bool:
     """Tell whether decoding makes libjpeg complain: a JPEG that is damaged in its middle raises no error."""
     with native_stderr() as complaints:
         read_image(path)
-        return _of_damage(complaints)
+        lines = _lines_of_damage(complaints)
+    return any(not _is_padding(line, path) for line in lines)
 
 
-def _of_damage(complaints: IO[bytes]) -> bool:
-    """Tell whether any of them is of pixels; libpng warns of colour profiles and dates, and refuses what is damaged."""
+def _lines_of_damage(complaints: IO[bytes]) -> list[bytes]:
+    """Return what decoders say of lost pixels, which libjpeg fills up and goes on.
+
+    Everything else that they say is of colour profiles, unknown tags, odd versions; what they cannot decode is refused
+    where it is read.
+    """
     complaints.seek(0)
-    return any(not line.startswith(b"libpng warning") for line in complaints.read().splitlines())
+    return [
+        line for line in complaints.read().splitlines() if re.match(rb"Corrupt JPEG data|Premature end of JPEG", line)
+    ]
 
 
-def ahead(dataset: Iterable[Any]) -> Iterator[Any]:
+def _is_padding(line: bytes, path: Path) -> bool:
+    """Tell whether a complaint is of bytes behind the last pixel, which phones and network cameras write.
+
+    A decoder that lost its way ends early too, but then picture data is left over, which looks like noise.
+    """
+    found = re.search(rb"(\d+) extraneous bytes before marker 0xd9", line)
+    if not found:
+        return False
+    data = path.read_bytes()
+    end = data.rfind(b"\xff\xd9")
+    return int(found[1]) <= 16 or len(set(data[end - int(found[1]) : end])) <= 4
+
+
+def prefetch(dataset: Iterable[Any]) -> Iterator[Any]:
     """Yield a dataset's batches, each fetched while the one before is in use.
 
     TensorFlow takes half a millisecond to hand over even a batch that is ready: 1.5 % of a step with 16 filters on two

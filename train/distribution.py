@@ -53,7 +53,7 @@ def place_of(kind: str) -> Place:
     return Place(number, workers)
 
 
-def meet(place: Place) -> None:
+def barrier(place: Place) -> None:
     """Wait until this worker has reached every other one of TF_CONFIG on its port, and every other one this.
 
     TensorFlow itself would wait for ever, and be deaf to signals. Raises InputError when the port cannot be used, and
@@ -123,7 +123,7 @@ def strategy_of(kind: str, batch_size: int) -> Any:
 
 
 @contextlib.contextmanager
-def together(place: Place) -> Iterator[None]:
+def translate_errors(place: Place) -> Iterator[None]:
     """Turn TensorFlow's errors into ours: no memory, a pair that cannot be read, another worker that has gone."""
     import tensorflow as tf
 

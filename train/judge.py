@@ -1,44 +1,54 @@
-"""How good are a generator's pictures? Distances to the true ones, on pairs it was not trained on.
+"""How good are a generator's pictures? Compared with real ones, on pairs it was not trained on.
 
-python -m train.judge runs/a/generator.keras runs/b/generator.keras --data DIR --by runs/a/discriminator.keras
+python -m train.judge runs/a/generator.keras runs/b/generator.keras --data DIR
+python -m train.judge runs/a/generator.keras --data DIR --by runs/a/discriminator.keras --out judged.json
 
-Each generator translates the held-out pairs of --data in inference mode, which is what gets exported, and is compared
-by mean absolute difference (L1, levels of 255), PSNR, SSIM and, with --by, in the features of that discriminator. L1 is
-given with batch statistics too: where the two part, batch norm's moving statistics do not fit.
+Each generator translates the held-out pairs of --data in inference mode, which is what gets exported. Pair by pair, L1
+(levels of 255), PSNR, SSIM and, with --by, the distance in the features of that discriminator tell how near a picture
+is to the one true photograph: they like blur. L1 is given with batch statistics too: where the two part, batch norm's
+moving statistics do not fit. The others compare all pictures with all photographs, and a blur cannot please them:
+energy at fine scale, that of colours alone (fringes, which the grid of a decoder shows in) and spread of colours, all
+as shares of the real ones', common part of the Lab histograms, kernel distance of
+patches x 1000, and mean IoU of the labels that a network reads back from the pictures. The last row is the scale:
+every second photograph judged against the others.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import sys
-import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from pix2pix_edge.runtime.cli import CommandParser, run_command
 from pix2pix_edge.runtime.errors import InputError
+from pix2pix_edge.runtime.files import written_beside
 from pix2pix_edge.train.native import load_tensorflow
-from pix2pix_edge.train.settings import DIRECTIONS, read_settings
+from pix2pix_edge.train.settings import DIRECTIONS, OTHER_NAMES
 
 if TYPE_CHECKING:
     from pix2pix_edge.train.data import Pairs
 
 Scores = dict[str, float]
-COLUMNS = {"l1": "L1 [levels]", "psnr": "PSNR [dB]", "ssim": "SSIM", "perceptual": "perceptual"}
-
-
-def features(discriminator: Any) -> Any:
-    """Return the model of what the discriminator sees: its two images -> the map after each LeakyReLU.
-
-    Raises InputError when it has none.
-    """
-    import keras
-
-    maps = [layer.output for layer in discriminator.layers if isinstance(layer, keras.layers.LeakyReLU)]
-    if not maps:
-        raise InputError("the network to judge by is no discriminator; give the discriminator.keras of a run")
-    return keras.Model(discriminator.inputs, maps)
+COLUMNS = {
+    "l1": "L1 [levels]",
+    "psnr": "PSNR [dB]",
+    "ssim": "SSIM",
+    "perceptual": "perceptual",
+    "fine": "fine energy",
+    "fringes": "fringes",
+    "chroma": "colour spread",
+    "histogram": "histogram",
+    "patches": "patches",
+    "labels": "labels",
+    "l1_batch": "L1, batch statistics",
+}
+FORMAT = "pix2pix-edge-judged/1"
+REAL = "real, even and odd"
 
 
 def perceptual(seen: Sequence[Any], other: Sequence[Any]) -> Any:
@@ -57,34 +67,77 @@ def perceptual(seen: Sequence[Any], other: Sequence[Any]) -> Any:
 
 
 def judge(translate: Callable[[Any], Any], seen_by: Any, pairs: Pairs) -> Scores:
-    """Return the means over the pairs of l1 (levels of 255), psnr (dB), ssim and, unless seen_by is None, perceptual.
+    """Return a generator's scores over the pairs: the means of those pair by pair, and those of the pictures as a set.
 
-    translate: float32 [1, S, S, 3] in [-1, 1] -> the same. seen_by: what features() returned. Pictures are rounded to
-    uint8 first, as the exported graph rounds them.
+    translate: float32 [1, S, S, 3] in [-1, 1] -> the same. seen_by: a networks.feature_extractor(); without it there is
+    no "perceptual", and without label maps in the drawn classes' colours no "labels". Pictures are rounded to uint8
+    first, as the exported graph rounds them.
     """
-    import numpy as np
     import tensorflow as tf
 
-    @tf.function
-    def one(source: Any, target: Any) -> Any:
-        made = tf.clip_by_value(tf.round((translate(source) + 1) * 127.5), 0, 255)
+    from pix2pix_edge.train.measures.label_reader import trained_label_reader
+    from pix2pix_edge.train.measures.sets import LabelReading, compare, picture_statistics
+
+    def one(source: Any, target: Any) -> tuple[Any, Scores]:
+        fake = tf.clip_by_value(tf.round((translate(source) + 1) * 127.5), 0, 255)
         levels = (target + 1) * 127.5
         scores = {
-            "l1": tf.reduce_mean(tf.abs(made - levels)),
-            "psnr": tf.image.psnr(made, levels, 255)[0],
-            "ssim": tf.image.ssim(made, levels, 255)[0],
+            "l1": tf.reduce_mean(tf.abs(fake - levels)),
+            "psnr": tf.image.psnr(fake, levels, 255)[0],
+            "ssim": tf.image.ssim(fake, levels, 255)[0],
         }
         if seen_by is not None:
-            pictures = (made / 127.5 - 1, target)
-            scores["perceptual"] = perceptual(*(seen_by([source, picture], training=False) for picture in pictures))
-        return scores
+            pictures = (fake / 127.5 - 1, target)
+            seen = (seen_by([source, picture], training=False) for picture in pictures)
+            scores["perceptual"] = perceptual(*([x for scale in maps.values() for x in scale[:-1]] for maps in seen))
+        return tf.cast(fake[0], tf.uint8), scores
 
+    traced = tf.function(one)
     sums: dict[str, list[float]] = {}
+    fakes, reals = [], []
+    reader = trained_label_reader()
+    read_fake, read_real = LabelReading(reader), LabelReading(reader)
+    labelled = has_class_labels(pairs)
     for index in range(len(pairs)):
-        source, target = (tf.constant(image[None].astype(np.float32) / 127.5 - 1) for image in pairs[index])
-        for name, value in one(source, target).items():
+        label, real = pairs[index]
+        fake, scores = traced(*(tf.constant(image[None].astype(np.float32) / 127.5 - 1) for image in (label, real)))
+        for name, value in scores.items():
             sums.setdefault(name, []).append(float(value))
-    return {name: float(np.mean(values)) for name, values in sums.items()}
+        fakes.append(fake.numpy())
+        reals.append(real)
+        read_fake.add(fakes[-1], label if labelled else None)
+        read_real.add(real, None)
+    of_set = compare(picture_statistics(fakes, read_fake.features), picture_statistics(reals, read_real.features))
+    return (
+        {name: float(np.mean(values)) for name, values in sums.items()}
+        | of_set
+        | ({"labels": read_fake.mean_iou()} if labelled else {})
+    )
+
+
+def has_class_labels(pairs: Pairs) -> bool:
+    """Tell whether the sources of pairs are label maps in the drawn classes' colours."""
+    from pix2pix_edge.train.pairs.palette import shows_facade_classes
+
+    return not pairs.flip and shows_facade_classes(pairs[index][0] for index in range(min(8, len(pairs))))
+
+
+def judge_real(pairs: Pairs) -> Scores:
+    """Return the scores of every second target against the others, and how well real pictures' labels read back."""
+    from pix2pix_edge.train.measures.label_reader import trained_label_reader
+    from pix2pix_edge.train.measures.sets import LabelReading, compare, picture_statistics
+
+    halves = []
+    reading = LabelReading(trained_label_reader())
+    for start in (0, 1):
+        reading.features = []
+        pictures = []
+        for index in range(start, len(pairs), 2):
+            label, picture = pairs[index]
+            pictures.append(picture)
+            reading.add(picture, label if has_class_labels(pairs) else None)
+        halves.append(picture_statistics(pictures, reading.features))
+    return compare(*halves) | ({"labels": reading.mean_iou()} if has_class_labels(pairs) else {})
 
 
 def with_batch_statistics(generator: Any) -> Callable[[Any], Any]:
@@ -105,45 +158,6 @@ def with_batch_statistics(generator: Any) -> Callable[[Any], Any]:
     return translate
 
 
-def load(path: Path) -> Any:
-    """Return the network in `path`. Raises InputError when there is none."""
-    import keras
-
-    try:
-        return keras.models.load_model(path, compile=False)
-    except (ValueError, OSError, TypeError, KeyError, zipfile.BadZipFile) as error:
-        raise InputError(
-            f"{path} is not a network saved by Keras ({str(error).splitlines()[0]}); make one with:"
-            " python -m train --data DIR --out RUN"
-        ) from error
-
-
-def shapes_of(network: Any) -> list[tuple[int | None, ...]]:
-    """Return the shapes of a network's inputs."""
-    return [tuple(tensor.shape) for tensor in network.inputs]
-
-
-def side_of(path: Path, generator: Any) -> int:
-    """Return the side of the images of the generator in `path`. Raises InputError for another network."""
-    shapes = shapes_of(generator)
-    side = shapes[0][1] if len(shapes[0]) == 4 else None
-    if side is None or [*shapes, *(tuple(tensor.shape) for tensor in generator.outputs)] != [(None, side, side, 3)] * 2:
-        raise InputError(f"{path} is not a generator of this project; give a RUN/generator.keras")
-    return side
-
-
-def check_direction(path: Path, direction: str) -> None:
-    """Raise InputError when the network in `path` was trained the other way, as far as its run's settings tell."""
-    try:
-        own = read_settings(path.parent).direction
-    except InputError:  # no settings, or of another program
-        return
-    if own != direction:
-        raise InputError(
-            f"{path} was trained with --direction {own}, not {direction}; give the same, or another network"
-        )
-
-
 def score(generator: Any, seen_by: Any, pairs: Pairs) -> Scores:
     """Return judge() of a generator, and as l1_batch its l1 with batch statistics."""
 
@@ -156,31 +170,50 @@ def score(generator: Any, seen_by: Any, pairs: Pairs) -> Scores:
 
 def run(args: argparse.Namespace) -> None:
     load_tensorflow("judging pictures")
-    from pix2pix_edge.train.data import Pairs, checked, find_pairs
+    from pix2pix_edge.train.data import Pairs, checked
+    from pix2pix_edge.train.networks import feature_extractor
+    from pix2pix_edge.train.pairs.layouts import find_data_set
+    from pix2pix_edge.train.saved import check_direction, load, shapes_of, side_of
 
     generators = {path: load(path) for path in args.generators}
     sides = {path: side_of(path, generator) for path, generator in generators.items()}
     side = sides[args.generators[0]]
+    data_set = find_data_set(args.data)
+    direction = data_set.direction(args.direction)
     for path in generators:
-        check_direction(path, args.direction)
+        check_direction(path, direction)
     if other := next((path for path in sides if sides[path] != side), None):
         raise InputError(f"{other} takes {sides[other]} pixels, {args.generators[0]} takes {side}; judge it apart")
     discriminator = load(args.by) if args.by else None
     if discriminator and [shape[1:] for shape in shapes_of(discriminator)] != [(side, side, 3)] * 2:
         raise InputError(f"--by {args.by} is no discriminator of {side} pixels; give the discriminator.keras of a run")
-    seen_by = features(discriminator) if discriminator else None
-    pairs = Pairs(find_pairs(args.data)[1], side, args.direction)
+    seen = feature_extractor(discriminator) if discriminator else None
+    pairs = Pairs(data_set.held_out, side, direction)
     if not len(pairs):
         raise InputError(f"{args.data} holds no test pairs; it needs test_label/ and test_picture/, or the like")
     checked(args.data, [pairs])
-    width = max(len(str(path)) for path in args.generators)
-    titles = [*COLUMNS.values(), "L1, batch statistics"]
-    print(" " * width, *(f"{title:>{max(10, len(title))}}" for title in titles))
+    rows: dict[str, Scores] = {}
     for path, generator in generators.items():
-        found = score(generator, seen_by, pairs)
-        cells = [f"{found[key]:.4f}" if key in found else "" for key in (*COLUMNS, "l1_batch")]
-        row = (f"{cell:>{max(10, len(title))}}" for cell, title in zip(cells, titles, strict=True))
-        print(f"{path!s:<{width}}", *row)
+        rows[str(path)] = score(generator, seen, pairs)
+    if len(pairs) > 1:
+        rows[REAL] = judge_real(pairs)
+    print(table(rows))
+    if args.out:
+        content = {"format": FORMAT, "pairs": len(pairs), "rows": rows}
+        with written_beside(args.out) as temporary:
+            temporary.write_text(json.dumps(content, indent=1) + "\n")
+
+
+def table(rows: dict[str, Scores]) -> str:
+    """Return the scores as lines, a column for each measure that a row has."""
+    columns = {name: title for name, title in COLUMNS.items() if any(name in row for row in rows.values())}
+    width = max(map(len, rows))
+    lines = [" ".join([" " * width, *(f"{title:>{max(8, len(title))}}" for title in columns.values())])]
+    for name, row in rows.items():
+        cells = [f"{row[key]:.4f}" if key in row else "" for key in columns]
+        padded = (f"{cell:>{max(8, len(title))}}" for cell, title in zip(cells, columns.values(), strict=True))
+        lines.append(" ".join([f"{name:<{width}}", *padded]))
+    return "\n".join(lines)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -188,7 +221,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("generators", nargs="+", type=Path, metavar="GENERATOR.keras")
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder of pairs; the test pairs count")
     parser.add_argument("--by", type=Path, metavar="DISCRIMINATOR.keras", help="whose features tell likeness")
-    parser.add_argument("--direction", choices=DIRECTIONS, default=DIRECTIONS[0], help="what becomes what")
+    parser.add_argument("--out", type=Path, metavar="FILE.json", help="also write the scores")
+    parser.add_argument(
+        "--direction", choices=(*DIRECTIONS, *OTHER_NAMES), default=DIRECTIONS[0], help="what becomes what"
+    )
     return run_command(run, parser, argv)
 
 

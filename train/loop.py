@@ -7,14 +7,11 @@ Importing this module loads TensorFlow.
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import math
-import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,19 +23,21 @@ from pix2pix_edge.runtime.errors import InputError, ToolkitError
 from pix2pix_edge.runtime.files import written_beside
 from pix2pix_edge.runtime.frame import Image
 from pix2pix_edge.runtime.images import sheet, write_image
-from pix2pix_edge.train.checkpoint import Progress, Row, load_checkpoint, save_checkpoint
-from pix2pix_edge.train.curves import draw_curves
-from pix2pix_edge.train.data import Pairs, ahead, batches
-from pix2pix_edge.train.distribution import Place, meet, place_of, strategy_of, together
-from pix2pix_edge.train.judge import check_direction, features, judge, load
-from pix2pix_edge.train.networks import generator
+from pix2pix_edge.train.checkpoint import Progress, Row, checkpoint_path, load_checkpoint, save_checkpoint
+from pix2pix_edge.train.data import Pairs, batches, prefetch
+from pix2pix_edge.train.distribution import Place, barrier, place_of, strategy_of, translate_errors
+from pix2pix_edge.train.guards import disk_full, locked, resume_command, stop_requests
+from pix2pix_edge.train.judge import judge
+from pix2pix_edge.train.measures.curves import draw_curves
+from pix2pix_edge.train.networks import plain_discriminator
+from pix2pix_edge.train.saved import initialise, teacher_of
 from pix2pix_edge.train.settings import Settings, write_settings
-from pix2pix_edge.train.trainer import Trainer
+from pix2pix_edge.train.trainer import LOSSES, Trainer
 
 SAVE_EVERY_SECONDS = 300.0
 ALONE = Place()
 Samples = Pairs | list[tuple[Image, None]]
-SHORT = {"generator_loss": "G", "discriminator_loss": "D", "adversarial": "adv", "l1": "L1", "teacher": "T"}
+SHORT = dict(zip(LOSSES, ("G", "D", "adv", "F", "L1", "T"), strict=True))
 
 
 def train(
@@ -53,8 +52,8 @@ def train(
     another worker has gone; then the last checkpoint stays.
     """
     place = place_of(distribute)
-    meet(place)
-    with together(place), stop_requests(place) as stop:
+    barrier(place)
+    with translate_errors(place), locked(run, place), disk_full(run), stop_requests(place) as stop:
         strategy = strategy_of(distribute, settings.batch_size)
         if place.chief:
             for abandoned in run.rglob(".writing-*"):  # by a run that was killed
@@ -63,6 +62,8 @@ def train(
         with strategy.scope():
             trainer = Trainer(settings, teacher_of(settings))
         progress = load_checkpoint(run, trainer.state())
+        if settings.init and not (progress.epoch or progress.step):
+            initialise(settings, trainer.generator, trainer.averaged)
         if settings.epochs < progress.epoch + (progress.step > 0):
             begun = f" and {progress.step} steps" if progress.step else ""
             raise InputError(f"{run} has {progress.epoch} epochs{begun} already; give --epochs more, or leave it out")
@@ -76,7 +77,7 @@ def train(
             whole = train_epoch(run, settings, training, trainer, progress, stop, place)
             means = trainer.means()
             if whole:
-                trainer.forget_means()
+                trainer.reset_metrics()
             state = finite_state(trainer, means, run)  # before anything is written
             if whole:
                 if events is not None:
@@ -87,7 +88,7 @@ def train(
             if stop.is_set() and progress.epoch < settings.epochs:
                 done = f"{progress.epoch} epochs and {progress.step} steps"
                 again = "" if distribute == "none" else f" --distribute {distribute}"
-                print(f"saved after {done}; to go on: python -m train --out {run} --resume{again}", file=sys.stderr)
+                print(f"saved after {done}; to go on: {resume_command(run)}{again}", file=sys.stderr)
                 raise KeyboardInterrupt
 
 
@@ -114,7 +115,7 @@ def train_epoch(
         )
 
     several = trainer.strategy.num_replicas_in_sync > 1
-    dataset = trainer.strategy.distribute_datasets_from_function(feed) if several else ahead(feed())
+    dataset = trainer.strategy.distribute_datasets_from_function(feed) if several else prefetch(feed())
     steps = len(training) // settings.batch_size
     saved_at, spent_before = time.monotonic(), time.process_time() - progress.cpu_seconds
     title = f"epoch {progress.epoch + 1}/{settings.epochs}"
@@ -136,40 +137,14 @@ def train_epoch(
 
 
 def shown(means: dict[str, Any]) -> dict[str, str]:
-    return {SHORT[name]: f"{float(mean):.3f}" for name, mean in means.items() if name != "teacher" or float(mean)}
-
-
-def teacher_of(settings: Settings) -> keras.Model | None:
-    """Return the settings' teacher, folded. Raises InputError when it takes other images, or goes the other way."""
-    if not settings.teacher:
-        return None
-    path = Path(settings.teacher)
-    teacher = load(path)
-    layers = {layer.name: layer for layer in teacher.layers}
-    if "down1" not in layers or "up1" not in layers:
-        raise InputError(f"--teacher {path} is not a generator of this project; give a RUN/generator.keras")
-    side = teacher.input_shape[1]
-    if side != settings.image_size:
-        raise InputError(
-            f"--teacher {path} takes images of {side} pixels, this run has {settings.image_size}; give --image-size"
-            f" {side}, or another teacher"
-        )
-    check_direction(path, settings.direction)
-    norm_first = layers["up1"].activation is not keras.activations.relu  # there it is fused into the convolution
-    folded = generator(layers["down1"].filters, side, folded=True, norm_first=norm_first)
-    try:
-        folded.set_weights(teacher.get_weights())
-    except ValueError as error:
-        raise InputError(f"--teacher {path} is not a generator of this project; give a RUN/generator.keras") from error
-    folded.trainable = False
-    return folded
+    return {SHORT[name]: f"{float(mean):.3f}" for name, mean in means.items() if float(mean)}
 
 
 def judged(trainer: Trainer, validation: Pairs) -> Row:
     """Return the epoch's columns of validation scores, by the features of the trainer's own discriminator."""
     if not len(validation):
         return {}
-    found = judge(trainer, features(trainer.discriminator), validation)
+    found = judge(trainer, trainer.seen, validation)
     return {f"validation_{name}": value for name, value in found.items()}
 
 
@@ -200,9 +175,10 @@ def finite_state(trainer: Trainer, means: dict[str, float], run: Path) -> list[A
     weights = "a weight", sum(float(value.sum()) for value in state if value.dtype.kind == "f")
     wrong = [name for name, value in (*means.items(), weights) if not math.isfinite(value)]
     if wrong:
+        kept = f"{run} keeps its last good checkpoint" if checkpoint_path(run).exists() else "nothing was saved"
         raise ToolkitError(
-            f"training diverged: {', '.join(wrong)} is not finite; {run} keeps its last good checkpoint; start again"
-            " with another --out, and another --seed or a larger --batch-size"
+            f"training diverged: {', '.join(wrong)} is not finite; {kept}; start again with another --out and a smaller"
+            " --learning-rate and --discriminator-rate, another --seed or a larger --batch-size"
         )
     return state
 
@@ -211,7 +187,7 @@ def save(run: Path, trainer: Trainer, progress: Progress, state: list[Any], plac
     """Write the networks and then the checkpoint, so that a kill in between only repeats some steps."""
     if not place.chief:
         return
-    for network in (trainer.discriminator, trainer.plain_generator()):
+    for network in (plain_discriminator(trainer.discriminator), trainer.plain_generator()):
         with written_beside(run / f"{network.name}.keras") as temporary:
             network.save(temporary)
     save_checkpoint(run, progress, state)
@@ -222,26 +198,3 @@ def sample_grid(trainer: Trainer, samples: Samples) -> Image:
     sources, targets = zip(*(samples[index] for index in range(len(samples))), strict=True)
     columns = {"Input": sources, "Predicted": [trainer.translate(source[None])[0] for source in sources]}
     return sheet(columns | {"Ground truth": targets} if targets[0] is not None else columns)
-
-
-@contextlib.contextmanager
-def stop_requests(place: Place) -> Iterator[threading.Event]:
-    """Turn Ctrl-C into an event, so that a step is never torn; a second Ctrl-C stops at once.
-
-    Of several workers each is stopped at once, because the others would not wait for its last save.
-    """
-    stop = threading.Event()
-    if place.workers > 1:
-        yield stop
-        return
-
-    def handle(number: int, frame: object) -> None:
-        if stop.is_set():
-            raise KeyboardInterrupt
-        stop.set()
-
-    former = signal.signal(signal.SIGINT, handle)
-    try:
-        yield stop
-    finally:
-        signal.signal(signal.SIGINT, former)

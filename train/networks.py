@@ -13,6 +13,8 @@ collection made popular. Importing this module loads TensorFlow.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -40,35 +42,16 @@ def widths(filters: int, image_size: int) -> list[int]:
     return [filters * min(2**level, 8) for level in range(levels)]
 
 
-def generator(
-    filters: int = 64,
-    image_size: int = 256,
-    *,
-    folded: bool = False,
-    momentum: float = MOMENTUM,
-    norm_first: bool = False,
-) -> keras.Model:
+def generator(filters: int = 64, image_size: int = 256, *, folded: bool = False) -> keras.Model:
     """Return the U-Net: float32 [N, S, S, 3] in [-1, 1] -> the same; 41.8 M weights with 64 filters at 256.
 
-    folded: for training: upsampling and convolution are one step, and batch norm can be frozen (BatchNorm) and sees the
-    batch of all replicas. The weights and the function are the same; only the plain form consists of standard layers,
-    so that is the one to save.
-    norm_first: batch norm before the activation, not after it as in the article.
+    folded: for training: upsampling and convolution are one step, and batch norm sees the batch of all replicas. The
+    weights and the function are the same; only the plain form consists of standard layers, so that is the one to save.
     Below 256 there are fewer levels, and dropout only where the map has its full 8 x filters channels.
     Raises InputError as widths() does.
     """
-    norm = partial(BatchNorm, synchronized=tf.distribute.has_strategy()) if folded else keras.layers.BatchNormalization
-
-    def activated(x: Any, activation: Any, name: str, dropout: bool = False) -> Any:
-        steps = [activation, norm(momentum=momentum, name=f"{name}_norm")]
-        if dropout:
-            steps.insert(1, keras.layers.Dropout(DROPOUT))
-        if norm_first:
-            steps.insert(0, steps.pop())
-        for step in steps:
-            x = step(x)
-        return x
-
+    synchronized = folded and tf.distribute.has_strategy()
+    norm = partial(keras.layers.BatchNormalization, momentum=MOMENTUM, synchronized=synchronized)
     down = widths(filters, image_size)
     image = keras.Input((image_size, image_size, 3), name="image")
     x = image
@@ -76,51 +59,95 @@ def generator(
     for level, width in enumerate(down):
         name = f"down{level + 1}"
         x = keras.layers.Conv2D(width, 4, strides=2, padding="same", name=name)(x)
-        leaky = keras.layers.LeakyReLU(negative_slope=SLOPE)
-        x = activated(x, leaky, name) if level > 0 else leaky(x)
+        x = keras.layers.LeakyReLU(negative_slope=SLOPE)(x)
+        if level > 0:
+            x = norm(name=f"{name}_norm")(x)
         skips.append(x)
     for level, skip in enumerate(reversed(skips[:-1])):
         width, name = skip.shape[-1], f"up{level + 1}"
-        dropout = level < 3 and width == 8 * filters
-        if norm_first:
-            x = activated(_upsampled(x, width, "linear", folded, name), keras.layers.ReLU(), name, dropout)
-        else:
-            x = activated(_upsampled(x, width, "relu", folded, name), lambda x: x, name, dropout)
+        x = _upsampled(x, width, "relu", folded, name)
+        if level < 3 and width == 8 * filters:
+            x = keras.layers.Dropout(DROPOUT)(x)
+        x = norm(name=f"{name}_norm")(x)
         x = keras.layers.Concatenate()([x, skip])
     return keras.Model(image, _upsampled(x, 3, "tanh", folded, f"up{len(down)}"), name="generator")
 
 
-def discriminator(filters: int = 64, image_size: int = 256) -> keras.Model:
+def discriminator(filters: int = 64, image_size: int = 256, *, scales: int = 1, spectral: bool = False) -> keras.Model:
     """Return the PatchGAN: two images [N, S, S, 3] -> logits [N, S/16, S/16, 1], above 0 where a patch looks real.
 
+    scales: so many networks, each of which sees the images at half the size of the one before, so that one judges the
+    grain of a wall and another a window with its wall; a list of logits (Wang et al., "pix2pixHD", arXiv 1711.11585).
+    spectral: each kernel is divided by its largest singular value, in place of batch norm, which at batch 1 would
+    hide a picture's mean colours from it (Miyato et al., arXiv 1802.05957).
     The article ends in a sigmoid; here it is part of the loss, where it cannot overflow.
     """
     source = keras.Input((image_size, image_size, 3), name="source")
     target = keras.Input((image_size, image_size, 3), name="target")
-    x = keras.layers.Concatenate()([source, target])
-    for level in range(4):
-        x = keras.layers.Conv2D(filters * 2**level, 4, strides=2, padding="same")(x)
-        x = keras.layers.LeakyReLU(negative_slope=SLOPE)(x)
-        if level > 0:
-            x = keras.layers.BatchNormalization(momentum=MOMENTUM, synchronized=tf.distribute.has_strategy())(x)
-    logits = keras.layers.Conv2D(1, 4, padding="same")(x)
-    return keras.Model([source, target], logits, name="discriminator")
+    conv = SpectralConv2D if spectral else keras.layers.Conv2D
+    images = keras.layers.Concatenate()([source, target])
+    logits = []
+    for scale in range(1, scales + 1):
+        x = images
+        for level in range(1, 5):
+            name = f"scale{scale}_down{level}"
+            x = conv(filters * 2 ** (level - 1), 4, strides=2, padding="same", name=name)(x)
+            x = keras.layers.LeakyReLU(negative_slope=SLOPE, name=f"{name}_map")(x)
+            if level > 1 and not spectral:
+                norm = keras.layers.BatchNormalization(momentum=MOMENTUM, synchronized=tf.distribute.has_strategy())
+                x = norm(x)
+        logits.append(conv(1, 4, padding="same", name=f"scale{scale}_logits")(x))
+        images = keras.layers.AveragePooling2D(2)(images)
+    return keras.Model([source, target], logits[0] if scales == 1 else logits, name="discriminator")
+
+
+def feature_extractor(discriminator: keras.Model) -> keras.Model:
+    """Return the model of what a discriminator sees: its two images -> by scale, its maps, and its logits last.
+
+    Raises InputError when it has no such maps.
+    """
+    scales: dict[str, list[Any]] = {}
+    for name in sorted(layer.name for layer in discriminator.layers):  # Keras lists them by depth
+        if name.startswith("scale") and name.endswith(("_map", "_logits")):
+            scales.setdefault(name.partition("_")[0], []).append(discriminator.get_layer(name).output)
+    if not scales:
+        raise InputError("the network to judge by is no discriminator; give the discriminator.keras of a run")
+    return keras.Model(discriminator.inputs, scales)
+
+
+def plain_discriminator(network: keras.Model) -> keras.Model:
+    """Return a copy of a discriminator in float32 and standard layers: what discriminator.keras holds."""
+
+    def plain(layer: keras.Layer) -> keras.Layer:
+        kind = keras.layers.Conv2D if isinstance(layer, SpectralConv2D) else type(layer)
+        return kind.from_config(layer.get_config() | {"dtype": "float32"})
+
+    copy = keras.models.clone_model(network, clone_function=plain)
+    for layer, original in zip(copy.layers, network.layers, strict=True):
+        if isinstance(original, SpectralConv2D):
+            layer.set_weights([original.normalized(original.left)[0].numpy(), original.bias.numpy()])
+        else:
+            layer.set_weights(original.get_weights())
+    return copy
+
+
+@contextmanager
+def precision_of(name: str) -> Iterator[None]:
+    """Make layers in this block compute in float32 or, with float32 weights, in bfloat16."""
+    former = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_bfloat16" if name == "bfloat16" else name)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(former)
 
 
 def _upsampled(x: Any, width: int, activation: str, folded: bool, name: str) -> Any:
     if folded:
-        return FoldedUpConv2D(width, activation, name=name)(x)
+        # the last layer's float32 keeps all 255 levels apart
+        return FoldedUpConv2D(width, activation, name=name, dtype="float32" if activation == "tanh" else None)(x)
     x = keras.layers.UpSampling2D(2)(x)
     return keras.layers.Conv2D(width, 4, padding="same", activation=activation, name=name)(x)
-
-
-class BatchNorm(keras.layers.BatchNormalization):
-    """Batch norm that, once frozen, trains with the moving statistics that exported pictures are made with."""
-
-    frozen = False
-
-    def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
-        return super().call(inputs, training=training and not self.frozen, mask=mask)
 
 
 class FoldedUpConv2D(keras.layers.Layer):
@@ -133,8 +160,8 @@ class FoldedUpConv2D(keras.layers.Layer):
     Its weights are those of the Conv2D it stands for: kernel [4, 4, in, out] and bias [out].
     """
 
-    def __init__(self, width: int, activation: str, name: str) -> None:
-        super().__init__(name=name)
+    def __init__(self, width: int, activation: str, name: str, dtype: str | None = None) -> None:
+        super().__init__(name=name, dtype=dtype)
         self.width = width
         self.activation = keras.activations.get(activation)
 
@@ -151,3 +178,34 @@ class FoldedUpConv2D(keras.layers.Layer):
 
     def compute_output_shape(self, shape: tuple[int, ...]) -> tuple[int | None, ...]:
         return (shape[0], shape[1] * 2, shape[2] * 2, self.width)
+
+
+class SpectralConv2D(keras.layers.Conv2D):
+    """A convolution by its kernel divided by an estimate of the kernel's largest singular value.
+
+    Each call in training improves the estimate by one step of the power method, as Miyato et al. do.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, autocast=False, **kwargs)  # the singular value is sought in float32
+
+    def build(self, shape: tuple[int, ...]) -> None:
+        super().build(shape)
+        same = {"trainable": False, "aggregation": "only_first_replica"}  # every replica finds the same
+        self.left = self.add_weight((self.filters,), "random_normal", name="left", **same)
+
+    def normalized(self, left: Any) -> tuple[Any, Any]:
+        """Return the kernel divided by its largest singular value, float32, and a better left singular vector."""
+        kernel = tf.convert_to_tensor(self.kernel)
+        flat = tf.stop_gradient(tf.reshape(kernel, (-1, self.filters)))
+        right = tf.math.l2_normalize(tf.linalg.matvec(flat, tf.convert_to_tensor(left)))
+        better = tf.math.l2_normalize(tf.linalg.matvec(flat, right, transpose_a=True))
+        outer = tf.reshape(right[:, None] * better, kernel.shape)
+        return kernel / tf.reduce_sum(kernel * outer), better
+
+    def call(self, x: Any, training: bool | None = None) -> Any:
+        kernel, better = self.normalized(self.left)
+        if training:
+            self.left.assign(better)
+        kind = self.compute_dtype
+        return tf.nn.conv2d(tf.cast(x, kind), tf.cast(kernel, kind), self.strides, "SAME") + tf.cast(self.bias, kind)

@@ -8,45 +8,67 @@ from pathlib import Path
 
 from pix2pix_edge.runtime.errors import InputError
 from pix2pix_edge.runtime.files import written_beside
+from pix2pix_edge.runtime.sidecar import from_json, read_json
 
 DIRECTIONS = ("label2picture", "picture2label")
-ADVERSARIAL = ("cross-entropy", "smoothed", "least-squares")
+OTHER_NAMES = ("AtoB", "BtoA")  # of directions; A is the left half, or the folder of that name
+ADVERSARIAL = ("hinge", "cross-entropy")
 SCHEDULES = ("constant", "linear")
-NORMS = ("last", "first")
-FORMAT = "pix2pix-edge-run/1"
+PRECISIONS = ("float32", "bfloat16")
+FORMAT = "pix2pix-edge-run/2"
 
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """Every option that decides what the weights become; the defaults are the paper's recipe."""
+    """Every option that decides what the weights become; the defaults are this project's recipe."""
 
     data: str = ""
-    epochs: int = 50
+    epochs: int = 100
     batch_size: int = 1
     filters: int = 64
     image_size: int = 256
     direction: str = "label2picture"
-    adversarial: str = "cross-entropy"
-    l1_weight: float = 100.0
+    adversarial: str = "hinge"
+    scales: int = 2
+    feature_weight: float = 10.0
+    l1_weight: float = 10.0
     teacher: str = ""
-    teacher_weight: float = 100.0
+    teacher_weight: float = 10.0
     learning_rate: float = 2e-4
-    schedule: str = "constant"
-    average: float = 0.0  # how much of the averaged weights each step keeps; 0: no average is kept
-    momentum: float = 0.9  # the same, of batch norm's moving statistics
-    norm: str = "last"  # after the activation or before it
-    frozen_epochs: int = 0  # at the end
+    discriminator_rate: float = 4e-4
+    schedule: str = "linear"
+    average: float = 0.999  # how much of the averaged weights each step keeps; 0: no average is kept
+    precision: str = "float32"
     validation: int = 0
     augment: bool = True
     seed: int = 0
     limit: int | None = None
     samples: str = ""
+    init: str = ""
+    palette: bool = False
     pairs: int | None = None  # found on disk: the order of the pairs follows from their number
     teacher_sha256: str = ""  # found on disk: another file would teach other pictures
 
 
+# "paper" is the article's: Isola et al. 2017, by its loop of 50 epochs.
+RECIPES = {
+    "sharp": Settings(),
+    "paper": Settings(
+        epochs=50,
+        adversarial="cross-entropy",
+        scales=1,
+        feature_weight=0.0,
+        l1_weight=100.0,
+        teacher_weight=100.0,
+        discriminator_rate=2e-4,
+        schedule="constant",
+        average=0.0,
+    ),
+}
+
+
 # A resumed run may be told to train longer, and its files may have moved; anything else would be another run.
-MAY_CHANGE = {"epochs", "data", "teacher", "samples"}
+MAY_CHANGE = {"epochs", "data", "teacher", "samples", "init"}
 
 
 def settings_path(run: Path) -> Path:
@@ -62,14 +84,11 @@ def write_settings(run: Path, settings: Settings) -> None:
 def read_settings(run: Path) -> Settings:
     """Return the settings of the run in `run`. Raises InputError when there is none that this version can read."""
     path = settings_path(run)
+    if not path.exists():
+        raise InputError(f"{run} holds no run to resume; leave out --resume to start one there")
     try:
-        content = json.loads(path.read_text())
-        if content.pop("format") != FORMAT:
-            raise ValueError(f"not {FORMAT}")
-        return Settings(**content)
-    except FileNotFoundError:
-        raise InputError(f"{run} holds no run to resume; leave out --resume to start one there") from None
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        return from_json(Settings, read_json(path, FORMAT))
+    except (ValueError, InputError) as error:
         raise InputError(f"{path} cannot be read ({error}); start a new run in another folder") from error
 
 
@@ -77,8 +96,6 @@ def resumed(saved: Settings, given: dict[str, object]) -> Settings:
     """Return the saved settings with the given options on top. Raises InputError when they would change the result."""
     whole = dataclasses.replace(saved, **given)  # type: ignore[arg-type]
     may_change = set(MAY_CHANGE)
-    if saved.schedule != "constant" or saved.frozen_epochs:  # what an epoch does depends on how many there are
-        may_change.remove("epochs")
     if bool(saved.teacher) != bool(whole.teacher):
         may_change.remove("teacher")
     differing = [

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import keras
@@ -11,20 +12,25 @@ import numpy as np
 import tensorflow as tf
 
 from pix2pix_edge.runtime.frame import Image
-from pix2pix_edge.train.networks import BatchNorm, discriminator, generator
+from pix2pix_edge.train.networks import discriminator, feature_extractor, generator, precision_of
 from pix2pix_edge.train.settings import Settings
 
 BETA_1 = 0.5
-LOSSES = ("generator_loss", "discriminator_loss", "adversarial", "l1", "teacher")
+LOSSES = ("generator_loss", "discriminator_loss", "adversarial", "features", "l1", "teacher")
+
+Seen = Mapping[str, Sequence[Any]]
+"""What a discriminator sees of a pair: by scale its maps, and its logits last."""
 
 
 class Trainer(keras.Model):
     """A generator and a discriminator that learn together from (source, target) batches in [-1, 1].
 
-    generator_loss = adversarial + l1_weight x l1 + teacher_weight x teacher: adversarial says how far the discriminator
-    is from taking predictions for real, l1 is the mean absolute difference to the target, teacher that to the
-    pictures of the teacher, where there is one. discriminator_loss is the mean of its losses on real and on predicted
-    pairs. (Isola et al. 2017; l1_weight 0 leaves the adversarial loss alone.)
+    generator_loss = adversarial + feature_weight x features + l1_weight x l1 + teacher_weight x teacher: adversarial
+    says how far the discriminator is from taking predictions for real, features is the mean absolute difference to the
+    target in the discriminator's maps, summed over each scale's maps and averaged over its scales (pix2pixHD, arXiv
+    1711.11585), l1 that in the picture, teacher that of both to the pictures of the teacher, where there is one.
+    discriminator_loss is the mean of its losses on real and on predicted pairs. (Isola et al. 2017 have adversarial and
+    l1 alone.)
 
     Both networks move in one traced function, from one forward pass of the generator and two of the discriminator.
     Neither is ever frozen: each optimiser is given its own network's variables and no others. Made in the scope of a
@@ -38,47 +44,40 @@ class Trainer(keras.Model):
         super().__init__()
         self.settings = settings
         self.teacher = teacher
-        self.generator = self._network(folded=True)
-        self.discriminator = discriminator(settings.filters, settings.image_size)
+        with precision_of(settings.precision):
+            self.generator = generator(settings.filters, settings.image_size, folded=True)
+            self.discriminator = discriminator(
+                settings.filters,
+                settings.image_size,
+                scales=settings.scales,
+                spectral=settings.adversarial == "hinge",
+            )
+            self.seen = feature_extractor(self.discriminator)
         self.generator_optimizer = FusedAdam(settings.learning_rate, beta_1=BETA_1)
-        self.discriminator_optimizer = FusedAdam(settings.learning_rate, beta_1=BETA_1)
+        self.discriminator_optimizer = FusedAdam(settings.discriminator_rate, beta_1=BETA_1)
         self.generator_optimizer.build(self.generator.trainable_variables)
         self.discriminator_optimizer.build(self.discriminator.trainable_variables)
-        self.averaged = self._network(folded=True) if settings.average else self.generator
+        self.averaged = self.generator
+        if settings.average:
+            self.averaged = generator(settings.filters, settings.image_size, folded=True)
         self.averaged.set_weights(self.generator.get_weights())
         self.losses_so_far = {name: keras.metrics.Mean(name) for name in LOSSES}
         self.strategy = tf.distribute.get_strategy()
         self.step = tf.function(self._step, jit_compile=False)  # XLA is several times slower on a CPU
 
-    def _network(self, folded: bool) -> keras.Model:
-        wanted = self.settings
-        return generator(
-            wanted.filters,
-            wanted.image_size,
-            folded=folded,
-            momentum=wanted.momentum,
-            norm_first=wanted.norm == "first",
-        )
-
     def call(self, source: Any, training: bool = False) -> Any:
         return self.averaged(source, training=training)
 
     def begin_epoch(self, epoch: int) -> None:
-        """Set what depends on how far the run is (epoch counts from 0): learning rate, and batch norm frozen or not."""
+        """Set the learning rates by how far the run is (epoch counts from 0)."""
         left = self.settings.epochs - epoch
         if self.settings.schedule == "linear":  # constant for the first half, then down to 0 (the paper's authors)
-            rate = self.settings.learning_rate * min(1.0, 2 * left / (self.settings.epochs + 1))
-            for optimizer in (self.generator_optimizer, self.discriminator_optimizer):
-                optimizer.learning_rate = rate
-        frozen = left <= self.settings.frozen_epochs
-        norms = [layer for layer in self.generator.layers if isinstance(layer, BatchNorm)]
-        if frozen != norms[0].frozen:
-            for norm in norms:
-                norm.frozen = frozen
-            self.step = tf.function(self._step, jit_compile=False)
+            share = min(1.0, 2 * left / (self.settings.epochs + 1))
+            self.generator_optimizer.learning_rate = self.settings.learning_rate * share
+            self.discriminator_optimizer.learning_rate = self.settings.discriminator_rate * share
 
     def _step(self, batch: tuple[Any, Any]) -> dict[str, Any]:
-        """Move both networks once; return the losses' means since forget_means(), as scalar tensors by name.
+        """Move both networks once; return the losses' means since reset_metrics(), as scalar tensors by name.
 
         Where there are several replicas, the means are those of this process's first one.
         """
@@ -90,19 +89,26 @@ class Trainer(keras.Model):
     def train_step(self, data: tuple[Any, Any]) -> dict[str, Any]:
         """Move both networks once, on one replica."""
         source, target = data
-        judge = JUDGEMENTS[self.settings.adversarial]
+        wanted = self.settings
+        loss = ADVERSARIAL_LOSSES[wanted.adversarial]
+        taught, likeness = tf.constant(0.0), tf.constant(0.0)
         with tf.GradientTape(persistent=True) as tape:
             predicted = self.generator(source, training=True)
-            judged_predicted = self.discriminator([source, predicted], training=True)
-            judged_real = self.discriminator([source, target], training=True)
-            adversarial = judge.made_for_real(judged_predicted)
+            fake = self.seen([source, predicted], training=True)
+            real = self.seen([source, target], training=True)
+            adversarial = mean_over_scales(loss.generator, fake)
             l1 = tf.reduce_mean(tf.abs(target - predicted))
-            generator_loss = adversarial + self.settings.l1_weight * l1
-            taught = tf.constant(0.0)
+            generator_loss = adversarial + wanted.l1_weight * l1
+            if wanted.feature_weight:
+                likeness = feature_distance(fake, real)
+                generator_loss += wanted.feature_weight * likeness
             if self.teacher is not None:
-                taught = tf.reduce_mean(tf.abs(self.teacher(source, training=False) - predicted))
-                generator_loss += self.settings.teacher_weight * taught
-            discriminator_loss = (judge.real(judged_real) + judge.made(judged_predicted)) / 2
+                example = self.teacher(source, training=False)
+                taught = tf.reduce_mean(tf.abs(example - predicted))
+                if wanted.feature_weight:
+                    taught += feature_distance(fake, self.seen([source, example], training=True))
+                generator_loss += wanted.teacher_weight * taught
+            discriminator_loss = (mean_over_scales(loss.real, real) + mean_over_scales(loss.fake, fake)) / 2
             # The optimisers add up the replicas' gradients.
             shares = [loss / self.strategy.num_replicas_in_sync for loss in (generator_loss, discriminator_loss)]
         for network, optimizer, loss in (
@@ -111,7 +117,7 @@ class Trainer(keras.Model):
         ):
             variables = network.trainable_variables
             optimizer.apply(tape.gradient(loss, variables), variables)
-        losses = (generator_loss, discriminator_loss, adversarial, l1, taught)
+        losses = (generator_loss, discriminator_loss, adversarial, likeness, l1, taught)
         for name, loss in zip(LOSSES, losses, strict=True):
             self.losses_so_far[name].update_state(loss)
         return {name: mean.result() for name, mean in self.losses_so_far.items()}
@@ -137,10 +143,10 @@ class Trainer(keras.Model):
         return [variable for holder in holders for variable in holder.variables]
 
     def means(self) -> dict[str, float]:
-        """Return each loss's mean since forget_means()."""
+        """Return each loss's mean since reset_metrics()."""
         return {name: float(mean.result()) for name, mean in self.losses_so_far.items()}
 
-    def forget_means(self) -> None:
+    def reset_metrics(self) -> None:
         for mean in self.losses_so_far.values():
             mean.reset_state()
 
@@ -151,7 +157,7 @@ class Trainer(keras.Model):
 
     def plain_generator(self) -> keras.Model:
         """Return the generator in standard layers, with the present weights: what generator.keras holds."""
-        plain = self._network(folded=False)
+        plain = generator(self.settings.filters, self.settings.image_size)
         plain.set_weights(self.averaged.get_weights())
         return plain
 
@@ -177,37 +183,38 @@ class FusedAdam(keras.optimizers.Adam):
 
 
 def cross_entropy(logits: Any, real: float) -> Any:
-    """Return the mean binary cross-entropy of patch logits against all real (1.0) or all made (0.0)."""
+    """Return the mean binary cross-entropy of patch logits against all real (1.0) or all fake (0.0)."""
     return tf.reduce_mean(tf.nn.sigmoid_cross_entropy_with_logits(tf.fill(tf.shape(logits), real), logits))
 
 
-def square(logits: Any, real: float) -> Any:
-    """Return the mean squared difference of patch scores to `real`."""
-    return tf.reduce_mean(tf.square(logits - real))
+def mean_over_scales(loss: Callable[[Any], Any], seen: Seen) -> Any:
+    """Return the mean over the scales of a loss of their logits."""
+    return sum(loss(tf.cast(scale[-1], tf.float32)) for scale in seen.values()) / len(seen)
+
+
+def feature_distance(fake: Seen, real: Seen) -> Any:
+    """Return the mean absolute difference of maps, summed over a scale's, averaged over scales; `real` stays."""
+    pairs = [pair for scale in fake for pair in zip(fake[scale][:-1], real[scale][:-1], strict=True)]
+    differences = (tf.cast(tf.abs(a - tf.stop_gradient(b)), tf.float32) for a, b in pairs)
+    return sum(tf.reduce_mean(difference) for difference in differences) / len(fake)
 
 
 @dataclasses.dataclass(frozen=True)
-class Judgement:
-    """One adversarial loss: of the discriminator on real and on made pairs, and of the generator on what it made.
+class AdversarialLoss:
+    """One adversarial loss of patch logits: the discriminator's on real and on fake pairs, the generator's on fakes."""
 
-    loss: (scores, 1.0 for real or 0.0 for made) -> a scalar. real_target: what the discriminator aims at on real pairs.
-    """
-
-    loss: Callable[[Any, float], Any]
-    real_target: float = 1.0
-
-    def real(self, scores: Any) -> Any:
-        return self.loss(scores, self.real_target)
-
-    def made(self, scores: Any) -> Any:
-        return self.loss(scores, 0.0)
-
-    def made_for_real(self, scores: Any) -> Any:
-        return self.loss(scores, 1.0)
+    real: Callable[[Any], Any]
+    fake: Callable[[Any], Any]
+    generator: Callable[[Any], Any]
 
 
-JUDGEMENTS = {
-    "cross-entropy": Judgement(cross_entropy),
-    "smoothed": Judgement(cross_entropy, 0.9),  # one-sided label smoothing: Salimans et al., arXiv 1606.03498, 3.4
-    "least-squares": Judgement(square),  # Mao et al., arXiv 1611.04076
+ADVERSARIAL_LOSSES = {
+    "hinge": AdversarialLoss(  # Lim and Ye, "Geometric GAN", arXiv 1705.02894
+        lambda logits: tf.reduce_mean(tf.nn.relu(1 - logits)),
+        lambda logits: tf.reduce_mean(tf.nn.relu(1 + logits)),
+        lambda logits: -tf.reduce_mean(logits),
+    ),
+    "cross-entropy": AdversarialLoss(
+        partial(cross_entropy, real=1.0), partial(cross_entropy, real=0.0), partial(cross_entropy, real=1.0)
+    ),
 }

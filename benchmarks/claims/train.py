@@ -16,7 +16,7 @@ import functools
 import itertools
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ from pix2pix_edge.benchmarks.report.summary import ratio_of
 from pix2pix_edge.runtime.cli import add_out, at_least
 from pix2pix_edge.runtime.errors import InputError
 from pix2pix_edge.train.native import load_tensorflow
-from pix2pix_edge.train.settings import Settings
+from pix2pix_edge.train.settings import RECIPES, Settings
 
 OURS, ARTICLE = "train_step", "article"
 FORMAT = "pix2pix-edge-training/1"
@@ -91,7 +91,7 @@ def run(args: argparse.Namespace) -> None:
 
     report = TrainingReport(command=command_line(), widths=[], machine=describe_machine(), state=machine_state())
     for filters in args.filters:
-        settings = Settings(filters=filters, image_size=args.image_size)
+        settings = replace(RECIPES["paper"], filters=filters, image_size=args.image_size)
         report.widths.append(compare_at(settings, args.data, args.rounds, args.turn))
         print(report.widths[-1].sentence(), flush=True)
         if args.out:
@@ -106,7 +106,8 @@ class Side:
 
     def __init__(self, name: str, settings: Settings, data: Path) -> None:
         load_tensorflow("comparing training steps")
-        from pix2pix_edge.train.data import ENLARGED, Pairs, ahead, batches, checked, find_pairs
+        from pix2pix_edge.train.data import ENLARGED, Pairs, batches, checked, prefetch
+        from pix2pix_edge.train.pairs.layouts import find_pairs
         from pix2pix_edge.train.trainer import Trainer
 
         pairs = Pairs(find_pairs(data)[0], round(settings.image_size * ENLARGED), settings.direction)
@@ -114,7 +115,7 @@ class Side:
 
         def feed() -> Iterator[Any]:
             for epoch in itertools.count():
-                yield from ahead(batches(pairs, settings.image_size, 1, 0, epoch))
+                yield from prefetch(batches(pairs, settings.image_size, 1, 0, epoch))
 
         if name == OURS:
             trainer = Trainer(settings)

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from pix2pix_edge.runtime.errors import InputError, native_stderr
 from pix2pix_edge.runtime.images import list_images, read_image
-from pix2pix_edge.train.data import Pairs, ahead, batches, checked, find_pairs, read_pair
+from pix2pix_edge.train.data import Pairs, batches, checked, prefetch, read_pair
+from pix2pix_edge.train.pairs.layouts import find_pairs
 from tests.conftest import write_rgb
 
 SIDE = 24
@@ -63,7 +64,7 @@ def test_batches_are_fetched_ahead_in_their_order_and_errors_come_through() -> N
             yield number
         raise OSError("the disk is gone")
 
-    feed = ahead(source())
+    feed = prefetch(source())
     assert next(feed) == 0
     deadline = time.monotonic() + 10
     while len(asked) < 2:  # the next one is fetched by itself
@@ -72,8 +73,8 @@ def test_batches_are_fetched_ahead_in_their_order_and_errors_come_through() -> N
     assert [next(feed) for _ in range(4)] == [1, 2, 3, 4]
     with pytest.raises(OSError, match="the disk is gone"):
         next(feed)
-    assert list(ahead([])) == []
-    threads, left = threading.active_count(), ahead(range(9))
+    assert list(prefetch([])) == []
+    threads, left = threading.active_count(), prefetch(range(9))
     assert next(left) == 0
     left.close()
     assert threading.active_count() == threads
@@ -144,7 +145,7 @@ def test_no_layout(tmp_path: Path) -> None:
 
 def test_two_layouts(folders: Path) -> None:
     write(folders / "trainA" / "1.png", 1)
-    with pytest.raises(InputError, match=r"more than one layout.*train_label/.*trainB/"):
+    with pytest.raises(InputError, match=r"more than one layout.*trainB/, train_label/"):
         find_pairs(folders)
 
 
@@ -217,6 +218,29 @@ def test_a_png_with_an_odd_colour_profile_is_whole(folders: Path) -> None:
     check(folders)
 
 
+@pytest.mark.parametrize("oddity", ["extraneous bytes", "scan parameters", "JFIF version"])
+def test_what_decoders_only_remark_on_is_whole(folders: Path, oddity: str) -> None:
+    """As phones and network cameras write them; the pixels are the same."""
+    clean = cv2.imencode(".jpg", image(50, 64, 64))[1].tobytes()
+    content = bytearray(clean)
+    if oddity == "extraneous bytes":
+        content[-2:-2] = bytes(4)
+    elif oddity == "scan parameters":
+        scan = content.rindex(b"\xff\xda")
+        end = scan + 5 + 2 * content[scan + 4]
+        content[end : end + 3] = bytes(3)
+    else:
+        content[content.index(b"JFIF") + 5] = 2
+    (folders / "train_label" / "5.png").write_bytes(content)
+    (folders / "train_picture" / "5.png").write_bytes(clean)
+    with native_stderr() as complaints:
+        np.testing.assert_array_equal(
+            *(read_image(folders / f"train_{side}" / "5.png") for side in ("label", "picture"))
+        )
+        assert complaints.seek(0, os.SEEK_END) > 0
+    check(folders)
+
+
 def test_a_jpeg_damaged_in_its_middle_is_named(folders: Path) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
     content = bytearray(cv2.imencode(".jpg", noise)[1].tobytes())
@@ -229,7 +253,7 @@ def test_a_jpeg_damaged_in_its_middle_is_named(folders: Path) -> None:
 
 def test_odd_width_is_not_side_by_side(tmp_path: Path) -> None:
     write(tmp_path / "train" / "1.png", 1, width=SIDE + 1)
-    with pytest.raises(InputError, match="25 pixels wide"):
+    with pytest.raises(InputError, match=r"1.png is 25x24, but .* twice as wide as tall"):
         check(tmp_path)
 
 

@@ -20,9 +20,10 @@ import pytest
 
 from pix2pix_edge.runtime.errors import InputError, ToolkitError
 from pix2pix_edge.train import distribution
-from pix2pix_edge.train.data import Pairs, batches, find_pairs
-from pix2pix_edge.train.distribution import Place, meet, place_of, together
+from pix2pix_edge.train.data import Pairs, batches
+from pix2pix_edge.train.distribution import Place, barrier, place_of, translate_errors
 from pix2pix_edge.train.drawings.__main__ import draw_folders
+from pix2pix_edge.train.pairs.layouts import find_pairs
 from tests.conftest import REPOSITORY
 from tests.train.test_resume import history, saved
 
@@ -91,7 +92,7 @@ def test_errors_of_tensorflow_are_told_apart(workers_: int) -> None:
         raise InputError("a.png cannot be read")
 
     def raised(error: Exception | None) -> None:
-        with together(Place(0, workers_)):
+        with translate_errors(Place(0, workers_)):
             if error is None:
                 tf.numpy_function(fails, [], tf.uint8)
             else:
@@ -156,13 +157,13 @@ def test_workers_meet_in_any_order(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(distribution, "PATIENCE_S", 20.0)
     cluster_of(monkeypatch, *(f"127.0.0.1:{port}" for port in free_ports(3)))
     with ThreadPoolExecutor(3) as pool:
-        met = [pool.submit(meet, Place(number, 3)) for number in (2, 0)]
+        met = [pool.submit(barrier, Place(number, 3)) for number in (2, 0)]
         time.sleep(0.5)
         assert not any(future.done() for future in met)
-        met.append(pool.submit(meet, Place(1, 3)))
+        met.append(pool.submit(barrier, Place(1, 3)))
         for future in met:
             future.result(timeout=10)
-    meet(Place())  # alone, there is nobody to wait for
+    barrier(Place())  # alone, there is nobody to wait for
 
 
 def test_a_worker_that_never_comes_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -172,20 +173,20 @@ def test_a_worker_that_never_comes_is_named(monkeypatch: pytest.MonkeyPatch) -> 
     with pytest.raises(
         ToolkitError, match=rf"^worker 1 at 127.0.0.1:{there} did not come within 0.2 s; start the same"
     ):
-        meet(Place(0, 2))
+        barrier(Place(0, 2))
     with (
         socket.create_server(("127.0.0.1", there)),  # it listens, and cannot reach us
         pytest.raises(ToolkitError, match=f"another worker does not reach 127.0.0.1:{here}; open this port"),
     ):
-        meet(Place(0, 2))
+        barrier(Place(0, 2))
     for port in ("x", "99999"):
         cluster_of(monkeypatch, f"127.0.0.1:{port}", f"127.0.0.1:{there}")
         with pytest.raises(InputError, match="give it a free port"):
-            meet(Place(0, 2))
+            barrier(Place(0, 2))
     with socket.create_server(("127.0.0.1", here)):
         cluster_of(monkeypatch, f"127.0.0.1:{here}", f"127.0.0.1:{there}")
         with pytest.raises(InputError, match="give it a free port"):
-            meet(Place(0, 2))
+            barrier(Place(0, 2))
 
 
 def test_parts_of_a_batch_make_up_the_whole(data: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,12 @@ import pytest
 
 from pix2pix_edge.export.fidelity import psnr, ssim
 from pix2pix_edge.runtime.errors import InputError
-from pix2pix_edge.train.data import Pairs, find_pairs, read_pair
+from pix2pix_edge.train.data import Pairs, read_pair
 from pix2pix_edge.train.drawings.__main__ import draw_folders
-from pix2pix_edge.train.judge import features, judge, load, main, score, with_batch_statistics
-from pix2pix_edge.train.networks import discriminator, generator
+from pix2pix_edge.train.judge import REAL, judge, judge_real, main, score, with_batch_statistics
+from pix2pix_edge.train.networks import discriminator, feature_extractor, generator
+from pix2pix_edge.train.pairs.layouts import find_pairs
+from pix2pix_edge.train.saved import load
 from pix2pix_edge.train.settings import Settings, write_settings
 
 
@@ -34,22 +37,24 @@ def pairs(data: Path) -> Pairs:
 @pytest.fixture(scope="module")
 def seen_by() -> Any:
     keras.utils.set_random_seed(0)
-    return features(discriminator(4, 64))
+    return feature_extractor(discriminator(4, 64))
 
 
 def test_scores_are_those_of_the_rounded_picture(data: Path, pairs: Pairs, seen_by: Any) -> None:
     found = judge(lambda source: source * 0.9, seen_by, pairs)
     sides = [read_pair(pair) for pair in find_pairs(data)[1]]
-    made = [np.clip(np.rint(((label / 127.5 - 1) * 0.9 + 1) * 127.5), 0, 255).astype(np.uint8) for label, _ in sides]
+    fake = [np.clip(np.rint(((label / 127.5 - 1) * 0.9 + 1) * 127.5), 0, 255).astype(np.uint8) for label, _ in sides]
     true = [picture for _, picture in sides]
-    both = list(zip(made, true, strict=True))
-    assert found["l1"] == pytest.approx(np.mean([np.abs(m.astype(float) - t).mean() for m, t in both]), rel=1e-3)
-    assert found["psnr"] == pytest.approx(np.mean([psnr(m, t) for m, t in both]), rel=1e-3)
-    assert found["ssim"] == pytest.approx(np.mean([ssim(m, t) for m, t in both]), abs=1e-3)
+    both = list(zip(fake, true, strict=True))
+    assert found["l1"] == pytest.approx(np.mean([np.abs(f.astype(float) - t).mean() for f, t in both]), rel=1e-3)
+    assert found["psnr"] == pytest.approx(np.mean([psnr(f, t) for f, t in both]), rel=1e-3)
+    assert found["ssim"] == pytest.approx(np.mean([ssim(f, t) for f, t in both]), abs=1e-3)
 
 
 def test_perceptual_distance_is_nothing_for_the_truth_and_grows(pairs: Pairs, seen_by: Any) -> None:
     class Truth:
+        flip = True
+
         def __init__(self, noise: float) -> None:
             self.noise = noise
 
@@ -74,13 +79,14 @@ def test_batch_statistics_are_those_of_training_without_dropout(pairs: Pairs) ->
     image = np.random.default_rng(0).uniform(-1, 1, (1, 64, 64, 3)).astype(np.float32)
     before = network.get_weights()
     translate = with_batch_statistics(network)
-    made = np.array(translate(image))
-    np.testing.assert_array_equal(made, translate(image))  # no dropout, and no statistics that move
-    assert not np.allclose(made, network(image, training=False), atol=1e-3)
+    fake = np.array(translate(image))
+    np.testing.assert_array_equal(fake, translate(image))  # no dropout, and no statistics that move
+    assert not np.allclose(fake, network(image, training=False), atol=1e-3)
     for weight, then in zip(network.get_weights(), before, strict=True):
         np.testing.assert_array_equal(weight, then)
     found = score(network, None, pairs)
-    assert set(found) == {"l1", "psnr", "ssim", "l1_batch"}
+    of_sets = {"fine", "fringes", "chroma", "histogram", "patches", "labels"}
+    assert set(found) == {"l1", "psnr", "ssim", "l1_batch", *of_sets}
     assert found["l1_batch"] != found["l1"]
 
 
@@ -89,11 +95,16 @@ def test_the_command(tmp_path: Path, data: Path, capsys: pytest.CaptureFixture[s
         generator(1, 64).save(tmp_path / f"{index}.keras")
     discriminator(1, 64).save(tmp_path / "d.keras")
     arguments = [str(tmp_path / f"{index}.keras") for index in range(2)] + ["--data", str(data)]
-    assert main([*arguments, "--by", str(tmp_path / "d.keras")]) == 0
+    out = tmp_path / "judged.json"
+    assert main([*arguments, "--by", str(tmp_path / "d.keras"), "--out", str(out)]) == 0
     header, *rows = capsys.readouterr().out.splitlines()
+    real = rows.pop()
+    assert real.startswith(REAL) and len(real.removeprefix(REAL).split()) == 6
+    written = json.loads(out.read_text())["rows"]
+    assert list(written) == [*arguments[:2], REAL]
     assert "perceptual" in header
     assert [row.split()[0] for row in rows] == arguments[:2]
-    assert all(len(row.split()) == 6 for row in rows)
+    assert all(len(row.split()) == 12 for row in rows)
 
     generator(1, 32).save(tmp_path / "small.keras")
     discriminator(1, 32).save(tmp_path / "small-d.keras")
@@ -136,3 +147,27 @@ def test_the_command(tmp_path: Path, data: Path, capsys: pytest.CaptureFixture[s
         assert expected in message and message.count("\n") == 1
     with pytest.raises(InputError):
         load(tmp_path / "text.keras")
+
+
+def test_the_scale_is_real_against_real(pairs: Pairs) -> None:
+    scale = judge_real(pairs)
+    assert 0.5 < scale["chroma"] < 2 and 0 < scale["histogram"] < 1 and 0 < scale["labels"] < 1
+    alike = judge(lambda source: source, None, Truth(pairs))  # type: ignore[arg-type]
+    assert alike["fine"] == alike["fringes"] == alike["chroma"] == 1
+    assert alike["histogram"] == pytest.approx(1)
+    assert abs(alike["patches"]) < abs(scale["patches"])
+
+
+class Truth:
+    """Pairs whose source is the truth itself."""
+
+    flip = True
+
+    def __init__(self, pairs: Pairs) -> None:
+        self.pairs = pairs
+
+    def __getitem__(self, index: int) -> Any:
+        return (self.pairs[index][1],) * 2
+
+    def __len__(self) -> int:
+        return len(self.pairs)

@@ -12,7 +12,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pix2pix_edge.runtime.errors import InputError
-from pix2pix_edge.train.networks import BatchNorm, FoldedUpConv2D, discriminator, generator, widths
+from pix2pix_edge.train.networks import (
+    FoldedUpConv2D,
+    SpectralConv2D,
+    discriminator,
+    feature_extractor,
+    generator,
+    plain_discriminator,
+    widths,
+)
 from tests.conftest import REPOSITORY
 
 PROTOTYPE = REPOSITORY.parent / "shared" / "models" / "prototype-32.keras"
@@ -54,9 +62,9 @@ def test_levels_follow_from_the_image_size(size: int, expected: list[int]) -> No
 @pytest.mark.parametrize("size", [32, 64, 128])
 def test_small_generator_keeps_size_and_range(size: int) -> None:
     image = np.random.default_rng(0).uniform(-1, 1, (2, size, size, 3)).astype(np.float32)
-    made = generator(2, size)(image).numpy()
-    assert made.shape == image.shape
-    assert np.abs(made).max() <= 1
+    fake = generator(2, size)(image).numpy()
+    assert fake.shape == image.shape
+    assert np.abs(fake).max() <= 1
 
 
 def test_order_of_layers() -> None:
@@ -69,10 +77,9 @@ def test_order_of_layers() -> None:
     assert kinds.count("BatchNormalization") == 12
 
 
-@pytest.mark.parametrize("norm_first", [False, True])
 @pytest.mark.parametrize("size", [32, 128])
-def test_folded_form_is_the_same_function_with_the_same_weights(size: int, norm_first: bool) -> None:
-    plain, folded = (generator(4, size, folded=form, norm_first=norm_first) for form in (False, True))
+def test_folded_form_is_the_same_function_with_the_same_weights(size: int) -> None:
+    plain, folded = (generator(4, size, folded=form) for form in (False, True))
     scatter(plain)
     folded.set_weights(plain.get_weights())
     assert not any(isinstance(layer, keras.layers.UpSampling2D) for layer in folded.layers)
@@ -104,30 +111,11 @@ def test_folding_is_upsampling_and_convolution(
         tape.watch([image, kernel])
         large = tf.repeat(tf.repeat(image, 2, axis=1), 2, axis=2)
         plain = tf.nn.conv2d(large, kernel, strides=1, padding="SAME") + bias
-        made = folded.call(image)
-        losses = [tf.reduce_sum(sought * pictures) for pictures in (plain, made)]
-    np.testing.assert_allclose(made, plain, atol=1e-12)
+        fake = folded.call(image)
+        losses = [tf.reduce_sum(sought * pictures) for pictures in (plain, fake)]
+    np.testing.assert_allclose(fake, plain, atol=1e-12)
     for one, other in zip(*(tape.gradient(loss, [image, kernel]) for loss in losses), strict=True):
         np.testing.assert_allclose(one, other, atol=1e-11)
-
-
-def test_norm_may_come_first() -> None:
-    kinds = [type(layer).__name__ for layer in generator(2, 256, norm_first=True).layers]
-    assert kinds[1:6] == ["Conv2D", "LeakyReLU", "Conv2D", "BatchNormalization", "LeakyReLU"]
-    decoder = kinds[kinds.index("UpSampling2D") :]
-    assert decoder[:6] == ["UpSampling2D", "Conv2D", "BatchNormalization", "ReLU", "Dropout", "Concatenate"]
-
-
-def test_frozen_batch_norm_trains_with_the_moving_statistics() -> None:
-    norm = BatchNorm(momentum=0.5)
-    x = np.random.default_rng(0).normal(3, 2, (2, 4, 4, 5)).astype(np.float32)
-    norm.build(x.shape)
-    assert abs(float(norm(x, training=True).numpy().mean())) < 1e-5
-    norm.frozen, before = True, [np.array(w) for w in norm.weights]
-    np.testing.assert_array_equal(norm(x, training=True), norm(x, training=False))
-    for weight, then in zip(norm.weights, before, strict=True):
-        np.testing.assert_array_equal(weight, then)
-    assert len(norm.trainable_weights) == 2
 
 
 def test_discriminator_judges_patches_of_both_images() -> None:
@@ -144,6 +132,53 @@ def test_discriminator_of_the_article() -> None:
     # conv 4x4: 6 -> 64 -> 128 -> 256 -> 512 -> 1, with biases; batch norm on three levels
     weights = 16 * (6 * 64 + 64 * 128 + 128 * 256 + 256 * 512 + 512) + 64 + 128 + 256 + 512 + 1 + 4 * (128 + 256 + 512)
     assert discriminator(64, 256).count_params() == weights
+
+
+def test_every_scale_judges_at_half_the_size_of_the_one_before() -> None:
+    network = discriminator(4, 64, scales=3, spectral=True)
+    random = np.random.default_rng(0)
+    source, target = random.uniform(-1, 1, (2, 1, 64, 64, 3)).astype(np.float32)
+    assert [logits.shape for logits in network([source, target])] == [(1, 4, 4, 1), (1, 2, 2, 1), (1, 1, 1, 1)]
+    grain = np.tile(np.array([[1, -1], [-1, 1]], np.float32), (32, 32))[..., None]  # only full size shows it
+    differs = [
+        not np.allclose(one, other, atol=1e-5)
+        for one, other in zip(network([source, target]), network([source, target + 0.5 * grain]), strict=True)
+    ]
+    assert differs == [True, False, False]
+    seen = feature_extractor(network)([source, target])
+    assert [[x.shape[1] for x in scale] for scale in seen.values()] == [
+        [32, 16, 8, 4, 4],
+        [16, 8, 4, 2, 2],
+        [8, 4, 2, 1, 1],
+    ]
+    for scale, logits in zip(seen.values(), network([source, target]), strict=True):
+        np.testing.assert_array_equal(scale[-1], logits)
+
+
+def test_spectral_norm_divides_by_the_largest_singular_value() -> None:
+    layer = SpectralConv2D(5, 4, strides=2, padding="same")
+    x = np.random.default_rng(0).normal(size=(1, 8, 8, 3)).astype(np.float32)
+    for _ in range(50):
+        layer(x, training=True)
+    kernel = np.array(layer.kernel)
+    largest = np.linalg.svd(kernel.reshape(-1, 5), compute_uv=False)[0]
+    plain = keras.layers.Conv2D(5, 4, strides=2, padding="same")
+    plain.build(x.shape)
+    plain.set_weights([kernel / largest, np.array(layer.bias)])
+    np.testing.assert_allclose(layer(x), plain(x), atol=1e-4)
+    before = np.array(layer.left)
+    layer(x)
+    np.testing.assert_array_equal(layer.left, before)
+
+
+def test_the_saved_discriminator_is_the_same_function_in_standard_layers() -> None:
+    network = discriminator(2, 64, scales=2, spectral=True)
+    pair = np.random.default_rng(0).uniform(-1, 1, (2, 1, 64, 64, 3)).astype(np.float32)
+    network(list(pair), training=True)
+    plain = plain_discriminator(network)
+    assert {type(layer).__module__.partition(".")[0] for layer in plain.layers} == {"keras"}
+    for one, other in zip(network(list(pair)), plain(list(pair)), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-5)
 
 
 @pytest.mark.parametrize(("filters", "size"), [(0, 256), (-1, 256), (8, 0), (8, 16), (8, 96), (8, 2048)])

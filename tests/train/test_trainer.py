@@ -11,18 +11,19 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from pix2pix_edge.train.loop import teacher_of
 from pix2pix_edge.train.networks import generator
-from pix2pix_edge.train.settings import ADVERSARIAL, NORMS, Settings
-from pix2pix_edge.train.trainer import JUDGEMENTS, FusedAdam, Trainer, cross_entropy
+from pix2pix_edge.train.saved import teacher_of
+from pix2pix_edge.train.settings import ADVERSARIAL, RECIPES, Settings
+from pix2pix_edge.train.trainer import ADVERSARIAL_LOSSES, FusedAdam, Trainer, cross_entropy, feature_distance
 
-SIZE = 32
+SIZE = 64
 SMALL = Settings(filters=2, image_size=SIZE, epochs=4)
 
 
 @pytest.fixture(scope="module")
 def trainer() -> Trainer:
-    return Trainer(SMALL)
+    # At first the hinge's gradients of real and of fake cancel out in the last bias.
+    return Trainer(dataclasses.replace(SMALL, adversarial="cross-entropy"))
 
 
 @pytest.fixture(scope="module")
@@ -64,27 +65,28 @@ def test_one_trace_serves_every_step(trainer: Trainer, batch: Any) -> None:
 
 def test_losses_are_means_over_the_epoch(trainer: Trainer, batch: Any) -> None:
     before = [variable.numpy() for variable in trainer.state()]
-    trainer.forget_means()
+    trainer.reset_metrics()
     single = []
     for _ in range(2):
         trainer.step(batch)
         single.append(trainer.means())
-        trainer.forget_means()
+        trainer.reset_metrics()
     assert set(trainer.means().values()) == {0.0}
     for variable, value in zip(trainer.state(), before, strict=True):
         variable.assign(value)
-    trainer.forget_means()
+    trainer.reset_metrics()
     for _ in range(2):
         trainer.step(batch)
     for name, mean in trainer.means().items():
         assert mean == pytest.approx((single[0][name] + single[1][name]) / 2, rel=1e-5), name
     for step in single:
         assert step["l1"] != single[0]["l1"] or step is single[0]
-        assert step["generator_loss"] == pytest.approx(step["adversarial"] + 100 * step["l1"], rel=1e-4)
+        expected = step["adversarial"] + 10 * step["features"] + 10 * step["l1"]
+        assert step["generator_loss"] == pytest.approx(expected, rel=1e-4)
 
 
-def test_without_l1_the_adversarial_loss_is_left(batch: Any) -> None:
-    trainer = Trainer(dataclasses.replace(SMALL, l1_weight=0.0))
+def test_without_weights_the_adversarial_loss_is_left(batch: Any) -> None:
+    trainer = Trainer(dataclasses.replace(SMALL, l1_weight=0.0, feature_weight=0.0))
     trainer.step(batch)
     means = trainer.means()
     assert means["generator_loss"] == means["adversarial"]
@@ -116,39 +118,63 @@ def test_fused_adam_is_adam() -> None:
 def test_translate_is_the_plain_generator_in_inference_mode(trainer: Trainer) -> None:
     images = np.random.default_rng(3).integers(0, 256, (2, SIZE, SIZE, 3), np.uint8)
     expected = trainer.plain_generator()(images.astype(np.float32) / 127.5 - 1, training=False).numpy()
-    made = trainer.translate(images)
-    assert made.dtype == np.uint8
-    assert np.abs(made - (expected + 1) * 127.5).max() <= 0.51
-    np.testing.assert_array_equal(made, trainer.translate(images))
+    fake = trainer.translate(images)
+    assert fake.dtype == np.uint8
+    assert np.abs(fake - (expected + 1) * 127.5).max() <= 0.51
+    np.testing.assert_array_equal(fake, trainer.translate(images))
 
 
 def test_every_adversarial_loss_trains_and_has_its_own_optimum(batch: Any) -> None:
-    assert set(JUDGEMENTS) == set(ADVERSARIAL)
-    for name, real in (("cross-entropy", 40.0), ("smoothed", np.log(9.0)), ("least-squares", 1.0)):
-        judge = JUDGEMENTS[name]
-        best = float(judge.real(tf.fill((1, 2, 2, 1), np.float32(real))))
-        for other in (real - 0.5, real + 0.5):
-            assert best <= float(judge.real(tf.fill((1, 2, 2, 1), np.float32(other)))) + 1e-6, name
-        for loss, away in ((judge.made, -1), (judge.made_for_real, 1)):  # smoothing is one-sided
-            sure, surer = (float(loss(tf.fill((1, 2, 2, 1), np.float32(score)))) for score in (away * 5, away * 9))
-            if name == "least-squares":
-                aim = 0.0 if loss == judge.made else 1.0
-                assert float(loss(tf.fill((1, 2, 2, 1), np.float32(aim)))) == 0
-            else:
-                assert 0 < surer < sure, name
-        trainer = Trainer(dataclasses.replace(SMALL, adversarial=name))
+    assert set(ADVERSARIAL_LOSSES) == set(ADVERSARIAL)
+
+    def at(loss: Any, score: float) -> float:
+        return float(loss(tf.fill((1, 2, 2, 1), np.float32(score))))
+
+    hinge, entropy = (ADVERSARIAL_LOSSES[name] for name in ("hinge", "cross-entropy"))
+    assert at(hinge.real, 1.0) == at(hinge.real, 3.0) == 0 == at(hinge.fake, -1.0) == at(hinge.fake, -3.0)
+    assert at(hinge.real, 0.0) == at(hinge.fake, 0.0) == 1
+    assert at(hinge.generator, 5.0) == -5  # the generator's has no end
+    for loss, away in ((entropy.real, 1), (entropy.fake, -1), (entropy.generator, 1)):
+        assert 0 < at(loss, 9 * away) < at(loss, 5 * away) < at(loss, -away)
+    for recipe in RECIPES.values():
+        trainer = Trainer(dataclasses.replace(recipe, filters=2, image_size=SIZE))
         trainer.step(batch)
         assert all(np.isfinite(list(trainer.means().values())))
+
+
+def test_feature_distance_sums_maps_and_averages_scales() -> None:
+    maps = [[tf.fill((1, 2, 2, 3), value)] * 2 + [tf.fill((1, 2, 2, 1), value)] for value in (1.0, 4.0)]
+    fake, real = ({"scale1": scale, "scale2": scale} for scale in maps)
+    assert float(feature_distance(fake, real)) == 6.0  # two maps that differ by 3, on either scale; logits do not count
+
+
+def test_bfloat16_steps_keep_float32_weights_and_a_float32_picture(batch: Any) -> None:
+    trainer = Trainer(dataclasses.replace(SMALL, precision="bfloat16"))
+    means = {name: float(value) for name, value in trainer.step(batch).items()}
+    assert all(np.isfinite(list(means.values())))
+    assert {variable.dtype for variable in trainer.generator.trainable_variables} == {"float32"}
+    assert trainer.generator.get_layer("up1").compute_dtype == "bfloat16"
+    assert trainer.generator(batch[0], training=False).dtype == tf.float32
+    assert keras.config.dtype_policy().name == "float32"
+    exact = Trainer(SMALL)
+    exact.generator.set_weights(trainer.generator.get_weights())
+    pictures = [each.generator(batch[0], training=False) for each in (trainer, exact)]
+    np.testing.assert_allclose(*pictures, atol=0.05)
 
 
 def test_a_teacher_pulls_the_student_and_does_not_learn(batch: Any) -> None:
     keras.utils.set_random_seed(0)
     teacher = generator(3, SIZE, folded=True)
     before = [np.array(weight) for weight in teacher.weights]
-    trainer = Trainer(dataclasses.replace(SMALL, l1_weight=0.0, teacher_weight=1000.0, learning_rate=1e-3), teacher)
+    trainer = Trainer(
+        dataclasses.replace(
+            SMALL, l1_weight=0.0, feature_weight=0.0, teacher_weight=1000.0, learning_rate=1e-3, average=0.0
+        ),
+        teacher,
+    )
     distances = []
     for _ in range(60):
-        trainer.forget_means()
+        trainer.reset_metrics()
         trainer.step(batch)
         distances.append(trainer.means()["teacher"])
     assert distances[-1] < 0.6 * distances[0], distances
@@ -171,24 +197,18 @@ def test_the_average_follows_the_weights_and_is_what_translates(batch: Any) -> N
         np.testing.assert_array_equal(plain, averaged)
 
 
-def test_epochs_rule_the_learning_rate_and_frozen_statistics(batch: Any) -> None:
-    trainer = Trainer(dataclasses.replace(SMALL, schedule="linear", frozen_epochs=1))
+def test_epochs_rule_the_learning_rates(batch: Any) -> None:
+    trainer = Trainer(dataclasses.replace(SMALL, schedule="linear"))
     rates = []
     for epoch in range(4):
         trainer.begin_epoch(epoch)
         rates.append(float(trainer.generator_optimizer.learning_rate) / 2e-4)
-        statistics = [np.array(w) for w in trainer.generator.non_trainable_weights if "moving" in w.path]
-        trainer.step(batch)
-        after = [np.array(w) for w in trainer.generator.non_trainable_weights if "moving" in w.path]
-        moved = any(not np.array_equal(one, other) for one, other in zip(statistics, after, strict=True))
-        assert moved == (epoch < 3)
     assert rates == pytest.approx([1.0, 1.0, 0.8, 0.4])
-    assert float(trainer.discriminator_optimizer.learning_rate) == pytest.approx(rates[-1] * 2e-4)
+    assert float(trainer.discriminator_optimizer.learning_rate) == pytest.approx(rates[-1] * 4e-4)
 
 
-@pytest.mark.parametrize("norm", NORMS)
-def test_a_saved_teacher_is_the_same_function_folded(norm: str, tmp_path: Path) -> None:
-    saved = generator(3, SIZE, norm_first=norm == "first")
+def test_a_saved_teacher_is_the_same_function_folded(tmp_path: Path) -> None:
+    saved = generator(3, SIZE)
     saved.save(tmp_path / "generator.keras")
     teacher = teacher_of(dataclasses.replace(SMALL, teacher=str(tmp_path / "generator.keras")))
     assert teacher is not None and not teacher.trainable_weights

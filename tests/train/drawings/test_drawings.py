@@ -43,7 +43,8 @@ def test_more_pairs_leave_the_first_ones_as_they_are(tmp_path: Path) -> None:
 
 
 def test_folders_are_what_training_takes(tmp_path: Path) -> None:
-    from pix2pix_edge.train.data import Pairs, checked, find_pairs
+    from pix2pix_edge.train.data import Pairs, checked
+    from pix2pix_edge.train.pairs.layouts import find_pairs
 
     assert main(["--out", str(tmp_path), "--pairs", "2", "--test-pairs", "1", "--size", "48"]) == 0
     train, test = find_pairs(tmp_path)

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from pix2pix_edge.runtime.errors import InputError
-from pix2pix_edge.train import split as split_module
-from pix2pix_edge.train.data import Pair, find_pairs
-from pix2pix_edge.train.split import ALIKE, alike, split, thumbnail
+from pix2pix_edge.train.pairs import split as split_module
+from pix2pix_edge.train.pairs.layouts import Pair, find_pairs
+from pix2pix_edge.train.pairs.split import NEAR_DUPLICATE, near_duplicates, split, thumbnail
 from tests.conftest import write_rgb
 
 
@@ -30,7 +30,7 @@ def pairs(tmp_path_factory: pytest.TempPathFactory) -> list[Pair]:
 
 
 def test_twins_stay_together_and_the_rule_is_fixed(pairs: list[Pair]) -> None:
-    assert sorted(map(sorted, alike([thumbnail(pair) for pair in pairs]))) == [
+    assert sorted(map(sorted, near_duplicates([thumbnail(pair) for pair in pairs]))) == [
         [0, 1], [2], [3, 7, 9], [4], [5], [6], [8], [10], [11]
     ]  # fmt: skip
     for validation in range(12):
@@ -45,10 +45,10 @@ def test_twins_stay_together_and_the_rule_is_fixed(pairs: list[Pair]) -> None:
 
 def test_groups_do_not_depend_on_the_block(pairs: list[Pair], monkeypatch: pytest.MonkeyPatch) -> None:
     thumbnails = [thumbnail(pair) for pair in pairs]
-    whole = alike(thumbnails)
+    whole = near_duplicates(thumbnails)
     for block in (1, 5):
         monkeypatch.setattr(split_module, "BLOCK", block)
-        assert alike(thumbnails) == whole
+        assert near_duplicates(thumbnails) == whole
 
 
 def test_likeness_goes_on_through_others() -> None:
@@ -57,7 +57,7 @@ def test_likeness_goes_on_through_others() -> None:
     flat = np.zeros((3, 16, 16, 3))
     flat[:, 0, 0, 0], flat[:, 1, 0, 0] = np.cos(angles), np.sin(angles)
     for order in ([0, 1, 2], [0, 2, 1], [2, 0, 1]):
-        assert [sorted(group) for group in alike(list(flat[order]))] == [[0, 1, 2]]
+        assert [sorted(group) for group in near_duplicates(list(flat[order]))] == [[0, 1, 2]]
 
 
 def test_what_cannot_be_parted_is_said(pairs: list[Pair]) -> None:
@@ -70,4 +70,4 @@ def test_on_real_facades_no_likeness_crosses(facades: Path) -> None:
     kept, chosen = split(training, 40)
     assert (len(kept), len(chosen)) == (360, 40)
     one, other = (np.stack([thumbnail(pair).ravel() for pair in side]) for side in (kept, chosen))
-    assert (one @ other.T).max() <= ALIKE
+    assert (one @ other.T).max() <= NEAR_DUPLICATE

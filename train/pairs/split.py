@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 
 from pix2pix_edge.runtime.errors import InputError
 from pix2pix_edge.runtime.frame import fit
-from pix2pix_edge.train.data import Pair, read_pair
+from pix2pix_edge.train.data import read_pair
+from pix2pix_edge.train.pairs.layouts import Pair
 
 THUMBNAIL = 16
-ALIKE = 0.8
+NEAR_DUPLICATE = 0.8
 """Correlation of two thumbnails from which they are taken for alike. Of the 400 facades it joins 48 to groups, the
 largest of 11; by eye these are one street, one photographer's frame, or one building."""
 
@@ -32,7 +33,7 @@ def split(pairs: list[Pair], validation: int) -> tuple[list[Pair], list[Pair]]:
     """
     if not validation:
         return pairs, []
-    groups = alike([thumbnail(pair) for pair in pairs])
+    groups = near_duplicates([thumbnail(pair) for pair in pairs])
     order = np.random.default_rng(0).permutation(len(groups))
     chosen: set[int] = set()
     for group in (groups[index] for index in order):
@@ -55,8 +56,8 @@ def thumbnail(pair: Pair) -> NDArray[np.float64]:
     return (values / max(1e-9, float(np.linalg.norm(values)))).reshape(THUMBNAIL, THUMBNAIL, 3)
 
 
-def alike(thumbnails: list[NDArray[np.float64]]) -> list[list[int]]:
-    """Return groups of positions: those linked by a correlation above ALIKE, mirrored or not, directly or by others."""
+def near_duplicates(thumbnails: list[NDArray[np.float64]]) -> list[list[int]]:
+    """Return groups of positions, linked by correlations above NEAR_DUPLICATE, mirrored or not, or through others."""
     straight = np.stack([picture.ravel() for picture in thumbnails])
     mirrored = np.stack([picture[:, ::-1].ravel() for picture in thumbnails])
     parent = list(range(len(thumbnails)))
@@ -69,7 +70,7 @@ def alike(thumbnails: list[NDArray[np.float64]]) -> list[list[int]]:
 
     for start in range(0, len(thumbnails), BLOCK):
         rows = straight[start : start + BLOCK]
-        for row, other in np.argwhere(np.maximum(rows @ straight.T, rows @ mirrored.T) > ALIKE).tolist():
+        for row, other in np.argwhere(np.maximum(rows @ straight.T, rows @ mirrored.T) > NEAR_DUPLICATE).tolist():
             one, two = sorted((first_of(start + row), first_of(other)))
             parent[two] = one
     groups = defaultdict(list)

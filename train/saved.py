@@ -1,0 +1,100 @@
+"""Networks on disk: loaded, checked, put to use as a teacher or as first weights. Importing this loads TensorFlow."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from pix2pix_edge.runtime.errors import InputError
+from pix2pix_edge.train.networks import generator
+from pix2pix_edge.train.settings import Settings, read_settings
+
+
+def load(path: Path) -> Any:
+    """Return the network in `path`. Raises InputError when there is none."""
+    try:
+        return keras.models.load_model(path, compile=False)
+    except (ValueError, OSError, TypeError, KeyError, zipfile.BadZipFile) as error:
+        if path.exists() and path.read_bytes()[:2] == b"PK":
+            raise InputError(f"{path} is damaged; copy it again, or let its run write it again by --resume") from error
+        raise InputError(
+            f"{path} is not a network saved by Keras ({str(error).splitlines()[0]}); make one with:"
+            " python -m train --data DIR --out RUN"
+        ) from error
+
+
+def shapes_of(network: Any) -> list[tuple[int | None, ...]]:
+    """Return the shapes of a network's inputs."""
+    return [tuple(tensor.shape) for tensor in network.inputs]
+
+
+def side_of(path: Path, generator: Any) -> int:
+    """Return the side of the images of the generator in `path`. Raises InputError for another network."""
+    shapes = shapes_of(generator)
+    side = shapes[0][1] if len(shapes[0]) == 4 else None
+    if side is None or [*shapes, *(tuple(tensor.shape) for tensor in generator.outputs)] != [(None, side, side, 3)] * 2:
+        raise InputError(f"{path} is not a generator of this project; give a RUN/generator.keras")
+    return side
+
+
+def check_direction(path: Path, direction: str) -> None:
+    """Raise InputError when the network in `path` was trained the other way, as far as its run's settings tell."""
+    try:
+        own = read_settings(path.parent).direction
+    except InputError:  # no settings, or of another program
+        return
+    if own != direction:
+        raise InputError(
+            f"{path} was trained with --direction {own}, not {direction}; give the same, or another network"
+        )
+
+
+def teacher_of(settings: Settings) -> keras.Model | None:
+    """Return the settings' teacher, folded where it is one of our generators, by its function.
+
+    Raises InputError when it takes other images, or goes the other way.
+    """
+    if not settings.teacher:
+        return None
+    path = Path(settings.teacher)
+    teacher = load(path)
+    side = side_of(path, teacher)
+    if side != settings.image_size:
+        raise InputError(
+            f"--teacher {path} takes images of {side} pixels, this run has {settings.image_size}; give --image-size"
+            f" {side}, or another teacher"
+        )
+    check_direction(path, settings.direction)
+    first = next((layer for layer in teacher.layers if isinstance(layer, keras.layers.Conv2D)), None)
+    if first is not None:
+        folded = generator(first.filters, side, folded=True)
+        weights = teacher.get_weights()
+        if [value.shape for value in weights] == [value.shape for value in folded.get_weights()]:
+            folded.set_weights(weights)
+            if same_function(teacher, folded, side):
+                teacher = folded
+    teacher.trainable = False
+    return teacher
+
+
+def same_function(one: keras.Model, other: keras.Model, side: int) -> bool:
+    """Tell whether two networks make the same picture of noise, rounding apart."""
+    noise = np.random.default_rng(0).uniform(-1, 1, (1, side, side, 3)).astype(np.float32)
+    return bool(np.allclose(one(noise, training=False), other(noise, training=False), atol=1e-3))
+
+
+def initialise(settings: Settings, *networks: keras.Model) -> None:
+    """Give the networks, of one shape, the weights of --init. Raises InputError when they are of another network."""
+    path = Path(settings.init)
+    weights = load(path).get_weights()
+    if [value.shape for value in weights] != [value.shape for value in networks[0].get_weights()]:
+        raise InputError(
+            f"--init {path} is no generator of {settings.filters} filters at {settings.image_size} pixels; give its"
+            " --filters and --image-size"
+        )
+    for network in networks:
+        network.set_weights(weights)
