@@ -41,6 +41,7 @@ from pix2pix_edge.train.settings import (
 
 if TYPE_CHECKING:
     from pix2pix_edge.runtime.frame import Image
+    from pix2pix_edge.train.data import Pairs
     from pix2pix_edge.train.pairs.layouts import DataSet
 
 LOOKED_AT = 32  # label maps, for their colours
@@ -88,7 +89,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(f"--{name}", help=help + shown, default=absent, **kind)  # type: ignore[arg-type]
 
     parser.add_argument("--out", metavar="RUN", type=Path, required=True, help="folder of the run's results")
-    option("data", "folder of pairs", metavar="DIR")
+    option("data", "folder of pairs; or drawn:labels or drawn:sketches, new in every epoch", metavar="DIR")
     option("epochs", "passes over the training pairs", type=at_least(1), metavar="N")
     option("batch-size", "pairs per step", type=at_least(1), metavar="N")
     option("filters", "width of both networks: 64, 32, 16, …", type=at_least(1), metavar="N")
@@ -182,11 +183,38 @@ def warn_of_darkness(labels: list[Image]) -> None:
         )
 
 
-def run(args: argparse.Namespace) -> None:
-    settings = settings_of(args)
+@dataclasses.dataclass(frozen=True)
+class Material:
+    """What a run trains on, judges its epochs by and holds out; some label maps; and in words what becomes what."""
+
+    training: Pairs
+    validation: Pairs
+    held_out: Pairs
+    labels: list[Image]
+    way: str
+
+
+def drawn(kind: str, settings: Settings) -> Material:
+    """Return pairs that are drawn while the network trains."""
+    from pix2pix_edge.train.pairs.drawn import EPOCH, HELD_OUT, DrawnPairs
+
+    def pairs(part: str, count: int) -> DrawnPairs:
+        return DrawnPairs(kind, part, count, settings.image_size, settings.seed, settings.direction)
+
+    source, target = (kind, "pictures") if settings.direction == "label2picture" else ("pictures", kind)
+    labels = [pairs("test", 4)[index][0] for index in range(4)] if kind == "labels" else []
+    training = pairs("train", settings.limit or EPOCH)
+    validation, held_out = pairs("test", settings.validation), pairs("test", HELD_OUT)
+    return Material(training, validation, held_out, labels, f"learning: drawn {source} -> {target}")
+
+
+def found(settings: Settings, resuming: bool) -> tuple[Material, Settings]:
+    """Return the pairs in the folder of --data, all read once, and the settings with what follows from them.
+
+    Raises InputError when they cannot be used, or are not those that the run began with.
+    """
     from pix2pix_edge.train.data import ENLARGED, Pairs, checked
     from pix2pix_edge.train.pairs.layouts import find_data_set
-    from pix2pix_edge.train.pairs.palette import palette_of, write_palette
     from pix2pix_edge.train.pairs.split import split
 
     data = Path(settings.data)
@@ -194,52 +222,65 @@ def run(args: argparse.Namespace) -> None:
     train_pairs, test_pairs = data_set.train[: settings.limit], data_set.held_out
     settings = dataclasses.replace(settings, direction=data_set.direction(settings.direction))
     warn_of_left_out(data_set)
-    if args.resume and settings.pairs not in (None, len(train_pairs)):
+    if resuming and settings.pairs not in (None, len(train_pairs)):
         raise InputError(
             f"the run was started on {settings.pairs} pairs, but {data} now holds {len(train_pairs)}; give --data the"
             " same pairs, or start a new run with another --out"
         )
+    settings = dataclasses.replace(settings, pairs=len(train_pairs))
+    if len(train_pairs) - settings.validation < settings.batch_size:
+        raise InputError(
+            f"--validation {settings.validation} of {len(train_pairs)} training pairs leaves fewer than a batch of"
+            f" {settings.batch_size}; give less to either"
+        )
+    kind = (settings.direction, settings.palette)
+    held_out = Pairs(test_pairs, settings.image_size, *kind)
+    side = round(settings.image_size * ENLARGED) if settings.augment else settings.image_size
+    everything = Pairs(train_pairs, side, *kind)
+    checked(data, (everything, held_out))
+    labels = [everything[index][int(everything.flip)] for index in range(min(LOOKED_AT, len(everything)))]
+    warn_of_darkness(labels)
+    kept, set_aside = split(train_pairs, settings.validation)
+    validation = Pairs(set_aside, settings.image_size, *kind)
+    way = data_set.way(settings.direction)
+    return Material(everything.only(kept), validation, held_out, labels, way), settings
+
+
+def run(args: argparse.Namespace) -> None:
+    settings = settings_of(args)
+    from pix2pix_edge.train.pairs.drawn import kind_of
+    from pix2pix_edge.train.pairs.palette import palette_of, write_palette
+
     taught_by = sha256_of(settings.teacher) if Path(settings.teacher).is_file() else ""
     if args.resume and taught_by and settings.teacher_sha256 not in ("", taught_by):
         raise InputError(
             f"{settings.teacher} is not the teacher that the run began with; give that one by --teacher, or start a new"
             " run with another --out"
         )
-    settings = dataclasses.replace(settings, pairs=len(train_pairs), teacher_sha256=taught_by)
-    if len(train_pairs) - settings.validation < settings.batch_size:
-        raise InputError(
-            f"--validation {settings.validation} of {len(train_pairs)} training pairs leaves fewer than a batch of"
-            f" {settings.batch_size}; give less to either"
-        )
-    held_out = Pairs(test_pairs, settings.image_size, settings.direction, settings.palette)
-    side = round(settings.image_size * ENLARGED) if settings.augment else settings.image_size
-    everything = Pairs(train_pairs, side, settings.direction, settings.palette)
-    checked(data, (everything, held_out))
-    labels = [everything[index][int(everything.flip)] for index in range(min(LOOKED_AT, len(everything)))]
-    warn_of_darkness(labels)
-    kept, set_aside = split(train_pairs, settings.validation)
-    training = everything.only(kept)
-    validation = Pairs(set_aside, settings.image_size, settings.direction, settings.palette)
+    settings = dataclasses.replace(settings, teacher_sha256=taught_by)
+    if kind := kind_of(settings.data):
+        material = drawn(kind, settings)
+    else:
+        material, settings = found(settings, args.resume)
+    training, validation, held_out = material.training, material.validation, material.held_out
     if settings.samples:
         samples: Any = [(picture, None) for picture in read_samples(Path(settings.samples), settings.image_size)]
     else:
-        samples = Pairs(
-            (set_aside or test_pairs or kept)[:3], settings.image_size, settings.direction, settings.palette
-        )
+        shown = next(pairs for pairs in (validation, held_out, training) if len(pairs))
+        samples = [shown[index] for index in range(min(3, len(shown)))]
     print(
         f"{len(training)} pairs to train on, {len(validation)} to judge epochs by, {len(held_out)} held out;"
         f" {settings.filters} filters at"
         f" {settings.image_size}x{settings.image_size}, {settings.epochs} epochs -> {args.out}"
     )
-
-    print(data_set.way(settings.direction))
+    print(material.way)
 
     load_tensorflow("training")
     from pix2pix_edge.train.loop import train
 
     train(args.out, settings, training, validation, samples, args.distribute)
-    if settings.direction == "label2picture" and place_of(args.distribute).chief:
-        write_palette(args.out, palette_of(labels))
+    if material.labels and settings.direction == "label2picture" and place_of(args.distribute).chief:
+        write_palette(args.out, palette_of(material.labels))
     generator = args.out / "generator.keras"
     print(f"{generator}; next: python -m export convert {shlex.quote(str(generator))} --out DIR")
 

@@ -46,7 +46,8 @@ def progress_of(content: Any) -> Progress:
     if not isinstance(content, dict):
         raise ValueError("its progress must be an object with names and values")
     history = from_json(tuple[Row, ...], content.pop("history", []), "history")
-    return dataclasses.replace(from_json(Progress, content), history=list(history))
+    whole: list[Row] = [{**row, "epoch": int(row.get("epoch", 0))} for row in history]
+    return dataclasses.replace(from_json(Progress, content), history=whole)
 
 
 def load_checkpoint(run: Path, variables: list[Any]) -> Progress:

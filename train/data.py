@@ -77,6 +77,10 @@ class Pairs:
         chosen.memory = [known.get(pair) for pair in pairs[: len(chosen.memory)]]
         return chosen
 
+    def of_epoch(self, epoch: int) -> Pairs:
+        """Return the pairs of an epoch: on disk they are always the same."""
+        return self
+
     def __getitem__(self, index: int) -> tuple[Image, Image]:
         pair = self.memory[index] if index < len(self.memory) else None
         if pair is None:
@@ -186,6 +190,8 @@ def batches(
     and target alike. The last batch is left out when it would be smaller.
     """
     import tensorflow as tf
+
+    pairs = pairs.of_epoch(epoch)
 
     def prepare(index: NDArray[np.int64]) -> Image:
         pair = np.stack(pairs[int(index)])

@@ -2,9 +2,12 @@
 
 python -m train.drawings --out data/drawn --pairs 400
 python -m train.drawings --out data/drawn --pairs 100 --test-pairs 12 --size 128 --seed 7
+python -m train.drawings --out data/sketched --pairs 2000 --sketch
 
 Writes train_label/N.png, train_picture/N.png, and test_label/, test_picture/ likewise. A pair follows from the seed,
 its set and its number alone: the same command gives the same bytes, and more pairs leave the first ones as they are.
+--sketch: pen drawings of the same houses in place of label maps, half of them as a camera sees the paper.
+`python -m train --data drawn:sketches` draws such pairs while it trains, new ones in every epoch.
 """
 
 from __future__ import annotations
@@ -24,22 +27,30 @@ if TYPE_CHECKING:
 SETS = ("train", "test")
 
 
-def draw_pair(seed: int, number: int, size: int = 256, part: str = "train") -> tuple[Image, Image]:
+def draw_pair(
+    seed: int, number: int, size: int = 256, part: str = "train", sketch: bool = False
+) -> tuple[Image, Image]:
     """Return label map and picture number `number` of a set: uint8 [size, size, 3] each, RGB.
 
-    part: "train" or "test"; the two share no pair.
+    part: "train" or "test"; the two share no pair. sketch: a pen drawing in place of the label map.
     """
     import numpy as np
 
     from pix2pix_edge.runtime.facades.plan import label_map, plan_scene
     from pix2pix_edge.train.drawings.paint import paint_scene
+    from pix2pix_edge.train.drawings.sketch import photographed, sketch_scene
 
     random = np.random.default_rng((seed, SETS.index(part), number))
     scene = plan_scene(random, size)
-    return label_map(scene), paint_scene(random, scene)
+    label, picture = label_map(scene), paint_scene(random, scene)
+    if sketch:
+        label = sketch_scene(random, scene)
+        if random.random() < 0.5:
+            label, picture = photographed(random, label, picture)
+    return label, picture
 
 
-def draw_folders(out: Path, pairs: int, test_pairs: int, size: int, seed: int) -> None:
+def draw_folders(out: Path, pairs: int, test_pairs: int, size: int, seed: int, sketch: bool = False) -> None:
     """Write the folders of pairs. Raises InputError when they cannot be written or hold images already."""
     from tqdm import tqdm
 
@@ -51,13 +62,13 @@ def draw_folders(out: Path, pairs: int, test_pairs: int, size: int, seed: int) -
             raise InputError(f"{folder} already holds images; choose another --out, or delete them")
     work = [(part, number) for part, count in zip(SETS, (pairs, test_pairs), strict=True) for number in range(count)]
     for part, number in tqdm(work, "drawing", unit="pair", disable=None):
-        label, picture = draw_pair(seed, number, size, part)
+        label, picture = draw_pair(seed, number, size, part, sketch)
         write_image(out / f"{part}_label" / f"{number + 1}.png", label)
         write_image(out / f"{part}_picture" / f"{number + 1}.png", picture)
 
 
 def run(args: argparse.Namespace) -> None:
-    draw_folders(args.out, args.pairs, args.test_pairs, args.size, args.seed)
+    draw_folders(args.out, args.pairs, args.test_pairs, args.size, args.seed, args.sketch)
     print(f"{args.out}: {args.pairs} pairs to train on, {args.test_pairs} to test")
     side = 1 << (args.size.bit_length() - 1)  # train takes powers of two
     print(f"next: python -m train --data {args.out} --out RUN --filters 16 --image-size {side}")
@@ -72,6 +83,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--seed", metavar="N", type=at_least(0), default=0, help="another seed, other houses (default 0)"
     )
+    parser.add_argument("--sketch", action="store_true", help="pen drawings in place of label maps")
     return run_command(run, parser, argv)
 
 
