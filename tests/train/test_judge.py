@@ -131,7 +131,7 @@ def test_the_command(tmp_path: Path, data: Path, capsys: pytest.CaptureFixture[s
     for wrong, expected in (
         (["text.keras"], "is not a network saved by Keras"),
         (["missing.keras"], "is not a network saved by Keras"),
-        (["damaged.keras"], "is not a network saved by Keras"),
+        (["damaged.keras"], "is damaged; copy it again"),
         (["vector.keras"], "is not a generator of this project"),
         (["classifier.keras"], "is not a generator of this project"),
         (["0.keras", "--by", "sum.keras"], "is no discriminator"),

@@ -106,7 +106,7 @@ def test_ctrl_c_and_a_kill_change_nothing(data: Path, tmp_path: Path, capsys: py
     names = {path.name for path in alone.iterdir()}
     assert names == {
         *("settings.json", "checkpoint.npz", "generator.keras", "discriminator.keras"),
-        *("history.csv", "curves.png", "samples", "tensorboard"),
+        *("history.csv", "curves.png", "samples", "tensorboard", "palette.json"),
     }
     assert len(list((alone / "samples").iterdir())) == last
 
@@ -211,17 +211,11 @@ def test_what_does_not_fit_together(data: Path, tmp_path: Path, capsys: pytest.C
 
 
 def test_a_teacher_that_does_not_fit(data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    import keras
-
     from pix2pix_edge.train.networks import discriminator, generator
     from pix2pix_edge.train.settings import Settings, write_settings
 
-    image = keras.Input((32, 32, 3))
-    down = keras.layers.Conv2D(1, 4, strides=2, padding="same", name="down1")(image)
-    up = keras.layers.Conv2DTranspose(3, 4, strides=2, padding="same", activation="relu", name="up1")(down)
-    shallow = keras.Model(image, up)
     for name, network in (
-        ("small", generator(1, 32)), ("large", generator(1, 64)), ("other", discriminator(1, 32)), ("shallow", shallow),
+        ("small", generator(1, 32)), ("large", generator(1, 64)), ("other", discriminator(1, 32)),
     ):  # fmt: skip
         (tmp_path / name).mkdir()
         network.save(tmp_path / name / "generator.keras")
@@ -231,7 +225,6 @@ def test_a_teacher_that_does_not_fit(data: Path, tmp_path: Path, capfd: pytest.C
         ("large", "takes images of 64 pixels, this run has 32"),
         ("small", "was trained with --direction picture2label, not label2picture"),
         ("other", "is not a generator of this project"),
-        ("shallow", "is not a generator of this project"),
         ("missing", "is not a network saved by Keras"),
     ):
         teacher = tmp_path / name / "generator.keras"
@@ -248,3 +241,28 @@ def test_a_folder_that_cannot_be_written(data: Path, tmp_path: Path, capsys: pyt
     assert "cannot write" in message
     assert message.count("\n") == 1
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_run_that_is_going_on_is_left_alone(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from pix2pix_edge.train.distribution import Place
+    from pix2pix_edge.train.guards import locked
+
+    with locked(tmp_path / "run", Place()):
+        assert run_main("--data", data, "--out", tmp_path / "run", "--epochs", 1, *SMALL) == 2
+        assert "is being trained in by another process; wait for it" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_full_disk_is_named_with_what_mends_it(tmp_path: Path) -> None:
+    import errno
+
+    from pix2pix_edge.runtime.errors import ToolkitError
+    from pix2pix_edge.train.guards import disk_full
+
+    with pytest.raises(ToolkitError, match=r"is full.*start again"), disk_full(tmp_path):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    checkpoint_path(tmp_path).write_bytes(b"")
+    with pytest.raises(ToolkitError, match=r"is full.*--resume"), disk_full(tmp_path):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    with pytest.raises(PermissionError), disk_full(tmp_path):
+        raise PermissionError(errno.EACCES, "Permission denied")

@@ -23,7 +23,7 @@ from pix2pix_edge.train.drawings.__main__ import draw_folders
 from pix2pix_edge.train.judge import COLUMNS, judge
 from pix2pix_edge.train.loop import finite_state, sample_grid, save, train, train_epoch
 from pix2pix_edge.train.pairs.layouts import find_pairs
-from pix2pix_edge.train.settings import Settings
+from pix2pix_edge.train.settings import FORMAT, Settings, read_settings, settings_path
 from pix2pix_edge.train.trainer import LOSSES, Trainer
 
 SETTINGS = Settings(epochs=2, filters=1, image_size=64, seed=3, average=0.9)
@@ -250,3 +250,20 @@ def test_a_checkpoint_of_other_networks_is_refused(tmp_path: Path) -> None:
     save_checkpoint(tmp_path, Progress(1), [Variable(1).value])
     with pytest.raises(InputError, match="other networks"):
         load_checkpoint(tmp_path, [Variable(1, (3, 2))])
+
+
+@pytest.mark.parametrize(
+    "content", ["[]", '{"epoch": "3"}', '{"history": 5}', '{"history": [[1]]}', '{"step": NaN}', "[" * 100000]
+)
+def test_progress_of_other_types_is_refused(tmp_path: Path, content: str) -> None:
+    np.savez(checkpoint_path(tmp_path), progress=content, v0000=np.zeros((2, 3), np.float32))
+    with pytest.raises(InputError, match=r"checkpoint.npz cannot be resumed from"):
+        load_checkpoint(tmp_path, [Variable(0)])
+
+
+@pytest.mark.parametrize("content", ["[]", '{"filters": "16"}', '{"epochs": 2.5}', '{"data": {}}', "[" * 100000])
+def test_settings_of_other_types_are_refused(tmp_path: Path, content: str) -> None:
+    body = content if content[0] == "[" else content.replace("{", f'{{"format": "{FORMAT}", ', 1)
+    settings_path(tmp_path).write_text(body)
+    with pytest.raises(InputError, match=r"settings.json cannot be read"):
+        read_settings(tmp_path)

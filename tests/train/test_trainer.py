@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from pix2pix_edge.runtime.errors import InputError
 from pix2pix_edge.train.networks import generator
-from pix2pix_edge.train.saved import teacher_of
+from pix2pix_edge.train.saved import initialise, teacher_of
 from pix2pix_edge.train.settings import ADVERSARIAL, RECIPES, Settings
 from pix2pix_edge.train.trainer import ADVERSARIAL_LOSSES, FusedAdam, Trainer, cross_entropy, feature_distance
 
@@ -214,3 +215,35 @@ def test_a_saved_teacher_is_the_same_function_folded(tmp_path: Path) -> None:
     assert teacher is not None and not teacher.trainable_weights
     image = np.random.default_rng(0).uniform(-1, 1, (1, SIZE, SIZE, 3)).astype(np.float32)
     np.testing.assert_allclose(teacher(image), saved(image), atol=2e-5)
+
+
+def test_any_translator_of_the_same_size_may_teach_by_its_function(tmp_path: Path) -> None:
+    """One of blocks, and one with our weights' shapes but other activations, which weights alone would not tell."""
+    image = keras.Input((SIZE, SIZE, 3))
+    block = keras.Sequential([keras.layers.Conv2D(4, 3, padding="same"), keras.layers.LeakyReLU()])
+    blocks = keras.Model(image, keras.layers.Conv2D(3, 1, activation="tanh")(block(image)))
+    other = keras.models.clone_model(generator(3, SIZE))
+    for layer in other.layers:
+        if isinstance(layer, keras.layers.LeakyReLU):
+            layer.negative_slope = 0.9
+    noise = np.random.default_rng(0).uniform(-1, 1, (1, SIZE, SIZE, 3)).astype(np.float32)
+    for name, network in (("blocks", blocks), ("other", other)):
+        path = tmp_path / f"{name}.keras"
+        network.save(path)
+        teacher = teacher_of(dataclasses.replace(SMALL, teacher=str(path)))
+        assert teacher is not None and not teacher.trainable_weights
+        np.testing.assert_allclose(teacher(noise), keras.models.load_model(path)(noise), atol=1e-5)
+
+
+def test_first_weights_are_those_of_init(tmp_path: Path) -> None:
+    given = generator(2, SIZE)
+    given.save(tmp_path / "generator.keras")
+    settings = dataclasses.replace(SMALL, init=str(tmp_path / "generator.keras"))
+    trainer = Trainer(settings)
+    initialise(settings, trainer.generator, trainer.averaged)
+    for network in (trainer.generator, trainer.averaged):
+        for one, other in zip(network.get_weights(), given.get_weights(), strict=True):
+            np.testing.assert_array_equal(one, other)
+    wrong = dataclasses.replace(settings, filters=3)
+    with pytest.raises(InputError, match="is no generator of 3 filters at 64 pixels"):
+        initialise(wrong, generator(3, SIZE))
