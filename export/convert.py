@@ -108,7 +108,7 @@ def run(args: argparse.Namespace) -> None:
     )
     fp32, fp16 = (args.out / f"{args.name}.{precision}.onnx" for precision in ("fp32", "fp16"))
     with contextlib.closing(ReferenceEngine(translator, pixels)) as reference:
-        for note in [*translator.notes, *_training_mode(reference, images, kind)]:
+        for note in [*translator.notes, *_other_modes(reference, images, kind)]:
             warn(f"{args.generator}: {note}")
         owner = _Owner(reference, images, kind)
         found = write(graph, fp32, "fp32", content, owner.judge)
@@ -190,19 +190,19 @@ class _Owner:
         return found.summary(self.file)
 
 
-def _training_mode(reference: ReferenceEngine, images: Sequence[Image], kind: str) -> list[str]:
-    """Say what batch norm's other mode would change, where the file leaves it open."""
+def _other_modes(reference: ReferenceEngine, images: Sequence[Image], kind: str) -> list[str]:
+    """Say what the other modes of the network's layers would change, where the file leaves them open."""
     from pix2pix_edge.export.translator.reference import ReferenceEngine
 
-    other = reference.translator.training_mode()
-    if other is None:
-        return []
-    found = side_by_side(ReferenceEngine(other, reference.pixels), reference, images)
-    mean = 255 / 10 ** (found.mean_psnr_db / 20)
-    return [
-        f"with batch norm's other statistics (moving or the picture's own) pictures differ by up to"
-        f" {max(found.max_difference)} levels of 255, typically {mean:.0f}, on {kind}"
-    ]
+    said = []
+    for what, other in reference.translator.other_modes():
+        found = side_by_side(ReferenceEngine(other, reference.pixels), reference, images)
+        typical = 255 / 10 ** (found.mean_psnr_db / 20)
+        said.append(
+            f"with {what} pictures differ by up to {max(found.max_difference)} levels of 255, typically {typical:.0f},"
+            f" on {kind}"
+        )
+    return said
 
 
 def _write_sheet(path: Path, owner: _Owner) -> None:

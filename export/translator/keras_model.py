@@ -22,8 +22,6 @@ from pix2pix_edge.runtime.errors import InputError, require
 if TYPE_CHECKING:
     from pix2pix_edge.export.graph.graph import Graph
 
-PURPOSE = "loading a Keras model"
-
 
 def load_generator(path: str | Path) -> Any:
     """Load a Keras translator for inference on the CPU, as KerasTranslator does; return the Keras model."""
@@ -52,13 +50,12 @@ class KerasTranslator(Translator):
         self.is_uint8 = _dtype(inputs[0]) == "uint8"
         if not self.is_uint8 and "float" not in _dtype(inputs[0]):
             raise InputError(f"{path} takes {_dtype(inputs[0])}, which is no picture; it must take float or uint8")
-        self.check_shapes(tuple(inputs[0].shape[1:]), self._result(inputs[0], outputs))
+        self.check_shapes(tuple(inputs[0].shape[1:]), tuple(outputs[0].shape[1:]))
         self.batch_statistics = options.batch_statistics
         self._note_training_mode()
         tf = tensorflow()
         self.framework = f"Keras {self.keras.__version__}, TensorFlow {tf.__version__}"
-        kind = tf.uint8 if self.is_uint8 else tf.float32
-        self._function = tf.function(self._as_its_owner, input_signature=[tf.TensorSpec((1, *self.takes), kind)])
+        self._function = self._compiled()
 
     def run(self, values: Floats) -> Floats:
         return np.asarray(self._function(values))
@@ -69,9 +66,8 @@ class KerasTranslator(Translator):
     def trace(self, *, as_keras_upsamples: bool = False) -> Graph:
         """Trace to a graph, [1, H, W, C] in and out; as_keras_upsamples: leave upsampling as Keras computes it."""
         shape, dtype = (1, *self.takes), "uint8" if self.is_uint8 else "float32"
-        resized = (
-            contextlib.nullcontext() if as_keras_upsamples else upsampling_as_resize(self.keras.layers.UpSampling2D)
-        )
+        layer = self.keras.layers.UpSampling2D
+        resized = contextlib.nullcontext() if as_keras_upsamples else upsampling_as_resize(layer)
         with resized, _quiet(self.keras), self._own_statistics():
             if self.archive.is_keras_2:
                 return trace(lambda image: self._call(image, training=False), shape, dtype, [], self.path)
@@ -103,20 +99,27 @@ class KerasTranslator(Translator):
             self._call(values, training=False)
         return found[0] if found else None
 
-    def training_mode(self) -> Translator | None:
-        norms = self.archive.in_training_mode(NORMS)
-        if not norms and not self.batch_statistics:
-            return None
+    def other_modes(self) -> list[tuple[str, Translator]]:
+        found: list[tuple[str, Translator]] = []
+        if self.archive.in_training_mode(NORMS) or self.batch_statistics:
+            changed = {"batch_statistics": not self.own_statistics, "moving_statistics": self.own_statistics}
+            found.append(("batch norm's other statistics (moving or the picture's own)", self._with(changed)))
+        if self.archive.is_keras_2 and self.archive.in_training_mode(RANDOM_LAYERS):
+            found.append(("dropout and noise as predict() draws them", self._with({"noisy": True})))
+        return found
+
+    def _with(self, changed: dict[str, Any]) -> KerasTranslator:
         other = KerasTranslator.__new__(KerasTranslator)
-        other.__dict__ = {**self.__dict__, "notes": []}
-        other.batch_statistics = not self.own_statistics
-        other.moving_statistics = self.own_statistics
-        tf = tensorflow()
-        kind = tf.uint8 if self.is_uint8 else tf.float32
-        other._function = tf.function(other._as_its_owner, input_signature=[tf.TensorSpec((1, *self.takes), kind)])
+        other.__dict__ = {**self.__dict__, "notes": [], **changed}
+        other._function = other._compiled()
         return other
 
-    moving_statistics = False
+    def _compiled(self) -> Any:
+        tf = tensorflow()
+        kind = tf.uint8 if self.is_uint8 else tf.float32
+        return tf.function(self._as_its_owner, input_signature=[tf.TensorSpec((1, *self.takes), kind)])
+
+    moving_statistics = noisy = False
 
     @property
     def own_statistics(self) -> bool:
@@ -188,9 +191,6 @@ class KerasTranslator(Translator):
                 )
         return inputs, outputs
 
-    def _result(self, source: Any, outputs: list[Any]) -> tuple[int | None, ...]:
-        return tuple(outputs[0].shape[1:])
-
     def _call(self, image: Any, training: bool) -> Any:
         """Call the model with one tensor, however it names its input, and return its one result in FP32."""
         tf = tensorflow()
@@ -201,7 +201,7 @@ class KerasTranslator(Translator):
 
     def _as_its_owner(self, image: Any) -> Any:
         """Compute as its owner's Keras does: batch norm is Keras' own code here, only noise is off."""
-        with _quiet(self.keras):
+        with contextlib.nullcontext() if self.noisy else _quiet(self.keras):
             if self.moving_statistics:
                 with self._norms(lambda layer: False):
                     return self._call(image, training=False)
@@ -231,7 +231,7 @@ class KerasTranslator(Translator):
 
     def _note_training_mode(self) -> None:
         norms, noise = self.archive.in_training_mode(NORMS), self.archive.in_training_mode(RANDOM_LAYERS)
-        if noise:
+        if noise and self.archive.is_keras_2:
             self.notes.append(
                 f"{_few(noise)} {'is' if len(noise) == 1 else 'are'} called with training=True: Keras draws them anew"
                 " for every picture; the files leave them out"
@@ -250,7 +250,7 @@ class KerasTranslator(Translator):
 def _keras(archive: Archive) -> Any:
     tensorflow()
     if not archive.is_keras_2:
-        return require("keras", "export", PURPOSE)
+        return require("keras", "export", "loading a Keras model")
     if importlib.util.find_spec("tf_keras") is None:
         raise InputError(
             f"{archive.path} was written by Keras {archive.version or '2'}, which only Keras 2 reads as it was meant;"

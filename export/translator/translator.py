@@ -79,9 +79,9 @@ class Translator(abc.ABC):
         channels = np.moveaxis(found, 1, -1).reshape(-1, found.shape[1])
         return Norm(channels, graph.constants[node.input[3]], graph.constants[node.input[4]])
 
-    def training_mode(self) -> Translator | None:
-        """Return the same network with its layers in the other mode, where the file leaves that open; else None."""
-        return None
+    def other_modes(self) -> list[tuple[str, Translator]]:
+        """Return the same network in the other modes that its file leaves open, and what is other in each."""
+        return []
 
     def check_shapes(self, takes: tuple[int | None, ...], gives: tuple[int | None, ...]) -> None:
         """Set takes and gives, or raise InputError where this is no image-to-image network of one size."""

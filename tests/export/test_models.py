@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -211,6 +212,18 @@ def test_files_of_keras_2(tmp_path: Path, ending: str) -> None:
     x = images.astype(np.float32) / 127.5 - 1
     expected = np.concatenate([levels(model.predict(one[None], verbose=0), SYMMETRIC) for one in x])
     assert_equal_pictures(tmp_path / "generator.fp32.onnx", images, expected)
+
+
+def test_dropout_that_stays_on_is_named_with_what_it_changes(tmp_path: Path, capsys: Any) -> None:
+    keras = pytest.importorskip("tf_keras")
+    layers = keras.layers
+    image = layers.Input((16, 16, 3))
+    x = layers.Dropout(0.5, name="kept")(layers.Conv2D(6, 3, padding="same")(image), training=True)
+    keras.Model(image, layers.Conv2D(3, 3, padding="same", activation="tanh")(x)).save(tmp_path / "g.h5")
+    assert convert(tmp_path / "g.h5", "--out", tmp_path) == 0
+    error = capsys.readouterr().err
+    assert "kept is called with training=True: Keras draws them anew" in error
+    assert int(re.search(r"as predict\(\) draws them pictures differ by up to (\d+) levels", error)[1]) > 1  # type: ignore[index]
 
 
 def test_files_of_keras_2_ask_for_their_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
