@@ -136,7 +136,7 @@ def run(args: argparse.Namespace) -> int:
         print(_summary(stream, engine, time.monotonic() - begun))
         if stream.left_behind:
             stack.pop_all()  # closing an engine that hangs would never return; main() ends the process
-    if interrupt.received:
+    if interrupt.received and not stream.finished:  # what ends a page after its last frame interrupts nothing
         print("interrupted", file=sys.stderr)
         return 130
     return 1 if stream.unreadable else 0

@@ -11,7 +11,9 @@ from collections.abc import Iterator
 from typing import Protocol
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-"""SIGHUP comes when the terminal goes: a dropped SSH session must not cost a video. Under nohup it stays ignored."""
+"""SIGHUP comes when the terminal goes: a dropped SSH session must not cost a video. Under nohup it stays
+ignored; a SIGINT does not, which shells take from what they start with &, so that `kill -INT` still ends it.
+"""
 
 LEAVE_S = 1.8
 """What is being opened when a signal comes gets so long; then the process ends without it."""
@@ -70,7 +72,7 @@ class Interrupt:
         self._before = {
             number: signal.signal(number, self._handle)
             for number in SIGNALS
-            if signal.getsignal(number) is not signal.SIG_IGN
+            if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN
         }
         self._previous_fd = signal.set_wakeup_fd(self._mouth, warn_on_full_buffer=False)
         self._listener = threading.Thread(target=self._listen, name="signals", daemon=True)

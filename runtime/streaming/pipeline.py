@@ -91,7 +91,7 @@ class Pipeline:
                     raise InputError(reason) from error
                 refused.add(reason)
                 if reason not in self.unreadable:
-                    warn(f"{reason}; the others go on")
+                    warn(reason)
                 self.unreadable[reason] += 1
 
     def _moment(self, frame: Frame) -> float:

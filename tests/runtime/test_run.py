@@ -281,6 +281,26 @@ def test_sighup_finishes_the_video_and_nohup_ignores_it(inverter: Path, tmp_path
         assert process.returncode == 130 and read_video(out)
 
 
+def test_a_page_stays_after_a_clip_until_ctrl_c_even_where_a_shell_has_ignored_it(
+    inverter: Path, clip: Path, tmp_path: Path
+) -> None:
+    process = start(
+        "--engine", inverter, "--source", clip, "--sink", "http://127.0.0.1:0", "--sink", "out/", cwd=tmp_path,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),
+    )  # fmt: skip
+    end = time.monotonic() + 60
+    begun = None
+    while len(names := list((tmp_path / "out").glob("*.png"))) < 40 and time.monotonic() < end:
+        begun = begun or (time.monotonic() if names else None)
+        time.sleep(0.01)
+    assert begun and time.monotonic() - begun > 1, "40 pictures at 25 a second: the clip plays at its own rate"
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.communicate(timeout=2)
+    process.send_signal(signal.SIGINT)
+    stdout, stderr = process.communicate(timeout=60)
+    assert process.returncode == 0 and stdout.startswith("40 frames") and "interrupted" not in stderr
+
+
 def test_no_name_steers_the_terminal(inverter: Path, tmp_path: Path) -> None:
     write_rgb(labels(tmp_path / "in", 1) / "a.png", picture(1))
     (tmp_path / "in" / "\x1b[31m\x9bbad.png").write_bytes(b"x")
