@@ -95,13 +95,18 @@ def test_a_stream_runs_once() -> None:
             list(stream)
 
 
-def test_the_engine_is_never_idle_while_a_frame_waits() -> None:
-    """The sink and the camera each take as long as the engine: one after the other would take three times as long."""
-    with SlowEngine(0.01) as engine:
-        begun = time.monotonic()
-        translate(Camera(50, period_s=0.01), engine, [Recorder(delay_s=0.01)]).run()
-        took = time.monotonic() - begun
-    assert took < 50 * 0.01 * 2
+def test_the_camera_gives_and_the_sink_takes_while_the_engine_computes() -> None:
+    captured, written, together = threading.Event(), threading.Event(), []
+    camera = Camera(10, trouble={5: lambda: captured.set() or picture(5)})
+    sink = Recorder(trouble={1: written.set})
+
+    def meanwhile(call: int) -> None:
+        if call == 4:  # the frame of index 3
+            together.append(captured.wait(60) and written.wait(60))
+
+    with SlowEngine(trouble=meanwhile) as engine:
+        translate(camera, engine, [sink]).run()
+    assert together == [True] and sink.indices == list(range(10))
 
 
 def test_every_frame_loses_none_whatever_the_sinks_do() -> None:
@@ -127,9 +132,7 @@ def test_a_live_source_faster_than_the_engine_stays_fresh_and_its_losses_are_cou
     with SlowEngine(0.03) as engine:
         stream = translate(Camera(60, live=True, period_s=0.01), engine, [sink])
         stream.run()
-    ages = stream.timings.column("age")
-    # in a queue that grows the last would be as old as the whole backlog: more than a second
-    assert np.median(ages) < 2.2 * 0.03e9 + 0.02e9 and ages[-1] < 0.3e9
+    assert sink.indices[-1] == 59, "the newest is never the one that is dropped"
     assert stream.dropped[STALE] == 60 - len(sink.indices) > 20
     assert sink.indices == sorted(set(sink.indices))
 
