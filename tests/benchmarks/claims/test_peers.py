@@ -94,19 +94,33 @@ def test_a_base_that_fails_in_a_round_leaves_the_others_their_times(
     assert "| other | – | – |" in markdown_table(peer_table(list(rows.values())))
 
 
-@pytest.fixture(scope="module")
-def shop(tmp_path_factory: pytest.TempPathFactory) -> Workshop:
-    """A tiny generator, its plain graph, and its exported FP32 file."""
-    from pix2pix_edge.export.graph.trace import trace
-    from pix2pix_edge.train.networks import generator
+@pytest.fixture
+def shop(tmp_path: Path) -> Workshop:
+    """A graph of two convolutions, once as the plain graph and once as an exported FP32 file."""
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
 
-    folder = tmp_path_factory.mktemp("shop")
-    network = generator(4, 32)
-    network.save(folder / "g.keras")
-    plain = folder / "plain.onnx"
-    plain.write_bytes(trace(folder / "g.keras", as_keras_upsamples=True).to_model().SerializeToString())
-    ours = Path(shutil.copy(plain, folder / "ours.fp32.onnx"))
-    return Workshop(folder / "g.keras", plain, [ours], folder, [picture(index) for index in range(8)])
+    random = np.random.default_rng(0)
+    shape = [1, 32, 32, 3]
+    constants = {"w": random.normal(0, 0.1, (8, 3, 3, 3)), "v": random.normal(0, 0.1, (3, 8, 3, 3))}
+    nodes = [
+        helper.make_node("Cast", ["image"], ["real"], to=TensorProto.FLOAT),
+        helper.make_node("Transpose", ["real"], ["planes"], perm=[0, 3, 1, 2]),
+        helper.make_node("Conv", ["planes", "w"], ["a"], pads=[1, 1, 1, 1], name="first"),
+        helper.make_node("Relu", ["a"], ["b"], name="relu"),
+        helper.make_node("Conv", ["b", "v"], ["c"], pads=[1, 1, 1, 1], name="second"),
+        helper.make_node("Clip", ["c", "low", "high"], ["d"], name="clip"),
+        helper.make_node("Transpose", ["d"], ["e"], perm=[0, 2, 3, 1]),
+        helper.make_node("Cast", ["e"], ["translated"], to=TensorProto.UINT8),
+    ]
+    ends = [helper.make_tensor_value_info(name, TensorProto.UINT8, shape) for name in ("image", "translated")]
+    weights = [numpy_helper.from_array(value.astype(np.float32), name) for name, value in constants.items()]
+    weights += [numpy_helper.from_array(np.float32(value), name) for name, value in (("low", 0), ("high", 255))]
+    graph = helper.make_graph(nodes, "g", ends[:1], ends[1:], weights)
+    plain = tmp_path / "plain.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9), plain)
+    ours = Path(shutil.copy(plain, tmp_path / "ours.fp32.onnx"))
+    return Workshop(plain, plain, [ours], tmp_path, [picture(index) for index in range(8)])
 
 
 @pytest.mark.slow
