@@ -93,7 +93,8 @@ def open_any(path: Path, backend: str, threads: int | None = None, precision: st
 
 def one(engine: Engine, image: Image) -> Image:
     """Translate one image, uint8 [S, S, 3]; an engine of a larger batch is given copies of it."""
-    return engine(np.repeat(image[None], engine.input.shape[0], axis=0))[0]
+    translated: Image = engine(np.repeat(image[None], engine.input.shape[0], axis=0))[0]
+    return translated
 
 
 def write_gallery(path: Path, rows: Sequence[tuple[Image, Image, Image]]) -> None:

@@ -76,10 +76,10 @@ def run(args: argparse.Namespace) -> None:
     from pix2pix_edge.export.graph.half import to_half
     from pix2pix_edge.export.graph.simplify import fold_constants
     from pix2pix_edge.export.images import drawn_images, evenly, image_files, read_images
+    from pix2pix_edge.export.translator import open_translator
     from pix2pix_edge.export.translator.contract import picture_shape
     from pix2pix_edge.export.translator.examine import examine
     from pix2pix_edge.export.translator.reference import ReferenceEngine
-    from pix2pix_edge.export.translator.translator import open_translator
     from pix2pix_edge.export.translator.wrap import wrap
 
     if Path(args.name).name != args.name:

@@ -153,7 +153,8 @@ class Trainer(keras.Model):
     def translate(self, images: Image) -> Image:
         """Return the generator's pictures in inference mode: uint8 [N, S, S, 3] RGB -> the same."""
         predicted = self.averaged(images.astype(np.float32) / 127.5 - 1.0, training=False)
-        return np.clip(np.rint((predicted.numpy() + 1.0) * 127.5), 0, 255).astype(np.uint8)
+        pictures: Image = np.clip(np.rint((predicted.numpy() + 1.0) * 127.5), 0, 255).astype(np.uint8)
+        return pictures
 
     def plain_generator(self) -> keras.Model:
         """Return the generator in standard layers, with the present weights: what generator.keras holds."""

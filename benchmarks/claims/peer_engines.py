@@ -73,7 +73,7 @@ class KerasPredict(HostEngine):
     kind, precision = "keras", "fp32"
 
     def __init__(self, path: Path) -> None:
-        from pix2pix_edge.export.translator.keras_model import load_generator
+        from pix2pix_edge.export.translator import load_generator
 
         super().__init__(slots=1)
         self._model = load_generator(path)

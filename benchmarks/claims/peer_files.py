@@ -72,7 +72,7 @@ def exported(shop: Workshop) -> list[Peer]:
 
 def litert(shop: Workshop) -> list[Peer]:
     """LiteRT with XNNPACK, in FP32 and with INT8 weights. Raises MissingPackageError without it."""
-    from pix2pix_edge.export.translator.keras_model import load_generator
+    from pix2pix_edge.export.translator import load_generator
 
     require("ai_edge_litert", "peers", "the LiteRT peer")
     model, peers = load_generator(shop.generator), []

@@ -81,15 +81,17 @@ class Graph:
 
     @property
     def input(self) -> onnx.ValueInfoProto:
-        return self.model.graph.input[0]
+        value: onnx.ValueInfoProto = self.model.graph.input[0]
+        return value
 
     @property
     def output(self) -> onnx.ValueInfoProto:
-        return self.model.graph.output[0]
+        value: onnx.ValueInfoProto = self.model.graph.output[0]
+        return value
 
     @property
     def opset(self) -> int:
-        return next(o.version for o in self.model.opset_import if o.domain in ("", "ai.onnx"))
+        return int(next(o.version for o in self.model.opset_import if o.domain in ("", "ai.onnx")))
 
     def producers(self) -> dict[str, onnx.NodeProto]:
         """Tensor name -> the node that makes it."""

@@ -129,7 +129,8 @@ def gather(weight: Array, rows: Phase, columns: Phase) -> Array:
     if is_stand_in(weight):
         return stand_in(shape, weight.dtype)
     folded = np.einsum("rk,sl,oikl->oirs", rows.taps, columns.taps, weight.astype(np.float64), optimize=True)
-    return folded.astype(weight.dtype)
+    kernel: Array = folded.astype(weight.dtype)
+    return kernel
 
 
 def _phases(graph: Graph, site: Site) -> list[onnx.NodeProto]:

@@ -1,0 +1,47 @@
+"""Translators made elsewhere: opened by what their file is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pix2pix_edge.export.translator.contract import Options, check_options
+from pix2pix_edge.export.translator.translator import TRAIN, Translator
+from pix2pix_edge.runtime.errors import InputError
+
+
+def open_translator(path: str | Path, options: Options) -> Translator:
+    """Open a trained network. Raises InputError where it is none, or its file cannot be read here."""
+    path = Path(path)
+    check_options(options)
+    if path.is_dir():
+        if not (path / "saved_model.pb").is_file():
+            raise InputError(f"{path} is a folder without saved_model.pb; give a model's file, or make one: {TRAIN}")
+        from pix2pix_edge.export.translator.saved_model import SavedModelTranslator
+
+        return SavedModelTranslator(path, options)
+    if not path.is_file():
+        raise InputError(f"{path} does not exist; give the generator.keras of a training run, or make one: {TRAIN}")
+    if path.suffix == ".onnx":
+        from pix2pix_edge.export.translator.onnx_model import OnnxTranslator
+
+        return OnnxTranslator(path, options)
+    from pix2pix_edge.export.translator.archive import ENDINGS
+    from pix2pix_edge.export.translator.keras_model import KerasTranslator
+
+    if path.suffix not in ENDINGS:
+        raise InputError(
+            f"{path} is no model that can be read: its name must end in {', '.join(ENDINGS)} or .onnx, or it must be a"
+            " SavedModel folder"
+        )
+    return KerasTranslator(path, options)
+
+
+def load_generator(path: str | Path) -> Any:
+    """Load a Keras translator for inference on the CPU, as KerasTranslator does; return the Keras model."""
+    from pix2pix_edge.export.translator.keras_model import KerasTranslator
+
+    translator = open_translator(path, Options())
+    if not isinstance(translator, KerasTranslator):
+        raise InputError(f"{path} is no Keras model; give a .keras file")
+    return translator.model

@@ -75,14 +75,16 @@ class Pixels:
             values = values[..., order(self.takes[2])]
         if self.mean or self.std:
             mean, std = (np.array(v or (d,), np.float32) for v, d in ((self.mean, 0), (self.std, 1)))
-            return (values / np.float32(255) - mean) / std
+            centred: Floats = (values / np.float32(255) - mean) / std
+            return centred
         low, high = self.input_range
-        return values / np.float32(255 / (high - low)) + np.float32(low)
+        scaled: Floats = values / np.float32(255 / (high - low)) + np.float32(low)
+        return scaled
 
     def to_levels(self, values: Floats) -> Floats:
         """Return the network's output as float32 levels 0 … 255 in RGB, neither rounded nor clipped."""
         low, high = self.output_range
-        levels = (values.astype(np.float32) - np.float32(low)) * np.float32(255 / (high - low))
+        levels: Floats = (values.astype(np.float32) - np.float32(low)) * np.float32(255 / (high - low))
         return levels[..., order(self.gives[2])] if self.bgr else levels
 
     def to_picture(self, values: Floats) -> NDArray[np.uint8]:

@@ -23,16 +23,6 @@ if TYPE_CHECKING:
     from pix2pix_edge.export.graph.graph import Graph
 
 
-def load_generator(path: str | Path) -> Any:
-    """Load a Keras translator for inference on the CPU, as KerasTranslator does; return the Keras model."""
-    from pix2pix_edge.export.translator.translator import open_translator
-
-    translator = open_translator(path, Options())
-    if not isinstance(translator, KerasTranslator):
-        raise InputError(f"{path} is no Keras model; give a .keras file")
-    return translator.model
-
-
 class KerasTranslator(Translator):
     """A whole Keras model, functional, Sequential or subclassed.
 

@@ -62,7 +62,7 @@ class OnnxTranslator(Translator):
     def run(self, values: Floats) -> Floats:
         given = values.transpose(0, 3, 1, 2) if self.layout[0] == "NCHW" else values
         name = self._session.get_inputs()[0].name
-        result = self._session.run(None, {name: np.ascontiguousarray(given, self._dtype())})[0]
+        result: Floats = self._session.run(None, {name: np.ascontiguousarray(given, self._dtype())})[0]
         return result.transpose(0, 2, 3, 1) if self.layout[1] == "NCHW" else result
 
     def graph(self) -> Graph:
@@ -111,7 +111,7 @@ class OnnxTranslator(Translator):
             kept = [values[0]]
             del self.model.graph.input[:]
             self.model.graph.input.extend(kept)
-        value = getattr(self.model.graph, what)[0]
+        value: onnx.ValueInfoProto = getattr(self.model.graph, what)[0]
         kind = value.type.tensor_type.elem_type
         if kind not in (*FLOATS, UINT8):
             raise InputError(f"{self.path}: its {what} {value.name} is {_listed(value)}, which is no picture")
@@ -222,7 +222,7 @@ def _load(path: Path, onnx: Any) -> onnx.ModelProto:
             f"{path} is of opset {_opset(model)}; {OLDEST} to {NEWEST} can be read: export it again with"
             f" opset_version={WORKING}"
         )
-    return model
+    return model  # type: ignore[no-any-return] (the module is handed in)
 
 
 def _single(graph: Graph) -> None:

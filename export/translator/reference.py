@@ -9,10 +9,11 @@ import numpy as np
 
 from pix2pix_edge.export.graph.simplify import fold_constants
 from pix2pix_edge.export.images import drawn_images
+from pix2pix_edge.export.translator import open_translator
 from pix2pix_edge.export.translator.contract import Floats, Options, Pixels, picture_shape
 from pix2pix_edge.export.translator.examine import examine
 from pix2pix_edge.export.translator.keras_model import KerasTranslator
-from pix2pix_edge.export.translator.translator import Translator, open_translator
+from pix2pix_edge.export.translator.translator import Translator
 from pix2pix_edge.export.translator.wrap import wrap
 from pix2pix_edge.runtime.engines.base import INPUT_NAME, OUTPUT_NAME, Images
 from pix2pix_edge.runtime.engines.host import HostEngine

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pix2pix_edge.export.translator.contract import Floats, Options, check_options
+from pix2pix_edge.export.translator.contract import Floats
 from pix2pix_edge.runtime.errors import InputError
 
 if TYPE_CHECKING:
@@ -97,33 +97,6 @@ class Translator(abc.ABC):
         if gives[2] not in CHANNELS:
             raise InputError(f"{found}: {gives[2]} channels are no picture; it must give {_or(CHANNELS)} of them")
         self.takes, self.gives = takes, gives  # type: ignore[assignment]
-
-
-def open_translator(path: str | Path, options: Options) -> Translator:
-    """Open a trained network. Raises InputError where it is none, or its file cannot be read here."""
-    path = Path(path)
-    check_options(options)
-    if path.is_dir():
-        if not (path / "saved_model.pb").is_file():
-            raise InputError(f"{path} is a folder without saved_model.pb; give a model's file, or make one: {TRAIN}")
-        from pix2pix_edge.export.translator.saved_model import SavedModelTranslator
-
-        return SavedModelTranslator(path, options)
-    if not path.is_file():
-        raise InputError(f"{path} does not exist; give the generator.keras of a training run, or make one: {TRAIN}")
-    if path.suffix == ".onnx":
-        from pix2pix_edge.export.translator.onnx_model import OnnxTranslator
-
-        return OnnxTranslator(path, options)
-    from pix2pix_edge.export.translator.archive import ENDINGS
-    from pix2pix_edge.export.translator.keras_model import KerasTranslator
-
-    if path.suffix not in ENDINGS:
-        raise InputError(
-            f"{path} is no model that can be read: its name must end in {', '.join(ENDINGS)} or .onnx, or it must be a"
-            " SavedModel folder"
-        )
-    return KerasTranslator(path, options)
 
 
 def listed(shape: tuple[int | None, ...]) -> str:

@@ -128,7 +128,8 @@ class RemoteEngine(HostEngine):
             raise EngineError(
                 f"{self.address} sent {values.size} values of {math.prod(shape)}; the picture is not whole"
             )
-        return values.reshape(shape).copy()
+        images: Images = values.reshape(shape).copy()
+        return images
 
     def _asked(self, path: str) -> dict[str, Any]:
         """Return what the server says of itself or a model."""

@@ -16,7 +16,7 @@ from pix2pix_edge.runtime.streaming.channel import Channel, ClosedError
 from pix2pix_edge.runtime.streaming.gate import Gate
 from pix2pix_edge.runtime.streaming.outlets import Outlet
 from pix2pix_edge.runtime.streaming.policy import Pacer, Policy
-from pix2pix_edge.runtime.tiles import TILE, Tiles
+from pix2pix_edge.runtime.streaming.tiles import TILE, Tiles
 
 PREFETCH = 2
 """Frames that wait before each stage of a stored source."""

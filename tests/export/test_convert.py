@@ -21,9 +21,9 @@ from pix2pix_edge.export.__main__ import COMMANDS
 from pix2pix_edge.export.graph.fold import FORMS, fold
 from pix2pix_edge.export.graph.graph import Graph
 from pix2pix_edge.export.images import drawn_images
+from pix2pix_edge.export.translator import open_translator
 from pix2pix_edge.export.translator.contract import Options
 from pix2pix_edge.export.translator.reference import open_reference, plain_graph
-from pix2pix_edge.export.translator.translator import open_translator
 from pix2pix_edge.runtime.cli import run_subcommand
 from pix2pix_edge.runtime.engine import open_engine
 from pix2pix_edge.runtime.errors import GateFailedError, InputError

@@ -16,9 +16,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 from pix2pix_edge.export.__main__ import COMMANDS
 from pix2pix_edge.export.images import drawn_images
+from pix2pix_edge.export.translator import open_translator
 from pix2pix_edge.export.translator.contract import LEVELS, SYMMETRIC, UNIT, Options, Pixels
 from pix2pix_edge.export.translator.examine import examine
-from pix2pix_edge.export.translator.translator import open_translator
 from pix2pix_edge.runtime.cli import run_subcommand
 from pix2pix_edge.runtime.engine import open_engine
 from pix2pix_edge.runtime.errors import InputError

@@ -36,7 +36,7 @@ class Brush:
         """Return smooth noise, float32 shape[:2], mostly within -1 to 1, that changes over about `cell` pixels."""
         height, width = shape[:2]
         coarse = self.random.normal(0, 0.5, (height // cell + 3, width // cell + 3)).astype(np.float32)
-        smooth = cv2.resize(coarse, None, fx=cell, fy=cell, interpolation=cv2.INTER_CUBIC)
+        smooth: NDArray[np.float32] = cv2.resize(coarse, None, fx=cell, fy=cell, interpolation=cv2.INTER_CUBIC)
         return smooth[:height, :width]
 
     def view(self, part: Part) -> Canvas:

@@ -24,7 +24,8 @@ def paint_scene(random: np.random.Generator, scene: Scene) -> Image:
     light = 1 + 0.05 * brush.noise((side, side), side // 2) + random.uniform(-0.03, 0.03)
     picture = cv2.resize(brush.canvas * light[..., None], (scene.size, scene.size), interpolation=cv2.INTER_AREA)
     grain = random.normal(0, 2.0, (*picture.shape[:2], 1))
-    return np.clip(np.rint(picture + grain), 0, 255).astype(np.uint8)
+    grainy: Image = np.clip(np.rint(picture + grain), 0, 255).astype(np.uint8)
+    return grainy
 
 
 def sky(brush: Brush) -> None:

@@ -82,7 +82,7 @@ def run(args: argparse.Namespace) -> None:
     optimizer = keras.optimizers.AdamW(keras.optimizers.schedules.CosineDecay(2e-3, steps), weight_decay=1e-3)
     mean = keras.metrics.Mean()
 
-    @tf.function
+    @tf.function  # type: ignore[untyped-decorator]
     def step(label: Any, picture: Any) -> None:
         # Other light and tints: it shall know a window by its form.
         tint = tf.random.uniform((len(picture), 1, 1, 3), 0.8, 1.2) * tf.random.uniform(

@@ -30,7 +30,8 @@ def class_colours() -> Image:
         colorsys.hsv_to_rgb(index * GOLDEN_RATIO % 1, 1 - 0.35 * (index % 2), 1 - 0.25 * (index % 3))
         for index in range(256)
     ]
-    return np.rint(np.array(colours) * 255).astype(np.uint8)
+    levels: Image = np.rint(np.array(colours) * 255).astype(np.uint8)
+    return levels
 
 
 def painted(label: Image, path: Path) -> Image:

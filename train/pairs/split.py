@@ -53,7 +53,8 @@ def thumbnail(pair: Pair) -> NDArray[np.float64]:
     small = fit(read_pair(pair)[1], THUMBNAIL)
     values = cv2.cvtColor(small, cv2.COLOR_RGB2LAB).astype(np.float64)
     values -= values.mean(axis=(0, 1))
-    return (values / max(1e-9, float(np.linalg.norm(values)))).reshape(THUMBNAIL, THUMBNAIL, 3)
+    unit: NDArray[np.float64] = values / max(1e-9, float(np.linalg.norm(values)))
+    return unit.reshape(THUMBNAIL, THUMBNAIL, 3)
 
 
 def near_duplicates(thumbnails: list[NDArray[np.float64]]) -> list[list[int]]:

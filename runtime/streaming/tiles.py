@@ -86,7 +86,7 @@ class TiledTicket:
 
         def landed() -> Image:
             ticket = flying.popleft()
-            tile = ticket.result()[0]
+            tile: Image = ticket.result()[0]
             self.compute_ns += ticket.compute_ns
             return tile
 

@@ -16,7 +16,7 @@ from pix2pix_edge.runtime.engines.base import Images
 from pix2pix_edge.runtime.engines.host import HostEngine
 from pix2pix_edge.runtime.run import main
 from pix2pix_edge.runtime.sidecar import TensorSpec
-from pix2pix_edge.runtime.tiles import OVERLAP, Tiles, spread
+from pix2pix_edge.runtime.streaming.tiles import OVERLAP, Tiles, spread
 from tests.conftest import write_inverter, write_rgb
 
 
