@@ -222,7 +222,7 @@ def _load(path: Path, onnx: Any) -> onnx.ModelProto:
             f"{path} is of opset {_opset(model)}; {OLDEST} to {NEWEST} can be read: export it again with"
             f" opset_version={WORKING}"
         )
-    return model  # type: ignore[no-any-return] (the module is handed in)
+    return model  # type: ignore[no-any-return]  # the module is handed in
 
 
 def _single(graph: Graph) -> None:
