@@ -13,11 +13,12 @@
 #   max         everything that the emulator knows, matrix products (smmla) with it
 # Then the runtime's own tests that need no clock. No time is measured: an emulator's says nothing.
 set -euo pipefail
-python="$1"
+python="$(cd "$(dirname "$1")" && pwd)/$(basename "$1")"
 here="$(cd "$(dirname "$0")/.." && pwd)"
 home="${2:-$here/runs/arm}"
-root="$home/root"
 mkdir -p "$home"
+home="$(cd "$home" && pwd)"
+root="$home/root"
 command -v apt-get >/dev/null && command -v dpkg-deb >/dev/null ||
     { echo "error: test-arm needs apt (Debian or Ubuntu), which unpacks the emulator and Python"; exit 2; }
 

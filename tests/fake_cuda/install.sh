@@ -5,7 +5,7 @@
 #
 # They go into fake-cuda/site of that environment, where only the tests look. Once, one to six minutes, and about 100 MB.
 set -euo pipefail
-python="$1"
+python="$(cd "$(dirname "$1")" && pwd)/$(basename "$1")"
 home="$("$python" -c 'import sys; print(sys.prefix)')/fake-cuda"
 site="$home/site"
 command -v c++ >/dev/null && command -v cc >/dev/null ||
