@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 
 from pix2pix_edge.runtime.cli import CommandParser, add_data, add_out
-from pix2pix_edge.runtime.errors import ToolkitError
+from pix2pix_edge.runtime.errors import ToolkitError, as_typed
 from pix2pix_edge.runtime.nvidia.capabilities import probe
 
 PRECISIONS = ("fp32", "fp16", "int8")
@@ -56,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
         print(f"\n{because}Left to do {where}:")
         print(*(f"  {_line(command)}" for command in left), sep="\n")
     plan = args.out / f"{args.name}.fp16.plan"
-    print(f"\nThen: runtime/run.py --engine {shlex.quote(str(plan))} --source 0 --sink window")
+    print(as_typed(f"\nThen: runtime/run.py --engine {shlex.quote(str(plan))} --source 0 --sink window"))
     return next((code for code in codes if code), 0)
 
 

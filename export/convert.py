@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import hashlib
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -24,7 +25,7 @@ from pix2pix_edge.export.translator.options import add_translator_options, optio
 from pix2pix_edge.runtime.cli import add_data, add_out
 from pix2pix_edge.runtime.engine import open_engine
 from pix2pix_edge.runtime.engines.base import Engine
-from pix2pix_edge.runtime.errors import EngineError, GateFailedError, InputError, warn
+from pix2pix_edge.runtime.errors import EngineError, GateFailedError, InputError, as_typed, warn
 from pix2pix_edge.runtime.files import sha256_of, written_beside
 from pix2pix_edge.runtime.sidecar import (
     FidelitySummary,
@@ -134,7 +135,7 @@ def run(args: argparse.Namespace) -> None:
 
     found = write(to_half(graph), fp16, "fp16", content, resembles_fp32)
     print(f"{fp16}  {_megabytes(fp16)}, PSNR {found.psnr_db:.1f} dB to FP32")
-    print(f"next: runtime/run.py --engine {fp32} --source DIR --sink DIR")
+    print(as_typed(f"next: runtime/run.py --engine {shlex.quote(str(fp32))} --source DIR --sink DIR"))
 
 
 class _Owner:

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pix2pix_edge.runtime.cli import CommandParser, at_least, run_command
-from pix2pix_edge.runtime.errors import InputError, warn
+from pix2pix_edge.runtime.errors import InputError, as_typed, warn
 from pix2pix_edge.runtime.files import sha256_of
 from pix2pix_edge.train.distribution import KINDS, place_of
 from pix2pix_edge.train.native import load_tensorflow
@@ -282,7 +282,7 @@ def run(args: argparse.Namespace) -> None:
     if material.labels and settings.direction == "label2picture" and place_of(args.distribute).chief:
         write_palette(args.out, palette_of(material.labels))
     generator = args.out / "generator.keras"
-    print(f"{generator}; next: python -m export convert {shlex.quote(str(generator))} --out DIR")
+    print(as_typed(f"{generator}; next: python -m export convert {shlex.quote(str(generator))} --out DIR"))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

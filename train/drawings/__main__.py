@@ -13,13 +13,14 @@ its set and its number alone: the same command gives the same bytes, and more pa
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pix2pix_edge.runtime.cli import CommandParser, at_least, run_command
-from pix2pix_edge.runtime.errors import InputError
+from pix2pix_edge.runtime.errors import InputError, as_typed
 
 if TYPE_CHECKING:
     from pix2pix_edge.runtime.frame import Image
@@ -71,7 +72,11 @@ def run(args: argparse.Namespace) -> None:
     draw_folders(args.out, args.pairs, args.test_pairs, args.size, args.seed, args.sketch)
     print(f"{args.out}: {args.pairs} pairs to train on, {args.test_pairs} to test")
     side = 1 << (args.size.bit_length() - 1)  # train takes powers of two
-    print(f"next: python -m train --data {args.out} --out RUN --filters 16 --image-size {side}")
+    print(
+        as_typed(
+            f"next: python -m train --data {shlex.quote(str(args.out))} --out RUN --filters 16 --image-size {side}"
+        )
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
