@@ -73,9 +73,13 @@ def packages() -> dict[str, ModuleType]:
     """Import pycuda and cuda-bindings, and take them out of sys.modules again; they cannot be loaded twice."""
     load()
     sys.path.insert(0, str(SITE))
+    flags = sys.getdlopenflags()
+    # TensorFlow, where it was loaded first, has functions of the same names, which would be called instead
+    sys.setdlopenflags(os.RTLD_NOW | os.RTLD_DEEPBIND)
     import cuda.bindings.driver  # noqa: F401
     import pycuda.driver  # noqa: F401
 
+    sys.setdlopenflags(flags)
     sys.path.remove(str(SITE))
     return {name: sys.modules.pop(name) for name in list(sys.modules) if name.partition(".")[0] in ("pycuda", "cuda")}
 
@@ -95,7 +99,7 @@ class Settings(ctypes.Structure):
 @functools.cache
 def load() -> ctypes.CDLL:
     """Load the driver into this process."""
-    library = ctypes.CDLL(str(build() / "libcuda.so.1"))
+    library = ctypes.CDLL(str(build() / "libcuda.so.1"), os.RTLD_NOW | os.RTLD_DEEPBIND)
     library.fake_mistakes.restype = ctypes.c_char_p
     library.fake_used_memory.restype = ctypes.c_ulonglong
     library.fake_on_device.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
