@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import hashlib
+import json
 import shlex
 import sys
 from collections.abc import Callable, Sequence
@@ -28,11 +29,13 @@ from pix2pix_edge.runtime.engines.base import Engine
 from pix2pix_edge.runtime.errors import EngineError, GateFailedError, InputError, as_typed, warn
 from pix2pix_edge.runtime.files import sha256_of, written_beside
 from pix2pix_edge.runtime.sidecar import (
+    Colour,
     FidelitySummary,
     Gate,
     Precision,
     Sidecar,
     Source,
+    from_json,
     read_sidecar,
     write_sidecar,
 )
@@ -106,6 +109,7 @@ def run(args: argparse.Namespace) -> None:
         source=Source(args.generator.name, _digest(args.generator)),
         rewrites=tuple(rewrites),
         tools={**translator.tools(), **_tools()},
+        palette=_palette(args.generator.with_name("palette.json")),
     )
     fp32, fp16 = (args.out / f"{args.name}.{precision}.onnx" for precision in ("fp32", "fp16"))
     with contextlib.closing(ReferenceEngine(translator, pixels)) as reference:
@@ -259,6 +263,19 @@ def _arithmetic(graph: Graph) -> str:
 
     millions = sum(layer.multiply_adds for layer in count(graph)) / 1e6
     return f"{millions / 1e3:.2f} G" if millions >= 100 else f"{millions:.2f} M"
+
+
+def _palette(file: Path) -> tuple[Colour, ...]:
+    """Return the colours of the label maps that the network was trained on, as train wrote them beside it, or none.
+
+    Raises InputError when the file is no palette.
+    """
+    if not file.is_file():
+        return ()
+    try:
+        return from_json(tuple[Colour, ...], json.loads(file.read_text()), file.name)
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"{file} is no palette ({error}); take it away, or train again with --palette") from error
 
 
 def _megabytes(path: Path) -> str:

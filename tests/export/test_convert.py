@@ -6,6 +6,7 @@ import importlib.util
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -149,6 +150,21 @@ def test_names_are_those_of_the_keras_layers(saved: Callable[[str], Path]) -> No
     assert sum(node.op_type == "Transpose" for node in graph.nodes) == 2  # NCHW from end to end
     nested = plain_graph(saved("nested"), as_keras_upsamples=False)
     assert {"inner/conv", "head/conv"} <= {node.name for node in nested.nodes}
+
+
+@pytest.mark.parametrize("content", ['[{"name": "wall", "colour": [0, 48, 255]}]', '[{"name": 1}]', "[[", ""])
+def test_the_palette_beside_a_generator_goes_into_the_sidecar(
+    saved: Callable[[str], Path], tmp_path: Path, content: str, capsys: Any
+) -> None:
+    shutil.copy(saved("unet"), tmp_path / "generator.keras")
+    (tmp_path / "palette.json").write_text(content)
+    code = command(tmp_path / "generator.keras", "--out", tmp_path / "out")
+    if code == 0:
+        sidecar = read_sidecar(tmp_path / "out" / "generator.fp32.onnx")
+        assert sidecar and [(c.name, c.colour) for c in sidecar.palette] == [("wall", (0, 48, 255))]
+    else:
+        assert code == 2 and "wall" not in content and "is no palette" in capsys.readouterr().err
+        assert not (tmp_path / "out").exists()
 
 
 def test_any_batch_can_be_freed(saved: Callable[[str], Path]) -> None:
