@@ -51,7 +51,7 @@ pipeline: $(READY) ## the whole chain with no data: draw facades, train, export,
 	@echo '  $(BIN)/python runtime/run.py --engine engines/mine.fp32.onnx --source photos/ --sink out/ --view side-by-side'
 
 test: $(READY) $(PYCUDA) ## run the tests that need no GPU
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist worksteal
 
 # Real pycuda and cuda-bindings for the tests, compiled once; without a compiler or an index those tests are skipped.
 $(PYCUDA): tests/fake_cuda/install.sh | $(READY)
