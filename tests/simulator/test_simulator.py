@@ -16,26 +16,10 @@ from pix2pix_edge.runtime.engine import open_engine
 from pix2pix_edge.runtime.engines.tensorrt import TensorRTEngine
 from pix2pix_edge.runtime.errors import EngineError
 from pix2pix_edge.runtime.nvidia.cuda import Device
-from tests.conftest import write_inverter
 from tests.export.small_network import write_small_network
 from tests.fake_cuda import SimulatorError
-from tests.simulator import Simulator, build_plan, install, run_simulated
-
-SIZE = 32
-IMAGE = np.full((1, SIZE, SIZE, 3), 9, np.uint8)
-TRANSLATED = 246  # what the inverter makes of IMAGE
-
-
-@pytest.fixture
-def simulator() -> Iterator[Simulator]:
-    """TensorRT 10.3, with nothing checked at the end: mistakes are what is looked for."""
-    with install("10.3") as installed:
-        yield installed
-
-
-@pytest.fixture
-def plan(simulator: Simulator, tmp_path: Path) -> Path:
-    return build_plan(write_inverter(tmp_path / "inverter.onnx", SIZE), tmp_path / "inverter.plan")
+from tests.simulator import Simulator, build_plan, run_simulated
+from tests.simulator.conftest import IMAGE, TRANSLATED
 
 
 @pytest.fixture

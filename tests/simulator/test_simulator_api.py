@@ -4,30 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from tests.conftest import REPOSITORY, write_inverter
 from tests.simulator import VERSIONS, Simulator, build_plan, install, spec
-
-SIZE = 32
-IMAGE = np.full((1, SIZE, SIZE, 3), 9, np.uint8)
-TRANSLATED = 246  # what the inverter makes of IMAGE
-
-
-@pytest.fixture
-def simulator() -> Iterator[Simulator]:
-    """TensorRT 10.3, with nothing checked at the end: mistakes are what is looked for."""
-    with install("10.3") as installed:
-        yield installed
-
-
-@pytest.fixture
-def plan(simulator: Simulator, tmp_path: Path) -> Path:
-    return build_plan(write_inverter(tmp_path / "inverter.onnx", SIZE), tmp_path / "inverter.plan")
+from tests.simulator.conftest import SIZE
 
 
 @pytest.mark.parametrize("version", VERSIONS)
