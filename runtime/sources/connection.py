@@ -7,10 +7,15 @@ import contextlib
 import hashlib
 import re
 import secrets
+import select
 import socket
 import ssl
+import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
+from typing import TypeVar
 from urllib.parse import urljoin, urlsplit
 
 from pix2pix_edge.runtime.addresses import PORTS, Address, redacted
@@ -19,6 +24,8 @@ from pix2pix_edge.runtime.errors import InputError
 MOST_REDIRECTS = 5
 LONGEST_HEAD = 1 << 16
 PIECE = 1 << 16
+
+T = TypeVar("T")
 
 STATUS = {
     401: "it wants a user and a password (401); write them into the address: {scheme}://USER:PASSWORD@{authority}/…",
@@ -84,7 +91,8 @@ class Connection:
             ) from error
         except (OSError, UnicodeError) as error:
             raise NoVideoError(address, f"{host} cannot be reached ({getattr(error, 'strerror', error)})") from error
-        self._socket.settimeout(timeout_s)
+        self._socket.setblocking(False)
+        self._lock = threading.Lock()
 
     @property
     def peer(self) -> str:
@@ -92,8 +100,10 @@ class Connection:
         return str(self._socket.getpeername()[0])
 
     def send(self, data: bytes) -> None:
-        """Raises OSError."""
-        self._socket.sendall(data)
+        """Send all of it; another thread may receive meanwhile. Raises OSError."""
+        left = memoryview(data)
+        while left:
+            left = left[self._when_ready(partial(self._socket.send, left), select.POLLOUT, self.timeout_s) :]
 
     def receive(self, deadline: float | None = None) -> bytes:
         """Return what comes next, b"" when the other side has hung up or this one was closed.
@@ -104,12 +114,31 @@ class Connection:
         if left is not None and left <= 0:
             raise TimeoutError
         try:
-            self._socket.settimeout(left)
-            return self._socket.recv(PIECE)
+            return self._when_ready(partial(self._socket.recv, PIECE), select.POLLIN, left)
         except TimeoutError:
             raise
         except (OSError, ValueError):
             return b""
+
+    def _when_ready(self, attempt: Callable[[], T], event: int, timeout_s: float | None) -> T:
+        """Try until the socket is ready, and wait outside the lock: OpenSSL allows one thread at a time."""
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        while True:
+            with self._lock:
+                try:
+                    return attempt()
+                except BlockingIOError:
+                    awaited = event
+                except ssl.SSLWantReadError:
+                    awaited = select.POLLIN
+                except ssl.SSLWantWriteError:
+                    awaited = select.POLLOUT
+            poll = select.poll()
+            if (number := self._socket.fileno()) < 0:
+                raise OSError("closed")
+            poll.register(number, awaited)
+            if not poll.poll(None if deadline is None else max(0, deadline - time.monotonic()) * 1000):
+                raise TimeoutError
 
     def close(self) -> None:
         """A second call does nothing."""

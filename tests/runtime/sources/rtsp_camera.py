@@ -54,6 +54,7 @@ class RtspCamera:
         self.transports: list[str] = []
         self._jpegs = [cv2.imencode(".jpg", picture(i, HEIGHT, WIDTH)[..., ::-1])[1].tobytes() for i in range(60)]
         self._closed = threading.Event()
+        self._lock = threading.Lock()
         self._clients: list[socket.socket] = []
         self._server = socket.create_server(("127.0.0.1", port))
         self.port: int = self._server.getsockname()[1]
@@ -75,10 +76,15 @@ class RtspCamera:
                 client = self._context.wrap_socket(client, server_side=True)
             except OSError:
                 return
+        client.settimeout(0.02)
         with client:
             while not self._closed.is_set():
                 try:
-                    more = client.recv(4096)
+                    with self._lock:  # OpenSSL allows one thread at a time
+                        more = client.recv(4096)
+                except TimeoutError:
+                    self._closed.wait(0.002)  # let one who sends have the lock
+                    continue
                 except OSError:
                     return
                 if not more:
@@ -130,10 +136,9 @@ class RtspCamera:
             if "interleaved" in transport:
                 if self.udp_only:
                     return f"RTSP/1.0 {self.udp_only} No\r\n\r\n".encode(), None
-                lock = threading.Lock()
 
                 def by_tcp(packet: bytes) -> None:
-                    with lock:
+                    with self._lock:
                         client.sendall(b"$\0" + struct.pack(">H", len(packet)) + packet)
 
                 return b"RTSP/1.0 200 OK\r\nTransport: RTP/AVP/TCP;interleaved=0-1\r\nSession: 1\r\n\r\n", by_tcp
