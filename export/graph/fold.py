@@ -1,8 +1,9 @@
 """Exact rewriting of a plain graph: the same function, for less arithmetic.
 
-Upsampling and the convolution after it become convolutions of the small map (polyphase.py), batch norm's scales and
-the input conversion go into the convolutions beside them (absorb.py), idle clips go away (clip.py).
-Nothing else is touched, and whatever looks like upsampling but is left alone is reported with its reason.
+Upsampling and the convolution after it, and transposed convolutions, become convolutions of the small map
+(polyphase.py), batch norm's scales and the input conversion go into the convolutions beside them (absorb.py), idle
+clips go away (clip.py). Nothing else is touched, and what looks like upsampling but is left alone is reported with its
+reason.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ def fold(graph: Graph, form: str = "auto") -> list[Rewrite]:
     if form == "none":
         return []
     graph.sort()
-    rewrites = [*absorb(graph), *drop_idle_clips(graph), *fold_upsampling(graph, form)]
+    rewrites = [*absorb(graph), *drop_idle_clips(graph), *fold_upsampling(graph, form), *fold_transposed(graph, form)]
     graph.sort()
     return rewrites
 
@@ -56,20 +57,35 @@ def fold_upsampling(graph: Graph, form: str) -> list[Rewrite]:
             if reader is None or isinstance(site, str):
                 rewrites.append(_left_alone(resize, str(site)))
                 continue
-            chosen = choose(site) if form == "auto" else form
-            before, after = estimate(site, "none"), estimate(site, chosen)
-            if chosen != "none":
-                _replace(graph, reader, site, chosen)
-            rewrites.append(
-                Rewrite(
-                    site.name,
-                    "upsampling",
-                    chosen,
-                    (before.multiply_adds, after.multiply_adds),
-                    (before.weight_bytes, after.weight_bytes),
-                )
-            )
+            rewrites.append(_rewritten(graph, reader, site, form))
     return rewrites
+
+
+def fold_transposed(graph: Graph, form: str) -> list[Rewrite]:
+    """Replace every transposed convolution of stride 2; form: one of FORMS but "none", "box" is chosen as "auto" is."""
+    shapes = graph.shapes()
+    rewrites = []
+    for conv in [node for node in graph.nodes if node.op_type == "ConvTranspose"]:
+        site = _transposed_site(graph, conv, shapes)
+        if isinstance(site, str):
+            rewrites.append(Rewrite(conv.name, "transposed", "none", reason=site))
+        else:
+            rewrites.append(_rewritten(graph, conv, site, form))
+    return rewrites
+
+
+def _rewritten(graph: Graph, conv: onnx.NodeProto, site: Site, form: str) -> Rewrite:
+    chosen = form if form in polyphase.forms(site) else choose(site)
+    before, after = estimate(site, "none"), estimate(site, chosen)
+    if chosen != "none":
+        _replace(graph, conv, site, chosen)
+    return Rewrite(
+        site.name,
+        "transposed" if site.stuffed else "upsampling",
+        chosen,
+        (before.multiply_adds, after.multiply_adds),
+        (before.weight_bytes, after.weight_bytes),
+    )
 
 
 def _not_doubling(graph: Graph, resize: onnx.NodeProto, shapes: Shapes) -> str | None:
@@ -153,6 +169,41 @@ def _site(
     activation = _activation(graph, conv)
     output = conv.output[0] if activation is None else activation.output[0]
     return Site(conv.name, resize.input[0], output, rows, columns, weight, bias, copy.deepcopy(activation))
+
+
+def _transposed_site(graph: Graph, conv: onnx.NodeProto, shapes: Shapes) -> Site | str:
+    """Describe a transposed convolution, or say why it has no exact rewrite here."""
+    if any(name not in graph.constants for name in conv.input[1:] if name):
+        return f"the weights of {conv.name} are not constant"
+    known = attributes(conv)
+    if known.get("strides") != [2, 2]:
+        return f"{conv.name} has strides {known.get('strides', [1, 1])}; only 2×2 is rewritten"
+    for name, plain in (("dilations", [1, 1]), ("group", 1)):
+        if known.get(name, plain) != plain:
+            return f"{conv.name} has {name} {known[name]}"
+    if known.get("auto_pad", b"NOTSET") not in (b"NOTSET", b"VALID") or "output_shape" in known:
+        return f"{conv.name} leaves its padding to the engine"
+    weight = graph.constants[conv.input[1]]
+    sizes, results, kernel = shapes[conv.input[0]][2:], shapes[conv.output[0]][2:], weight.shape[2:]
+    cut = known.get("pads", [0] * 4)[:2]
+    before = [k - 1 - c for k, c in zip(kernel, cut, strict=True)]
+    after = [y - 2 * x - b + k - 1 for x, y, b, k in zip(sizes, results, before, kernel, strict=True)]
+    if min(before) < 1 or min(after) < 0:
+        return f"{conv.name} cuts off more than its {kernel[0]}×{kernel[1]} kernel adds"
+    rows, columns = (Axis(*axis) for axis in zip(sizes, kernel, before, after, strict=True))
+    bias = graph.constants[conv.input[2]] if len(conv.input) > 2 and conv.input[2] else None
+    activation = _activation(graph, conv)
+    return Site(
+        conv.name,
+        conv.input[0],
+        conv.output[0] if activation is None else activation.output[0],
+        rows,
+        columns,
+        np.ascontiguousarray(weight.swapaxes(0, 1)[:, :, ::-1, ::-1]),
+        bias,
+        copy.deepcopy(activation),
+        stuffed=True,
+    )
 
 
 def _explicit_pads(known: dict[str, Any], height: int, width: int) -> list[int]:

@@ -1,4 +1,4 @@
-"""Nearest ×2 upsampling and the convolution after it, as convolutions of the small map, in three forms.
+"""Nearest ×2 upsampling and the convolution after it, and transposed convolutions, as convolutions of the small map.
 
 Along one axis let x be the small map, u[j] = x[j // 2] the upsampled one, and y[n] = Σ w[k] u[n + k - before]. Zeros
 outside u are whole cells outside x, so everything below holds at the borders too, for any kernel and padding.
@@ -9,6 +9,10 @@ dense       one convolution to four times the channels over the cells that any p
 box         Upsampling is zero-stuffing z (z[2i] = x[i], else 0) followed by the box filter [1 1], and filters commute:
             y[n] = v[n] + v[n - 1] with v[n] = Σ w[k] z[n + k - before]. Each v reads half of the taps, each of which
             keeps its weight: 16 taps, no more weights than before, then a 2×2 sum for each channel by itself.
+
+A transposed convolution of stride 2 is v itself, with its kernel turned round: y[n] = Σ W[k] x[i] over n = 2i + k - cut
+is Σ w[k] z[n + k - before] with w[k] = W[K - 1 - k] and before = K - 1 - cut. It takes the forms "phases" and "dense",
+whose convolutions any engine computes in INT8, too.
 
 The phases are those of a multirate filter bank; interleaving is the sub-pixel convolution of Shi et al. (2016).
 """
@@ -46,7 +50,8 @@ class Site:
     """An upsampling and its convolution in a graph, with the pointwise activation after it, if any.
 
     source: tensor [N, C, H, W] before upsampling; output: the tensor that the convolution, or its activation, wrote;
-    weight: [out, in, height, width], stride, dilation and group 1; bias: [out] or None.
+    weight: [out, in, height, width], stride, dilation and group 1; bias: [out] or None. stuffed: zeros are put between
+    the cells of the map, as a transposed convolution does, whose kernel is given turned round.
     """
 
     name: str
@@ -57,6 +62,7 @@ class Site:
     weight: Array
     bias: Array | None = None
     activation: onnx.NodeProto | None = None
+    stuffed: bool = False
 
 
 @dataclass(frozen=True)
@@ -73,7 +79,7 @@ class Split:
 
     axis: Axis
     lead: int
-    phases: tuple[Phase, Phase]
+    phases: tuple[Phase, ...]
 
     @property
     def cells(self) -> int:
@@ -89,11 +95,16 @@ class Split:
 
 
 def split(axis: Axis, lead: int, *, stuffed: bool = False) -> Split:
-    """Split y, or with `stuffed` v of the module's docstring, into its two phases."""
+    """Split y, or with `stuffed` v of the module's docstring, into its two phases.
+
+    Taps that would only ever meet zeros around the small map are left out.
+    """
+    count = Split(axis, lead, ()).cells
 
     def phase(first: int) -> Phase:
         places = {k: first - lead + k - axis.before for k in range(axis.kernel)}
         cells = {k: place // 2 for k, place in places.items() if not (stuffed and place % 2)}
+        cells = {k: cell for k, cell in cells.items() if -count < cell < axis.size} or cells
         start = min(cells.values())
         taps = np.zeros((max(cells.values()) - start + 1, axis.kernel))
         for k, cell in cells.items():
@@ -134,13 +145,14 @@ def gather(weight: Array, rows: Phase, columns: Phase) -> Array:
 
 
 def _phases(graph: Graph, site: Site) -> list[onnx.NodeProto]:
-    return _direct(graph, site, split(site.rows, 0), split(site.columns, 0))
+    return _direct(graph, site, *(split(axis, 0, stuffed=site.stuffed) for axis in (site.rows, site.columns)))
 
 
 def _dense(graph: Graph, site: Site) -> list[onnx.NodeProto]:
     # Results 2m - 1 and 2m of an odd kernel read the same cells, or 2m and 2m + 1 do: take the smaller window.
     def smallest(axis: Axis) -> Split:
-        return min((widened(split(axis, lead)) for lead in (0, 1)), key=lambda parts: len(parts.phases[0].taps))
+        wide = (widened(split(axis, lead, stuffed=site.stuffed)) for lead in (0, 1))
+        return min(wide, key=lambda parts: len(parts.phases[0].taps))
 
     return _direct(graph, site, smallest(site.rows), smallest(site.columns))
 
@@ -180,6 +192,11 @@ FORMS: dict[str, Callable[[Graph, Site], list[onnx.NodeProto]]] = {
     "phases": _phases,
     "dense": _dense,
 }
+
+
+def forms(site: Site) -> tuple[str, ...]:
+    """Return the names of the forms that a site may take."""
+    return ("phases", "dense") if site.stuffed else tuple(FORMS)
 
 
 def emit(graph: Graph, site: Site, form: str) -> list[onnx.NodeProto]:

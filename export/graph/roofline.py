@@ -25,7 +25,6 @@ from pix2pix_edge.export.inspect import LayerCost, count
 BALANCE = 10
 # Engines compute this many output channels at once (AVX-512 lanes, tensor core tiles): fewer cost as much.
 LANES = 16
-CANDIDATES = (*polyphase.FORMS, "none")
 
 
 @dataclass(frozen=True)
@@ -38,8 +37,8 @@ class Estimate:
 
 
 def choose(site: Site) -> str:
-    """Return the candidate that takes the least time."""
-    return min(CANDIDATES, key=lambda form: estimate(site, form).time)
+    """Return the form that takes the least time; upsampling may also stay as it is ("none")."""
+    return min(polyphase.forms(site) + (() if site.stuffed else ("none",)), key=lambda form: estimate(site, form).time)
 
 
 def estimate(site: Site, form: str) -> Estimate:
@@ -65,11 +64,15 @@ def estimate(site: Site, form: str) -> Estimate:
 
 def _plain(graph: Graph, site: Site) -> list[onnx.NodeProto]:
     axes = (site.rows, site.columns)
+    bias = [] if site.bias is None else [graph.constant("bias", site.bias)]
+    if site.stuffed:
+        inputs = ["x", graph.constant("weight", site.weight.swapaxes(0, 1)), *bias]
+        pads = [axis.kernel - 1 - axis.before for axis in axes] + [max(0, a.kernel - 2 - a.after) for a in axes]
+        tail = [max(0, axis.after - axis.kernel + 2) for axis in axes]
+        return [graph.node("ConvTranspose", inputs, "conv", "y", strides=[2, 2], pads=pads, output_padding=tail)]
     scales = graph.constant("scales", np.array([1, 1, 2, 2], np.float32))
     resize = graph.node("Resize", ["x", "", scales], "resize", mode="nearest")
-    inputs = [resize.output[0], graph.constant("weight", site.weight)]
-    if site.bias is not None:
-        inputs.append(graph.constant("bias", site.bias))
+    inputs = [resize.output[0], graph.constant("weight", site.weight), *bias]
     pads = [axis.before for axis in axes] + [axis.after for axis in axes]
     return [resize, graph.node("Conv", inputs, "conv", "y", pads=pads)]
 
