@@ -97,14 +97,10 @@ def _engines(args: argparse.Namespace) -> list[Measured]:
     """Return what to measure, under names that tell the engines apart."""
     from pix2pix_edge.benchmarks.measure.engines import Measured
     from pix2pix_edge.benchmarks.measure.worker import Target
+    from pix2pix_edge.runtime.engine import check_file
 
     for path in (*args.engine, *([args.reference] if args.reference else [])):
-        if not path.is_file():
-            raise InputError(
-                f"there is no engine file {path}; make one with: python -m export convert GENERATOR.keras --out DIR"
-            )
-        if path.suffix not in (".onnx", ".plan"):
-            raise InputError(f"{path} is neither .onnx nor .plan; give files written by: python -m export")
+        check_file(path)
     paths = list(dict.fromkeys(args.engine))
     found = []
     for path in paths:

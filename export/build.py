@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pix2pix_edge.runtime.cli import add_data, add_out
+from pix2pix_edge.runtime.engine import check_file
+from pix2pix_edge.runtime.engines.base import read_engine
 from pix2pix_edge.runtime.errors import EngineError, InputError, MissingPackageError
 from pix2pix_edge.runtime.files import sha256_of, written_beside
 from pix2pix_edge.runtime.nvidia.capabilities import Capabilities, memory, probe
@@ -155,12 +157,8 @@ def cache_name(machine: Capabilities) -> str:
 
 def _check_request(file: Path, out: Path, batch: int | None, workspace_mib: int | None) -> None:
     """Raise InputError for what needs no TensorRT to be seen as wrong."""
-    if file.suffix != ".onnx":
-        raise InputError(
-            f"{file} is not an .onnx file; make one with: python -m export convert GENERATOR.keras --out DIR"
-        )
-    if not file.is_file():
-        raise InputError(f"there is no file {file}; make one with: python -m export convert GENERATOR.keras --out DIR")
+    check_file(file, (".onnx",))
+    read_engine(file)
     if out.suffix != ".plan":
         raise InputError(f"--out {out} must end in .plan, by which the runtime knows it")
     if batch is not None and batch < 1:

@@ -12,6 +12,7 @@ transposed convolution computes and crops. Numbers are for one run of the graph;
 from __future__ import annotations
 
 import argparse
+import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import prod
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pix2pix_edge.export.backends import verdict_lines
+from pix2pix_edge.runtime.engine import check_file
 from pix2pix_edge.runtime.errors import InputError
 from pix2pix_edge.runtime.sidecar import Rewrite, Sidecar, read_sidecar
 
@@ -117,17 +119,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     from pix2pix_edge.export.graph.graph import Graph
 
-    if args.file.suffix == ".plan":
-        raise InputError(
-            f"{args.file} is a TensorRT plan, which only TensorRT can open; inspect the .onnx it was built from,"
-            f" or read what was found in it in {args.file}.json"
-        )
+    check_file(args.file, (".onnx",))
     graph = Graph.load(args.file)
+    if not graph.model.graph.input or not graph.model.graph.output:
+        raise InputError(f"{args.file} has no input or no output, so it computes nothing; export its model again")
+    if any(not dim.dim_value for dim in graph.input.type.tensor_type.shape.dim[1:]):
+        raise InputError(
+            f"{args.file} has open sizes, by which its cost is decided; choose one, and inspect the result:"
+            f" python -m export convert {shlex.quote(str(args.file))} --out DIR --size 256x256"
+        )
     for dim in graph.input.type.tensor_type.shape.dim[:1]:
         dim.dim_value = dim.dim_value or 1
     graph.output.type.tensor_type.ClearField("shape")  # inferred anew from the input
     sidecar = read_sidecar(args.file) or Sidecar()
-    print("\n".join(describe(count(graph), sidecar)))
+    try:
+        costs = count(graph)
+    except InputError as error:
+        raise InputError(f"{args.file}: {error}") from error
+    print("\n".join(describe(costs, sidecar)))
 
 
 def describe(costs: Sequence[LayerCost], sidecar: Sidecar) -> list[str]:

@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pix2pix_edge.runtime.cli import add_data
+from pix2pix_edge.runtime.engine import check_file
+from pix2pix_edge.runtime.engines.base import read_engine
 from pix2pix_edge.runtime.errors import GateFailedError, InputError
 from pix2pix_edge.runtime.sidecar import CalibratedOn, Gate, Sidecar, Source, read_sidecar
 
@@ -55,13 +57,18 @@ def run(args: argparse.Namespace) -> None:
 
     if args.images < 1:
         raise InputError(f"--images {args.images} must be at least 1; 200 are usual")
+    check_file(args.model, (".onnx",))
+    read_engine(args.model)
     graph = Graph.load(args.model)
     graph.sort()
     if any(node.op_type == "DequantizeLinear" for node in graph.nodes):
         raise InputError(f"{args.model} is quantised already; give the NAME.fp32.onnx of convert")
     layers = find_layers(graph)
     if not layers:
-        raise InputError(f"{args.model} has no convolution that could be INT8; give the NAME.fp32.onnx of convert")
+        raise InputError(
+            f"{args.model} has no convolution that could be INT8: depthwise ones and the last one before the"
+            " picture stay in floating point; use it as it is, or in FP16"
+        )
     gate = Gate(args.min_psnr, args.min_ssim, args.min_worst)
     request = Request(args.model, args.data, args.images, args.method, gate, args.cache)
     with tempfile.TemporaryDirectory(prefix="quantize-") as folder:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import argparse
 import re
+import shlex
 import shutil
 from pathlib import Path
 
 from pix2pix_edge.runtime.cli import add_out
-from pix2pix_edge.runtime.engines.base import INPUT_NAME, OUTPUT_NAME, TensorSpec, check_contract
-from pix2pix_edge.runtime.engines.onnx_file import read_onnx
+from pix2pix_edge.runtime.engine import check_file
+from pix2pix_edge.runtime.engines.base import INPUT_NAME, OUTPUT_NAME, TensorSpec, check_contract, read_engine
 from pix2pix_edge.runtime.errors import InputError
 from pix2pix_edge.runtime.files import sha256_of, written_beside
 from pix2pix_edge.runtime.nvidia.plan import rebuild_command
@@ -55,11 +56,10 @@ def write_repository(
     file, whose batch is freed in the copy when `max_batch` is given. Otherwise max_batch_size is 0, and the shapes
     name every dimension. Raises InputError.
     """
-    if file.suffix not in (".plan", ".onnx"):
-        raise InputError(f"{file} is neither .plan nor .onnx; give a file written by: python -m export")
-    sidecar = _sidecar(file)
+    check_file(file)
     if file.suffix == ".onnx":
-        read_onnx(file)  # a server would read what it says lies in other files
+        read_engine(file)  # a server would read what it says lies in other files
+    sidecar = _sidecar(file)
     name = name or file.name.partition(".")[0]
     if not re.fullmatch(r"[A-Za-z0-9_][\w.-]*", name, re.ASCII):
         raise InputError(f"{name!r} cannot be a model's name; use letters, digits, '-', '_' and '.' in --name")
@@ -116,12 +116,11 @@ def _kind(file: Path) -> str:
 
 def _sidecar(file: Path) -> Sidecar:
     """Return the sidecar, which alone tells the shapes. Raises InputError when it is missing or of another file."""
-    if not file.is_file():
-        raise InputError(f"there is no file {file}; make one with: python -m export convert GENERATOR.keras --out DIR")
     sidecar = read_sidecar(file)
     if sidecar is None:
         raise InputError(
-            f"{sidecar_path(file)} is missing, and it tells the shapes; copy it with {file}, or export again"
+            f"{sidecar_path(file)} is missing, and it tells the shapes; copy it with {file}, or make both anew with:"
+            f" python -m export convert {shlex.quote(str(file)) if file.suffix == '.onnx' else 'MODEL'} --out DIR"
         )
     check_contract(sidecar_path(file), [sidecar.input or NOTHING], [sidecar.output or NOTHING])
     if sidecar.sha256 != sha256_of(file):

@@ -22,7 +22,7 @@ from pathlib import Path
 
 from pix2pix_edge.runtime.cli import add_out
 from pix2pix_edge.runtime.draw import SAMPLES, SAMPLES_SIZE
-from pix2pix_edge.runtime.engine import open_engine
+from pix2pix_edge.runtime.engine import check_file, open_engine
 from pix2pix_edge.runtime.errors import InputError, warn
 from pix2pix_edge.runtime.files import sha256_of
 from pix2pix_edge.runtime.images import write_image
@@ -112,10 +112,7 @@ def write_site(engines: Sequence[Path], out: Path, *, runtime: Path | None = Non
 
 def _model(path: Path, number: int) -> Model:
     """Return what the page is told of an engine that a browser can run."""
-    if path.suffix != ".onnx":
-        raise InputError(
-            f"{path} is no .onnx file, and a browser runs nothing else; give one written by: python -m export"
-        )
+    check_file(path, (".onnx",))
     with open_engine(path, backend="onnxruntime") as engine:
         size = side_of(engine.input, engine.output, str(path))
     sidecar = read_sidecar(path)

@@ -6,6 +6,7 @@ import importlib.util
 import os
 import re
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 
 from pix2pix_edge.runtime.engines.base import Engine
@@ -16,6 +17,9 @@ from pix2pix_edge.runtime.sidecar import Sidecar, read_sidecar, sidecar_path
 
 WAYS = ("openvino-bf16", "openvino", "onnxruntime")
 """How an .onnx file runs on a CPU, the fastest first where no time was taken."""
+
+MODELS = (".onnx", ".keras", ".h5")
+"""What convert makes an engine of, besides SavedModel folders."""
 
 
 def open_engine(
@@ -43,12 +47,7 @@ def open_engine(
     if threads is not None and not 1 <= threads <= (most := os.cpu_count() or threads):
         # they spin while they wait for one another: with more than there are CPUs the whole machine stands still
         raise InputError(f"--threads is from 1 to {most} on this machine, not {threads}; leave it out for all cores")
-    if not path.is_file():
-        raise InputError(
-            f"there is no engine file {path}; make one with: python -m export convert GENERATOR.keras --out DIR"
-        )
-    if path.suffix not in (".onnx", ".plan"):
-        raise InputError(f"{path} is neither .onnx nor .plan; give --engine a file written by: python -m export")
+    check_file(path)
     sidecar = read_sidecar(path) or Sidecar()
     if sidecar.sha256 not in ("", sha256_of(path)):
         raise EngineError(
@@ -70,6 +69,22 @@ def open_engine(
     from pix2pix_edge.runtime.engines.onnxruntime import OnnxRuntimeEngine
 
     return OnnxRuntimeEngine(path, slots=slots, threads=threads)
+
+
+def check_file(path: Path, endings: Sequence[str] = (".onnx", ".plan")) -> None:
+    """Raise InputError unless a file is there with one of the endings, with what to do with this very one."""
+    if not path.exists():
+        raise InputError(f"there is no file {path}; make one with: python -m export convert MODEL --out DIR")
+    if path.suffix in endings and path.is_file():
+        return
+    remedy = f"make one of it with: python -m export convert {shlex.quote(str(path))} --out DIR"
+    if path.suffix == ".plan":
+        remedy = "only TensorRT can open a plan; give the .onnx that it was built from"
+    elif path.suffix in (".pt", ".pth", ".ckpt"):
+        remedy = "export it from PyTorch with torch.onnx.export(model.eval(), …), and convert that (docs/models.md)"
+    elif path.suffix not in MODELS and not (path / "saved_model.pb").is_file():
+        remedy = "give a file written by: python -m export"
+    raise InputError(f"{path} is no {' or '.join(endings)} file; {remedy}")
 
 
 def _way_to_run(path: Path, sidecar: Sidecar, backend: str, precision: str) -> str:

@@ -62,8 +62,8 @@ class Stream:
     ) -> None:
         if engine.input.shape[0] != 1:
             raise EngineError(
-                f"a stream takes an engine with a batch of 1, and this one has {engine.input.shape[0]}; export it again"
-                " with the default batch"
+                f"a stream takes an engine with a batch of 1, and this one has {engine.input.shape[0]}; convert its"
+                " model again, which gives it a batch of 1"
             )
         self.source, self.engine, self.policy = source, engine, policy
         self.timings = Timings()

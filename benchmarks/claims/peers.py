@@ -87,15 +87,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     from pix2pix_edge.export.images import calibration_split, evenly, read_images
     from pix2pix_edge.export.translator.reference import open_reference, plain_graph
+    from pix2pix_edge.runtime.engine import check_file
 
     if args.rounds < FEWEST_BLOCKS or not 0 < args.turn <= 600:
         raise InputError(f"--rounds must be {FEWEST_BLOCKS} or more, --turn more than 0 and at most 600 seconds")
     for path in args.engine:
-        if path.suffix != ".onnx" or not path.is_file():
-            raise InputError(
-                f"--engine {path} is not an .onnx file; make one with:"
-                " python -m export convert GENERATOR.keras --out DIR"
-            )
+        check_file(path, (".onnx",))
     calibration, files = calibration_split(args.data)
     with tempfile.TemporaryDirectory() as temporary:
         with open_reference(args.generator) as reference:

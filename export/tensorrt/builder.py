@@ -15,8 +15,7 @@ from typing import Any
 from pix2pix_edge.export.tensorrt.batch import free_batch
 from pix2pix_edge.export.tensorrt.precision import asked_precision
 from pix2pix_edge.export.tensorrt.progress import BuildProgress
-from pix2pix_edge.runtime.engines.base import INPUT_NAME, TensorSpec, check_contract
-from pix2pix_edge.runtime.engines.onnx_file import read_onnx
+from pix2pix_edge.runtime.engines.base import INPUT_NAME, TensorSpec, check_contract, read_engine
 from pix2pix_edge.runtime.errors import EngineError, InputError
 from pix2pix_edge.runtime.files import written_beside
 from pix2pix_edge.runtime.nvidia.capabilities import Capabilities
@@ -66,7 +65,7 @@ def parse_network(path: Path, capabilities: Capabilities, batch: int | None) -> 
         model = path.read_bytes()
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}") from error
-    read_onnx(path)  # TensorRT would read what it says lies in other files
+    read_engine(path)  # TensorRT would read what it says lies in other files
     if not parser.parse(free_batch(model) if batch else model, str(path)):
         raise InputError(f"TensorRT {capabilities.tensorrt} refuses {path}: {_words(parser)}; {_mend(path)}")
     inputs = [_spec(network.get_input(i), path, batch) for i in range(network.num_inputs)]

@@ -32,7 +32,7 @@ def open_translator(path: str | Path, options: Options) -> Translator:
     if path.suffix not in ENDINGS:
         raise InputError(
             f"{path} is no model that can be read: its name must end in {', '.join(ENDINGS)} or .onnx, or it must be a"
-            " SavedModel folder"
+            " SavedModel folder; PyTorch writes .onnx with torch.onnx.export (docs/models.md)"
         )
     return KerasTranslator(path, options)
 

@@ -214,7 +214,9 @@ def _load(path: Path, onnx: Any) -> onnx.ModelProto:
             model = importlib.import_module("onnx.inliner").inline_local_functions(model)
         onnx.checker.check_model(model)
     except EngineError as error:
-        raise InputError(str(error)) from error
+        raise InputError(
+            f"{path} cannot be read ({error.__cause__}); export it again from its own framework"
+        ) from error
     except Exception as error:
         raise InputError(f"{path} is not a whole ONNX file ({_first(error)}); export it again") from error
     if not OLDEST <= _opset(model) <= NEWEST:

@@ -12,8 +12,7 @@ from pix2pix_edge.export.translator.contract import Options, Range
 
 def add_translator_options(parser: argparse.ArgumentParser) -> None:
     """Declare the options; options_of() reads them."""
-    # argparse takes -1 for a number, but -1,1 for an option
-    parser._negative_number_matcher = re.compile(r"-\d*\.?\d+(,-?\d*\.?\d+)*$")
+    as_numbers(parser)
     add = parser.add_argument_group("of a model that was not trained here").add_argument
     add("--size", type=_size, metavar="WxH", help="for a model with open sizes: width x height, for example 1280x720")
     add("--input-range", type=_range, metavar="BLACK,WHITE", help="values of its input: -1,1 or 0,1 or 0,255")
@@ -24,6 +23,11 @@ def add_translator_options(parser: argparse.ArgumentParser) -> None:
     add("--batch-statistics", action="store_true",
         help="batch norm by the statistics of each picture, as in training with batch 1")  # fmt: skip
     add("--custom", type=Path, metavar="FILE.py", help="registers layers of your own; the file is run")
+
+
+def as_numbers(parser: argparse.ArgumentParser) -> None:
+    """Let -1,1 be a value: argparse takes -1 for a number, but -1,1 for an option."""
+    parser._negative_number_matcher = re.compile(r"-\d*\.?\d+(,-?\d*\.?\d+)*$")
 
 
 def options_of(args: argparse.Namespace) -> Options:

@@ -66,7 +66,8 @@ def run(args: argparse.Namespace) -> int:
     with open_engine(args.engine, backend=args.backend, threads=args.threads) as engine:
         if engine.input.shape[0] != 1:
             raise EngineError(
-                f"{args.engine} takes a batch of {engine.input.shape[0]}; export it again with a batch of 1"
+                f"{args.engine} takes a batch of {engine.input.shape[0]}; convert its model again, which gives it a"
+                " batch of 1"
             )
     manifest = Manifest(sink, sha256_of(args.engine))
     left = [pair for pair in pairs if pair[1] not in manifest.done]

@@ -106,10 +106,10 @@ def _anywhere(path: PurePosixPath) -> PurePosixPath:
     return PurePosixPath(*[part for part in path.parts if part not in ("/", "..") and not part.endswith(":")])
 
 
-def read(address: str) -> Image:
-    """Read a picture, uint8 [H, W, 3] RGB. Raises InputError when it is missing or not whole."""
+def read(address: str, channels: int = 3) -> Image:
+    """Read a picture as runtime.images.read_image() does. Raises InputError when it is missing or not whole."""
     if not is_remote(address):
-        return read_image(address)
+        return read_image(address, channels=channels)
     system, path = file_system(address)
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / PurePosixPath(path).name
@@ -117,7 +117,7 @@ def read(address: str) -> Image:
             system.get_file(path, str(copy))
         except Exception as error:  # each file system has errors of its own
             raise InputError(f"cannot read {address}: {error}") from error
-        return read_image(copy)
+        return read_image(copy, channels=channels)
 
 
 def write(address: str, image: Image) -> None:

@@ -35,7 +35,8 @@ class Translator:
         try:
             # there already: an earlier run was killed before it could note it, or a node died
             if (content := places.get(output)) is None:
-                ticket = self._engine.submit(fit(places.read(source), self._engine.input.shape[1], self._mode)[None])
+                shape = self._engine.input.shape[1:]
+                ticket = self._engine.submit(fit(places.read(source, shape[2]), shape, self._mode)[None])
                 translated = ticket.result()[0]
                 result["ms"] = ticket.compute_ns / 1e6
                 places.write(output, translated)

@@ -11,7 +11,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from pix2pix_edge.runtime.engines.onnx_file import OnnxFile
+from pix2pix_edge.runtime.engines.onnx_file import OnnxFile, read_onnx
 from pix2pix_edge.runtime.errors import EngineError
 from pix2pix_edge.runtime.sidecar import TensorSpec as TensorSpec
 from pix2pix_edge.runtime.sidecar import read_sidecar
@@ -86,23 +86,57 @@ class Engine(Protocol):
 
 
 def check_contract(path: Path | str, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> None:
-    """Raise EngineError unless the graph has our one input and one output (docs/architecture.md, "Exported graph")."""
-    model = shlex.quote(str(path)) if str(path).endswith(".onnx") else "GENERATOR.keras"
-    ends = ((inputs, INPUT_NAME, "input", CHANNELS[1:]), (outputs, OUTPUT_NAME, "output", CHANNELS))
-    for specs, name, what, channels in ends:
-        spec = specs[0] if len(specs) == 1 else None
-        is_picture = spec and spec.dtype == "uint8" and len(spec.shape) == 4 and spec.shape[3] in channels
-        if not is_picture or not spec or spec.name != name or min(spec.shape) < 1:
-            found = ", ".join(f"{s.name} {s.dtype}{list(s.shape)}" for s in specs) or "none"
-            raise EngineError(
-                f"{path} is not an exported generator: its {what} must be {name} uint8[N, H, W, C], found {found};"
-                f" export it with: python -m export convert {model} --out DIR"
-            )
-    if inputs[0].shape[:3] != outputs[0].shape[:3]:
+    """Raise EngineError, saying what to do with this file, unless it keeps docs/architecture.md, "Exported graph"."""
+    ours = True
+    for specs, name, channels in ((inputs, INPUT_NAME, CHANNELS[1:]), (outputs, OUTPUT_NAME, CHANNELS)):
+        is_picture = len(specs) == 1 and specs[0].dtype == "uint8" and len(specs[0].shape) == 4
+        ours &= is_picture and specs[0].shape[3] in channels and specs[0].name == name and min(specs[0].shape) > 0
+    if ours and inputs[0].shape[:3] == outputs[0].shape[:3]:
+        return
+    found = f"it takes {_listed(inputs)} and gives {_listed(outputs)}"
+    if why := _no_translator(inputs, outputs):
         raise EngineError(
-            f"{path} is not an exported generator: it makes {list(outputs[0].shape)} of {list(inputs[0].shape)}, but a"
-            " picture must keep its size; export one that does with: python -m export convert GENERATOR.keras --out DIR"
+            f"{path} is not an exported generator: {found}, where {why}; convert such a model with: python -m export"
+            " convert MODEL --out DIR"
         )
+    model = shlex.quote(str(path)) if str(path).endswith(".onnx") else "MODEL"
+    size = " --size 256x256" if model != "MODEL" and -1 in inputs[0].shape[1:] else ""
+    raise EngineError(
+        f"{path} is not an exported generator: {found}, not {INPUT_NAME} and {OUTPUT_NAME}, both uint8[N, H, W, C];"
+        f" make one of it with: python -m export convert {model} --out DIR{size}"
+    )
+
+
+def _listed(specs: Sequence[TensorSpec]) -> str:
+    shown = (f"{s.name} {s.dtype}[{', '.join('?' if n < 0 else str(n) for n in s.shape)}]" for s in specs)
+    return ", ".join(shown) or "nothing"
+
+
+def _no_translator(inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> str:
+    """Say why `export convert` could make no engine of such a graph either, or "" where it may."""
+    if len(inputs) != 1 or len(outputs) != 1:
+        return "one picture in and one out are all that there may be"
+    for spec in (inputs[0], outputs[0]):
+        places = [spec.shape[place] for place in (1, 3)] if len(spec.shape) == 4 else []
+        if "float" not in spec.dtype and spec.dtype != "uint8":
+            return f"{spec.dtype} are labels or indices, and no picture"
+        if not any(length in CHANNELS or length < 0 for length in places):
+            return "both must be pictures, [N, H, W, C] or [N, C, H, W], of 1, 3 or 4 channels"
+    sizes = [_size(spec.shape) for spec in (inputs[0], outputs[0])]
+    if sizes[0] != sizes[1] and min(*sizes[0], *sizes[1]) > 0:
+        return "a picture must keep its size"
+    return ""
+
+
+def _size(shape: tuple[int, ...]) -> tuple[int, ...]:
+    return shape[1:3] if shape[3] in CHANNELS else shape[2:]
+
+
+def read_engine(path: Path) -> OnnxFile:
+    """Return what an exported .onnx file holds. Raises EngineError for any other, with what to do with it."""
+    file = read_onnx(path)
+    check_contract(path, file.inputs, file.outputs)
+    return file
 
 
 def check_images(images: Images, spec: TensorSpec) -> None:

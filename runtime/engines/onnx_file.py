@@ -54,6 +54,10 @@ class OnnxFile:
         return "DequantizeLinear" in self.operators
 
 
+class ElsewhereError(ValueError):
+    """Weights lie in a file beside the graph, as PyTorch writes them."""
+
+
 def read_onnx(path: Path) -> OnnxFile:
     """Return what a file holds. Raises EngineError for what is no ONNX file, or none that may be opened."""
     try:
@@ -62,10 +66,10 @@ def read_onnx(path: Path) -> OnnxFile:
         raise EngineError(f"cannot read {path}: {error.strerror}; run: ls -l {shlex.quote(str(path))}") from error
     except (ValueError, OverflowError) as error:
         reason = "it is empty" if path.stat().st_size == 0 else str(error)
-        raise EngineError(
-            f"{path} cannot be opened as an exported graph ({reason}); export it again with:"
-            " python -m export convert GENERATOR.keras --out DIR"
-        ) from error
+        remedy = "export it again with: python -m export convert MODEL --out DIR"
+        if isinstance(error, ElsewhereError):
+            remedy = f"make one file of both with: python -m export convert {shlex.quote(str(path))} --out DIR"
+        raise EngineError(f"{path} cannot be opened as an exported graph ({reason}); {remedy}") from error
 
 
 def _model(model: memoryview) -> OnnxFile:
@@ -140,7 +144,7 @@ def _check_tensor(tensor: memoryview) -> list[float]:
     counted: dict[int, int] = defaultdict(int)
     for field in fields(tensor):
         if field.number == TENSOR_EXTERNAL or (field.number == TENSOR_LOCATION and field.value):
-            raise ValueError(f"its tensor {text(tensor, TENSOR_NAME)[:60]!r} lies in another file")
+            raise ElsewhereError(f"its tensor {text(tensor, TENSOR_NAME)[:60]!r} lies in another file")
         if field.kind == BYTES:
             of_kind[field.number].append(field.body)
         elif field.kind != VARINT or field.number not in (TENSOR_DIMS, TENSOR_TYPE):

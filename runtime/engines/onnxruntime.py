@@ -9,12 +9,11 @@ from pix2pix_edge.runtime.engines.base import (
     INPUT_NAME,
     OUTPUT_NAME,
     Images,
-    check_contract,
     precision_of,
     printed_precision,
+    read_engine,
 )
 from pix2pix_edge.runtime.engines.host import HostEngine
-from pix2pix_edge.runtime.engines.onnx_file import read_onnx
 from pix2pix_edge.runtime.errors import EngineError, require
 
 
@@ -26,8 +25,7 @@ class OnnxRuntimeEngine(HostEngine):
     def __init__(self, path: str | Path, slots: int = 2, threads: int | None = None) -> None:
         """threads: inside an operator; None for one per physical core. Raises EngineError when it cannot be opened."""
         path = Path(path)
-        file = read_onnx(path)
-        check_contract(path, file.inputs, file.outputs)
+        file = read_engine(path)
         ort = require("onnxruntime", "", "running .onnx files")
         ort.set_default_logger_severity(4)  # what matters is raised
         options = ort.SessionOptions()

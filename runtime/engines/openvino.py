@@ -8,9 +8,9 @@ import io
 from pathlib import Path
 from typing import Any
 
-from pix2pix_edge.runtime.engines.base import Images, check_contract, precision_of, printed_precision
+from pix2pix_edge.runtime.engines.base import Images, precision_of, printed_precision, read_engine
 from pix2pix_edge.runtime.engines.host import HostEngine
-from pix2pix_edge.runtime.engines.onnx_file import only_inputs_quantized, read_onnx
+from pix2pix_edge.runtime.engines.onnx_file import only_inputs_quantized
 from pix2pix_edge.runtime.errors import EngineError, require
 
 
@@ -41,8 +41,7 @@ class OpenVinoEngine(HostEngine):
         OpenVINO.
         """
         path = Path(path)
-        file = read_onnx(path)
-        check_contract(path, file.inputs, file.outputs)
+        file = read_engine(path)
         ov = require("openvino", "openvino", "the openvino backend")
         if bf16 and not has_bf16():
             raise EngineError(f"the CPU has no BF16 arithmetic to run {path} in; leave --precision bf16 out")

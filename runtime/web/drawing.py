@@ -11,6 +11,7 @@ Nothing that anyone draws is kept.
 from __future__ import annotations
 
 import json
+import shlex
 import struct
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -92,9 +93,10 @@ def side_of(takes: Spec, makes: Spec, name: str) -> int:
     shapes = tuple(takes.shape), tuple(makes.shape)
     side = shapes[0][1]
     if shapes != ((1, side, side, 3), (1, side, side, 3)):
+        instead = f"translate folders with: pix2pix-edge run --engine {shlex.quote(name)} --source DIR --sink DIR"
         raise EngineError(
             f"the page shows one square RGB picture at a time, and {name} makes {list(shapes[1])} of {list(shapes[0])};"
-            " translate folders with: pix2pix-edge run"
+            f" {instead if shapes[0][0] == 1 else 'convert its model again, which gives it a batch of 1'}"
         )
     return side
 

@@ -233,14 +233,14 @@ def test_when_no_engine_runs_the_reason_is_the_error(
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"--engine": "missing.onnx"}, "there is no engine file missing.onnx"),
-        ({"--engine": __file__}, "is neither .onnx nor .plan"),
+        ({"--engine": "missing.onnx"}, "there is no file missing.onnx"),
+        ({"--engine": __file__}, "is no .onnx or .plan file"),
         ({"--data": "nowhere"}, "--data nowhere does not exist"),
         ({"--data": "empty"}, "holds no images"),
         ({"--seconds": "0"}, "--seconds 0 must be more than 0"),
         ({"--seconds": "nan"}, "--seconds nan must be more than 0"),
         ({"--profile": "sloppy"}, "invalid choice: 'sloppy'"),
-        ({"--reference": "gone.onnx"}, "there is no engine file gone.onnx"),
+        ({"--reference": "gone.onnx"}, "there is no file gone.onnx"),
         ({"--out": "file/report"}, "cannot make the folder"),
     ],
 )

@@ -157,3 +157,32 @@ def test_the_obstacle_is_named(simulated_tensorrt: Start) -> None:  # noqa: F811
     assert "finds no GPU" in str(everything._obstacle_to_plans())
     simulated_tensorrt("10.3", tensorrt=False)
     assert "TensorRT is not installed" in str(everything._obstacle_to_plans())
+
+
+def test_every_option_of_a_step_is_passed_on_to_it(
+    tmp_path: Path, steps: dict[str, Any], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(everything, "_obstacle_to_plans", lambda: "no GPU")
+    given = {
+        "convert": ["--fold", "none", "--size", "64x32", "--input-range", "-1,1", "--output-range", "0,1", "--channels",
+                    "bgr", "--batch-statistics", "--custom", "own.py", "--mean", "0.5", "--std", "0.2,0.2,0.3"],
+        "quantize": ["--target", "both", "--images", "7", "--method", "minmax", "--min-psnr", "30", "--min-ssim", "0.9",
+                     "--min-worst", "20", "--cache", "c.json"],
+        "build": ["--batch", "4", "--workspace", "512", "--optimization-level", "2", "--timing-cache", "t",
+                  "--verbose"],
+    }  # fmt: skip
+    for step, words in given.items():
+        known = {action.option_strings[0] for action in everything._options(step)}
+        assert {word for word in words if word.startswith("--")} == known, "each option, and no other, is given"
+    assert export_all(tmp_path, "--data", str(tmp_path), *(word for words in given.values() for word in words)) == 0
+    ran = [shlex.split(line[2:]) for line in capsys.readouterr().out.splitlines() if line[:2] in ("$ ", "  ")]
+    for words in ran:
+        for step, options in given.items():
+            assert (set(options) <= set(words)) == (words[3] == step), words
+    assert [words[3] for words in ran] == ["convert", "quantize", *["build"] * 3]
+
+
+def test_an_option_of_a_late_step_is_read_before_the_first_one_runs(tmp_path: Path, steps: dict[str, Any]) -> None:
+    with pytest.raises(SystemExit) as end:
+        export_all(tmp_path, "--optimization-level", "9")
+    assert end.value.code == 2 and steps["ran"] == []

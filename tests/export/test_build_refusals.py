@@ -94,7 +94,7 @@ def test_files_that_are_something_else(
     for path, words in (
         (renamed, "cannot be opened as an exported graph"),
         (truncated, "cut short or damaged"),
-        (other, r"is not an exported generator: its output must be translated uint8\[N, H, W, C\], found translater"),
+        (other, "gives translater .*, not image and translated"),
         (write_small_network(tmp_path / "a.int8.cpu.onnx", "int8", fault="uint8"), r"for CPUs, build a\.int8\.onnx"),
     ):
         assert command(path, "--out", tmp_path / "new.plan") == 2
@@ -106,7 +106,7 @@ def test_files_that_are_something_else(
     ("words", "message"),
     [
         (["none.onnx", "--out", "a.plan"], "there is no file none.onnx"),
-        (["a.keras", "--out", "a.plan"], "a.keras is not an .onnx file; make one with: python -m export convert"),
+        (["a.keras", "--out", "a.plan"], "there is no file a.keras; make one with: python -m export convert"),
         (["good.onnx", "--out", "a.engine"], "--out a.engine must end in .plan"),
         (["good.onnx", "--out", "a.plan", "--batch", "0"], "--batch 0 takes no image"),
         (["good.onnx", "--out", "a.plan", "--workspace", "0"], "--workspace 0 leaves no memory"),

@@ -219,7 +219,7 @@ def test_inspect_takes_a_free_batch_as_one(tmp_path: Path, capsys: pytest.Captur
     [
         ("none.onnx", None, "there is no file"),
         ("cut.onnx", b"\x08\x08\x12", "cannot be opened as an exported graph"),
-        ("engine.plan", b"plan", "is a TensorRT plan"),
+        ("engine.plan", b"plan", "give the .onnx that it was built from"),
     ],
 )
 def test_inspect_refuses_on_one_line(tmp_path: Path, name: str, content: bytes | None, message: str) -> None:

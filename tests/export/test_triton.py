@@ -205,8 +205,9 @@ def test_bad_files_are_refused(tmp_path: Path) -> None:
     file = plan(tmp_path, None)
     with pytest.raises(InputError, match="there is no file"):
         write_repository(tmp_path / "none.plan", tmp_path / "models")
-    with pytest.raises(InputError, match=r"neither \.plan nor \.onnx"):
-        write_repository(tmp_path / "generator.keras", tmp_path / "models")
+    with pytest.raises(InputError, match=r"m\.pth is no \.onnx or \.plan file"):
+        (tmp_path / "m.pth").touch()
+        write_repository(tmp_path / "m.pth", tmp_path / "models")
     file.write_bytes(b"altered")
     with pytest.raises(InputError, match="was altered after its sidecar was written"):
         write_repository(file, tmp_path / "models")

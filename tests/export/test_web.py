@@ -80,8 +80,8 @@ def test_what_cannot_be_written_leaves_nothing(package: Path, tmp_path: Path, mo
     for engines, out, runtime, reason in (
         ([inverter], full, package, "already holds files"),
         ([inverter], inverter, package, "is a file"),
-        ([tmp_path / "none.onnx"], tmp_path / "site", package, "there is no engine file"),
-        ([tmp_path / "x.plan"], tmp_path / "site", package, "is no .onnx file"),
+        ([tmp_path / "none.onnx"], tmp_path / "site", package, "there is no file"),
+        ([tmp_path / "x.plan"], tmp_path / "site", package, "there is no file"),
         ([inverter, inverter], tmp_path / "site", package, "two engines are called inverter"),
         ([inverter], tmp_path / "site", tmp_path, "has no ort.wasm.bundle.min.mjs; give --onnxruntime-web"),
     ):

@@ -55,7 +55,7 @@ def test_peers_run_in_rounds_against_the_base_and_a_broken_one_is_named(inverter
     [
         (["missing.keras", "--data", "."], "missing.keras"),
         (["a.keras", "--data", "nowhere"], "--data nowhere does not exist"),
-        (["a.keras", "--data", ".", "--engine", "b.txt"], "b.txt is not an .onnx file"),
+        (["a.keras", "--data", ".", "--engine", "b.txt"], "there is no file b.txt"),
         (["a.keras", "--data", ".", "--rounds", "4"], "--rounds must be 5"),
         (["a.keras", "--data", ".", "--turn", "nan"], "--turn more than 0"),
     ],

@@ -140,8 +140,12 @@ def test_a_file_that_is_no_exported_graph_is_one_sentence(
 
 @pytest.mark.parametrize("shape", [(1, 32, 32, 1), (-1, 32, 32, 3), (1, 3, 32, 32), (32, 32, 3)])
 def test_the_contract_wants_a_fixed_picture(shape: tuple[int, ...]) -> None:
-    with pytest.raises(EngineError, match="its input must be image"):
-        check_contract(Path("a.onnx"), [TensorSpec("image", shape, "uint8")], [])
+    with pytest.raises(
+        EngineError, match=r"image uint8\[.*, not image and translated.*convert a\.onnx|both must be pictures"
+    ):
+        check_contract(
+            Path("a.onnx"), [TensorSpec("image", shape, "uint8")], [TensorSpec("translated", (1, 32, 32, 3), "uint8")]
+        )
 
 
 def test_a_file_altered_after_its_export_is_refused(tmp_path: Path) -> None:
@@ -162,10 +166,10 @@ def test_a_sidecar_that_is_not_ours_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_missing_file_and_an_unknown_ending(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"there is no engine file .*python -m export convert"):
+    with pytest.raises(InputError, match=r"there is no file .*python -m export convert"):
         open_engine(tmp_path / "absent.onnx")
     (tmp_path / "a.pt").write_bytes(b"x")
-    with pytest.raises(InputError, match=r"neither \.onnx nor \.plan"):
+    with pytest.raises(InputError, match=r"a\.pt is no \.onnx or \.plan file.*torch\.onnx\.export"):
         open_engine(tmp_path / "a.pt")
 
 

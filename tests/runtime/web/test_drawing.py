@@ -348,12 +348,12 @@ def test_where_it_cannot_serve_it_says_so_in_one_sentence(
         assert draw.main(["--engine", str(inverter), "--at", at]) == 2
         assert sentence in capfd.readouterr().err
     assert draw.main(["--engine", str(tmp_path / "none.onnx")]) == 2
-    assert "there is no engine file" in capfd.readouterr().err
+    assert "there is no file" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize(
     ("takes", "makes"),
-    [((1, 8, 8, 1), (1, 8, 8, 3)), ((1, 8, 8, 3), (1, 8, 8, 1)), ((1, 8, 16, 3), (1, 8, 16, 3)), ((4, 8, 8, 3),) * 2],
+    [((1, 8, 8, 1), (1, 8, 8, 3)), ((1, 8, 8, 3), (1, 8, 8, 1)), ((1, 8, 16, 3), (1, 8, 16, 3))],
 )
 def test_an_engine_of_another_shape_is_refused(takes: tuple[int, ...], makes: tuple[int, ...]) -> None:
     with pytest.raises(EngineError, match=re.escape(f"mine.onnx makes {list(makes)} of {list(takes)}; translate")):
