@@ -2,7 +2,9 @@
 
 python -m export build facades.fp16.onnx --out facades.plan
 python -m export build facades.int8.onnx --out facades.plan --data images/ --batch 4
+python -m export build facades.fp16.onnx --out facades.plan --rtx --gpu sm86,sm89,sm120
 
+With --rtx TensorRT-RTX builds for PCs with RTX cards, on any machine; on one of those cards the plan is tried as well.
 Precision is what the graph says. The plan is kept only after the engine inspector has shown that it computes in that
 precision, and after it has translated images as ONNX Runtime does with the same graph. Needs TensorRT 10.0 or newer.
 """
@@ -13,6 +15,7 @@ import argparse
 import collections
 import logging
 import re
+import shlex
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -57,6 +60,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="measurements to reuse and extend (default: one beside the plan for each TensorRT and GPU)",
     )
+    parser.add_argument("--rtx", action="store_true", help="build with TensorRT-RTX, for PCs with RTX cards")
+    parser.add_argument(
+        "--gpu",
+        type=compute_capabilities,
+        default=(),
+        metavar="SM[,SM]",
+        help="with --rtx: compute capabilities to build for, as sm86,sm89,sm120 (default: that of the GPU here)",
+    )
     add_data(parser, "compare on (default: drawn ones)", required=False)
     parser.add_argument("--verbose", action="store_true", help="print TensorRT's own log")
 
@@ -72,7 +83,17 @@ def run(args: argparse.Namespace) -> None:
         optimization_level=args.optimization_level,
         timing_cache=args.timing_cache,
         data=args.data,
+        rtx=args.rtx,
+        cards=args.gpu,
     )
+
+
+def compute_capabilities(text: str) -> tuple[tuple[int, int], ...]:
+    """Return ((8, 6), (12, 0)) from "sm86,sm120". Raises ArgumentTypeError."""
+    found = [re.fullmatch(r"(?:sm_?)?(\d+)\.?(\d)", part.strip().lower()) for part in text.split(",")]
+    if None in found:
+        raise argparse.ArgumentTypeError(f"{text!r} is no list of compute capabilities; give sm86, or sm86,sm89,sm120")
+    return tuple(dict.fromkeys((int(match[1]), int(match[2])) for match in found if match))
 
 
 def build(
@@ -84,9 +105,13 @@ def build(
     optimization_level: int = 3,
     timing_cache: Path | None = None,
     data: Path | None = None,
+    rtx: bool = False,
+    cards: tuple[tuple[int, int], ...] = (),
 ) -> Sidecar:
     """Build, prove and compare a plan; write it and its sidecar, and return the sidecar.
 
+    rtx: by TensorRT-RTX, for `cards` (none: for the GPU here); compared only where the GPU here is one of them, and its
+    precision is not proven, because TensorRT-RTX chooses kernels when the plan is opened.
     Raises InputError (a graph that TensorRT refuses, in its parser's words), EngineError (no GPU, out of memory, a
     convolution left in a wider type), GateFailedError (other pictures than ONNX Runtime's), KeyboardInterrupt.
     """
@@ -98,8 +123,14 @@ def build(
     from pix2pix_edge.export.tensorrt.proof import compare_with_onnxruntime, proven_precision
 
     _check_request(file, out, batch, workspace_mib)
-    machine = probe()
+    if cards and not rtx:
+        raise InputError("--gpu is for --rtx: without it, a plan is built for the GPU that is here")
+    machine = probe(package="tensorrt_rtx" if rtx else "tensorrt")
     machine.require_tensorrt()
+    if rtx:
+        cards = _known_cards(cards, machine)
+        if machine.gpu and machine.gpu.compute_capability not in cards:
+            machine = replace(machine, gpu=None, gpu_missing=f"it is not for the {machine.gpu.name} that is here")
     if machine.gpu and not machine.pycuda:
         raise MissingPackageError(
             "pycuda is not installed, and without it a plan cannot be tried; run: pip install pycuda (docs/jetson.md)"
@@ -114,13 +145,13 @@ def build(
         )
     workspace = _workspace(machine, workspace_mib)
     print(
-        f"{file} ({asked}, batch {f'1 to {batch}' if batch else parsed.input.shape[0]}) with TensorRT"
-        f" {machine.tensorrt}{f', workspace {workspace >> 20} MiB' if workspace else ''}"
+        f"{file} ({asked}, batch {f'1 to {batch}' if batch else parsed.input.shape[0]}) with"
+        f" {machine.product} {machine.tensorrt}{f', workspace {workspace >> 20} MiB' if workspace else ''}"
     )
-    cache = timing_cache or out.parent / cache_name(machine)
+    cache = None if rtx else timing_cache or out.parent / cache_name(machine)  # of kernels that were timed here
     with tqdm(total=100, unit="%", disable=None, bar_format="{desc:<40} {percentage:3.0f}%|{bar}| {elapsed}") as bar:
-        plan = build_plan(parsed, BuildOptions(batch, workspace, optimization_level, cache), BuildProgress(bar))
-    if machine.gpu is None:
+        plan = build_plan(parsed, BuildOptions(batch, workspace, optimization_level, cache, cards), BuildProgress(bar))
+    if machine.gpu is None and not rtx:
         raise EngineError(
             f"TensorRT built a plan of {plan.nbytes / 1e6:.1f} MB, but to run it, and so to keep it, needs a GPU:"
             f" {machine.gpu_missing}"
@@ -129,21 +160,27 @@ def build(
         temporary.write_bytes(plan)
         del plan  # on a Jetson the CPU's memory is the GPU's, which now has to hold the engine
         parsed = replace(parsed, builder=None, parser=None, network=None)
-        sidecar = _describe(parsed, batch, machine)
-        sidecar = replace(sidecar, precision=Precision(asked, proven_precision(temporary, parsed)))
-        write_sidecar(temporary, sidecar)  # the engine reads it
-        try:
-            fidelity = compare_with_onnxruntime(temporary, file, images, asked)
-        finally:
-            sidecar_path(temporary).unlink(missing_ok=True)
-        sidecar = write_sidecar(out, replace(sidecar, fidelity=fidelity), described=temporary)
+        sidecar = replace(_describe(parsed, batch, machine, cards), precision=Precision(asked))
+        if machine.gpu:
+            if not rtx:
+                sidecar = replace(sidecar, precision=Precision(asked, proven_precision(temporary, parsed)))
+            write_sidecar(temporary, sidecar)  # the engine reads it
+            try:
+                sidecar = replace(sidecar, fidelity=compare_with_onnxruntime(temporary, file, images, asked))
+            finally:
+                sidecar_path(temporary).unlink(missing_ok=True)
+        sidecar = write_sidecar(out, sidecar, described=temporary)
         size = temporary.stat().st_size
-    found = collections.Counter(sidecar.precision.layers.values())
-    print(f"convolutions: {', '.join(f'{count} {precision}' for precision, count in found.most_common())}")
-    print(
-        f"against ONNX Runtime on {fidelity.images} images: PSNR {fidelity.psnr_db:.1f} dB, SSIM {fidelity.ssim:.4f},"
-        f" at most {fidelity.max_difference} of 255"
-    )
+    if fidelity := sidecar.fidelity:
+        if found := collections.Counter(sidecar.precision.layers.values()):
+            print(f"convolutions: {', '.join(f'{count} {precision}' for precision, count in found.most_common())}")
+        print(
+            f"against ONNX Runtime on {fidelity.images} images: PSNR {fidelity.psnr_db:.1f} dB, SSIM"
+            f" {fidelity.ssim:.4f}, at most {fidelity.max_difference} of 255"
+        )
+    else:
+        command = shlex.join(["python", "-m", "export", "check", str(file), str(out), "--data", "DIR"])
+        print(f"not tried ({machine.gpu_missing.partition(';')[0]}); on one of its cards, run: {command}")
     print(f"wrote {out} ({size / 1e6:.1f} MB) and {sidecar_path(out)}")
     return sidecar
 
@@ -183,9 +220,32 @@ def _workspace(machine: Capabilities, workspace_mib: int | None) -> int | None:
     return memory().free // 2 if machine.gpu else None
 
 
-def _describe(parsed: Network, batch: int | None, machine: Capabilities) -> Sidecar:
-    """Return the sidecar of a plan but for what is measured."""
-    gpu = machine.require_gpu()
+def _known_cards(cards: tuple[tuple[int, int], ...], machine: Capabilities) -> tuple[tuple[int, int], ...]:
+    """Return what to build for: `cards`, else the GPU here. Raises InputError for what the package does not know."""
+    if not cards and machine.gpu is None:
+        raise InputError(
+            f"there is no GPU here to build for ({machine.gpu_missing.partition(';')[0]}); name the cards:"
+            " --gpu sm86,sm89,sm120"
+        )
+    cards = cards or (machine.require_gpu().compute_capability,)
+    known = [name.lower() for name in machine.trt().ComputeCapability.__members__ if re.fullmatch(r"SM\d+", name)]
+    if unknown := [name for name in (f"sm{major}{minor}" for major, minor in cards) if name not in known]:
+        raise InputError(
+            f"{machine.product} {machine.tensorrt} does not build for {', '.join(unknown)}; give --gpu some of"
+            f" {','.join(known)}, or build with TensorRT on that GPU itself, without --rtx"
+        )
+    return cards
+
+
+def _describe(parsed: Network, batch: int | None, machine: Capabilities, cards: tuple[tuple[int, int], ...]) -> Sidecar:
+    """Return the sidecar of a plan but for what is measured; one for `cards` runs on all GPUs of their kinds."""
+    if cards:
+        built = BuiltBy(machine.tensorrt, compute_capability=", ".join(map(_dotted, cards)), max_batch=batch)
+    else:
+        gpu = machine.require_gpu()
+        built = BuiltBy(
+            machine.tensorrt, gpu.name, _dotted(gpu.compute_capability), machine.cuda, machine.driver, batch
+        )
     of_source = read_sidecar(parsed.source) or Sidecar()
     return Sidecar(
         kind="plan",
@@ -194,10 +254,8 @@ def _describe(parsed: Network, batch: int | None, machine: Capabilities) -> Side
         output=parsed.output,
         calibration=of_source.calibration,
         palette=of_source.palette,
-        tools={"tensorrt": machine.tensorrt},
-        tensorrt=BuiltBy(
-            machine.tensorrt, gpu.name, _dotted(gpu.compute_capability), machine.cuda, machine.driver, batch
-        ),
+        tools={machine.package.replace("_", "-"): machine.tensorrt},
+        tensorrt=built,
     )
 
 

@@ -17,7 +17,7 @@ from pix2pix_edge.runtime.engine import check_file
 from pix2pix_edge.runtime.engines.base import INPUT_NAME, OUTPUT_NAME, TensorSpec, check_contract, read_engine
 from pix2pix_edge.runtime.errors import InputError
 from pix2pix_edge.runtime.files import sha256_of, written_beside
-from pix2pix_edge.runtime.nvidia.plan import rebuild_command
+from pix2pix_edge.runtime.nvidia.plan import package_of, rebuild_command
 from pix2pix_edge.runtime.sidecar import BuiltBy, Sidecar, read_sidecar, sidecar_path
 
 NOTHING = TensorSpec("nothing", (), "")
@@ -57,6 +57,11 @@ def write_repository(
     name every dimension. Raises InputError.
     """
     check_file(file)
+    if file.suffix not in (".plan", ".onnx"):
+        raise InputError(f"{file} is neither .plan nor .onnx; give a file written by: python -m export")
+    sidecar = _sidecar(file)
+    if file.suffix == ".plan" and package_of(file) == "tensorrt_rtx":
+        raise InputError(f"{file} is a plan of TensorRT-RTX, which Triton does not serve; give its .onnx")
     if file.suffix == ".onnx":
         read_engine(file)  # a server would read what it says lies in other files
     sidecar = _sidecar(file)

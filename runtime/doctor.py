@@ -44,6 +44,7 @@ def rows() -> list[tuple[str, str]]:
         "TensorFlow": lambda: _version("tensorflow"),
         "Keras": lambda: _version("keras"),
         "TensorRT": lambda: _capability("tensorrt", "tensorrt_missing"),
+        "TensorRT-RTX": lambda: _capability("tensorrt", "tensorrt_missing", "tensorrt_rtx"),
         "pycuda": lambda: _version("pycuda"),
         "CUDA": lambda: _capability("cuda"),
         "NVIDIA driver": lambda: _capability("driver"),
@@ -122,10 +123,10 @@ def _onnxruntime() -> str:
     return f"{ort.__version__} ({', '.join(providers)})"
 
 
-def _capability(present: str, missing: str = "") -> str:
+def _capability(present: str, missing: str = "", package: str = "tensorrt") -> str:
     from pix2pix_edge.runtime.nvidia.capabilities import probe
 
-    found = probe()
+    found = probe(package=package)
     return str(getattr(found, present)) or (str(getattr(found, missing)) if missing else "")
 
 

@@ -26,6 +26,7 @@ from pix2pix_edge.runtime.nvidia.log import forget_reasons, reasons, tensorrt_lo
 class Network:
     """A parsed network, with everything that must live as long as it does."""
 
+    trt: Any  # the package
     builder: Any
     parser: Any
     network: Any
@@ -37,12 +38,15 @@ class Network:
 
 @dataclass(frozen=True)
 class BuildOptions:
-    """batch: most images at once, None for the batch of the file; workspace: bytes of scratch memory, None for all."""
+    """batch: most images at once, None for the batch of the file; workspace: bytes of scratch memory, None for all;
+    cards: compute capabilities that TensorRT-RTX builds for, none for TensorRT, which builds for the GPU that is here.
+    """
 
     batch: int | None = None
     workspace: int | None = None
     optimization_level: int = 3
     timing_cache: Path | None = None
+    cards: tuple[tuple[int, int], ...] = ()
 
 
 def parse_network(path: Path, capabilities: Capabilities, batch: int | None) -> Network:
@@ -50,15 +54,14 @@ def parse_network(path: Path, capabilities: Capabilities, batch: int | None) -> 
 
     Raises InputError when TensorRT refuses the graph, in its parser's words, and EngineError when it cannot start.
     """
-    import tensorrt as trt
-
-    logger = tensorrt_logger()
+    trt = capabilities.trt()
+    logger = tensorrt_logger(trt)
     forget_reasons()
     try:
         builder = trt.Builder(logger)
     except TypeError as error:  # its factory returned nothing, because CUDA does not start
         why = capabilities.gpu_missing or reasons()
-        raise EngineError(f"TensorRT cannot start: {why}") from error
+        raise EngineError(f"{capabilities.product} cannot start: {why}") from error
     network = builder.create_network(capabilities.network_flags)
     parser = trt.OnnxParser(network, logger)
     try:
@@ -67,7 +70,8 @@ def parse_network(path: Path, capabilities: Capabilities, batch: int | None) -> 
         raise InputError(f"cannot read {path}: {error.strerror}") from error
     read_engine(path)  # TensorRT would read what it says lies in other files
     if not parser.parse(free_batch(model) if batch else model, str(path)):
-        raise InputError(f"TensorRT {capabilities.tensorrt} refuses {path}: {_words(parser)}; {_mend(path)}")
+        builder_name = f"{capabilities.product} {capabilities.tensorrt}"
+        raise InputError(f"{builder_name} refuses {path}: {_words(parser)}; {_mend(path)}")
     inputs = [_spec(network.get_input(i), path, batch) for i in range(network.num_inputs)]
     outputs = [_spec(network.get_output(i), path, batch) for i in range(network.num_outputs)]
     check_contract(path, inputs, outputs)
@@ -76,7 +80,7 @@ def parse_network(path: Path, capabilities: Capabilities, batch: int | None) -> 
             f"{path} has its batch built into a layer, as Keras' group normalisation has, so --batch {batch} is not for"
             " it; build it without --batch"
         )
-    return Network(builder, parser, network, path, inputs[0], outputs[0], asked_precision(trt, network))
+    return Network(trt, builder, parser, network, path, inputs[0], outputs[0], asked_precision(trt, network))
 
 
 def build_plan(parsed: Network, options: BuildOptions, progress: BuildProgress) -> Any:
@@ -84,14 +88,16 @@ def build_plan(parsed: Network, options: BuildOptions, progress: BuildProgress) 
 
     Raises EngineError with the builder's last words when it fails, KeyboardInterrupt when it was cancelled.
     """
-    import tensorrt as trt
-
-    config = parsed.builder.create_builder_config()
+    trt, config = parsed.trt, parsed.builder.create_builder_config()
     config.clear_flag(trt.BuilderFlag.TF32)  # on by default, and then "FP32" is not
     config.builder_optimization_level = options.optimization_level
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # or the inspector tells no types
     if options.workspace is not None:
         config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.workspace)
+    if options.cards:
+        config.num_compute_capabilities = len(options.cards)
+        for index, (major, minor) in enumerate(options.cards):
+            config.set_compute_capability(trt.ComputeCapability.__members__[f"SM{major}{minor}"], index)
     if options.batch:
         one, most = ((n, *parsed.input.shape[1:]) for n in (1, options.batch))
         profile = parsed.builder.create_optimization_profile()

@@ -32,14 +32,12 @@ def proven_precision(plan: Path, parsed: Network) -> dict[str, str]:
 
 def _inspected(plan: Path, parsed: Network) -> str:
     """Return the engine inspector's JSON; runs in the thread that owns the GPU, where its objects must end, too."""
-    import tensorrt as trt
-
     forget_reasons()
-    runtime = trt.Runtime(tensorrt_logger())
+    runtime = parsed.trt.Runtime(tensorrt_logger(parsed.trt))
     engine = runtime.deserialize_cuda_engine(plan.read_bytes())
     if engine is None:
         raise EngineError(f"TensorRT cannot load the plan that it has just built: {reasons()}; run: nvidia-smi")
-    return inspect_plan(trt, engine, parsed.input)
+    return inspect_plan(parsed.trt, engine, parsed.input)
 
 
 def compare_with_onnxruntime(plan: Path, file: Path, paths: list[Path] | None, asked: str) -> FidelitySummary:

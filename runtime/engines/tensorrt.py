@@ -24,7 +24,7 @@ from pix2pix_edge.runtime.errors import EngineError
 from pix2pix_edge.runtime.nvidia import capabilities
 from pix2pix_edge.runtime.nvidia.cuda import Device, GpuMemoryError, explained
 from pix2pix_edge.runtime.nvidia.log import forget_reasons, reasons, tensorrt_logger
-from pix2pix_edge.runtime.nvidia.plan import read_plan, rebuild_command
+from pix2pix_edge.runtime.nvidia.plan import package_of, read_plan, rebuild_command
 from pix2pix_edge.runtime.nvidia.slot import Slot, Ticket
 
 
@@ -46,7 +46,7 @@ class TensorRTEngine:
         """
         self.path = Path(path)
         self.slots = slots
-        self._found = capabilities.probe()
+        self._found = capabilities.probe(package=package_of(self.path))
         self._found.require_tensorrt()
         self._gpu = self._found.require_gpu()
         data, self._sidecar = read_plan(self.path, self._found, self._gpu)
@@ -73,10 +73,9 @@ class TensorRTEngine:
     # In the owning thread
 
     def _open(self, data: bytes) -> None:
-        import tensorrt as trt
-
+        trt = self._found.trt()
         forget_reasons()
-        self._runtime = trt.Runtime(tensorrt_logger())
+        self._runtime = trt.Runtime(tensorrt_logger(trt))
         self._engine = self._runtime.deserialize_cuda_engine(data)
         if self._engine is None:
             self._fail("TensorRT does not load it")
@@ -220,7 +219,7 @@ class TensorRTEngine:
         found, layers = self._found, Counter(self._sidecar.precision.layers.values())
         counted = ", ".join(f"{count} {name}" for name, count in layers.most_common())
         about = {
-            "engine": "TensorRT",
+            "engine": found.product,
             "version": found.tensorrt,
             "file": self.path.name,
             "precision": printed_precision(self.precision) + (f" (convolutions: {counted})" if counted else ""),

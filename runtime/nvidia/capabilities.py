@@ -14,11 +14,16 @@ import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 
 from pix2pix_edge.runtime.errors import EngineError, MissingPackageError
 
-OLDEST_TENSORRT = (10, 0)
-"""From here networks can be strongly typed, and nothing is named by binding number; JetPack 6.1 brings 10.3."""
+PRODUCTS = {"tensorrt": "TensorRT", "tensorrt_rtx": "TensorRT-RTX"}
+"""Packages with one API: the second is for PCs with RTX cards, and builds for them on a machine without any."""
+
+OLDEST = {"tensorrt": (10, 0), "tensorrt_rtx": (1, 7)}
+"""From TensorRT 10.0 on networks can be strongly typed, and nothing is named by number; JetPack 6.1 brings 10.3. From
+TensorRT-RTX 1.7 on it builds convolutions in INT8: 1.4, 1.5 and 1.6 refuse them in CHECK(dtype == …)."""
 
 JETPACKS = {
     (39, 2, 1): "7.2.1", (39, 2): "7.2", (38, 4): "7.1", (38, 2): "7.0",
@@ -53,6 +58,7 @@ class Gpu:
 class Capabilities:
     """What probe() found. A "…_missing" text says why something is absent, and is "" where it is present."""
 
+    package: str  # of PRODUCTS: which one "tensorrt" means in what follows
     tensorrt: str  # "10.3.0", as tensorrt.__version__ says; "" where it is absent
     tensorrt_missing: str
     network_flags: int  # what Builder.create_network takes to be strongly typed
@@ -72,6 +78,15 @@ class Capabilities:
         return version_numbers(self.tensorrt) if self.tensorrt else None
 
     @property
+    def product(self) -> str:
+        """TensorRT or TensorRT-RTX."""
+        return PRODUCTS[self.package]
+
+    def trt(self) -> ModuleType:
+        """Import the package."""
+        return importlib.import_module(self.package)
+
+    @property
     def int8(self) -> bool:
         """Whether the GPU multiplies INT8: from compute capability 6.1 on, but for the Jetson TX2 (6.2)."""
         return self.gpu is not None and self.gpu.compute_capability >= (6, 1) and self.gpu.compute_capability != (6, 2)
@@ -79,11 +94,12 @@ class Capabilities:
     def require_tensorrt(self) -> None:
         """Raise MissingPackageError when TensorRT cannot be imported, EngineError when it is too old."""
         if self.tensorrt_version is None:
-            raise MissingPackageError(f"TensorRT {self.tensorrt_missing}; {self._install_tensorrt()}")
-        if self.tensorrt_version[:2] < OLDEST_TENSORRT:
-            oldest = ".".join(map(str, OLDEST_TENSORRT))
+            raise MissingPackageError(f"{self.product} {self.tensorrt_missing}; {self._install_tensorrt()}")
+        if self.tensorrt_version[:2] < OLDEST[self.package]:
+            oldest = ".".join(map(str, OLDEST[self.package]))
+            new = "networks are strongly typed" if self.package == "tensorrt" else "it builds INT8"
             raise EngineError(
-                f"TensorRT {self.tensorrt} is too old, because networks are strongly typed only from {oldest} on;"
+                f"{self.product} {self.tensorrt} is too old, because {new} only from {oldest} on;"
                 f" {self._upgrade_tensorrt()}"
             )
 
@@ -94,6 +110,12 @@ class Capabilities:
         return self.gpu
 
     def _install_tensorrt(self) -> str:
+        if self.package == "tensorrt_rtx":
+            return (
+                "it is for PCs with RTX cards; a Jetson's plan is built on the Jetson, without --rtx"
+                if self.jetson_model
+                else "run: pip install tensorrt-rtx"
+            )
         if self.jetson_model:  # wheels on the package index are for servers, not for Jetson Linux
             return (
                 "on a Jetson it comes with JetPack: sudo apt install python3-libnvinfer, then use the system's"
@@ -102,6 +124,8 @@ class Capabilities:
         return "run: pip install 'pix2pix-edge[tensorrt]'"
 
     def _upgrade_tensorrt(self) -> str:
+        if self.package == "tensorrt_rtx":
+            return "run: pip install --upgrade tensorrt-rtx"
         if self.jetson_model:
             return f"flash JetPack 6.1 or newer (this board runs JetPack {self.jetpack or 'unknown'}, L4T {self.l4t})"
         return "run: pip install --upgrade 'tensorrt>=10,<12'"
@@ -171,9 +195,12 @@ class CudaDriver:
 
 
 @functools.cache
-def probe(root: Path = Path("/")) -> Capabilities:
-    """Look once, and return what this machine has. `root` is where /etc and /proc are read from."""
-    tensorrt, missing, flags = _tensorrt()
+def probe(root: Path = Path("/"), package: str = "tensorrt") -> Capabilities:
+    """Look once, and return what this machine has. `root` is where /etc and /proc are read from.
+
+    package: of PRODUCTS, what is meant by "tensorrt".
+    """
+    tensorrt, missing, flags = _tensorrt(package)
     gpu, gpu_missing, cuda = None, "", ""
     try:
         driver = CudaDriver()
@@ -184,6 +211,7 @@ def probe(root: Path = Path("/")) -> Capabilities:
     l4t = _l4t(_text(root / "etc/nv_tegra_release"))
     model = _text(root / "proc/device-tree/model").strip("\0\n ")
     return Capabilities(
+        package=package,
         tensorrt=tensorrt,
         tensorrt_missing=missing,
         network_flags=flags,
@@ -218,13 +246,13 @@ def version_numbers(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in found[0].split(".")) if found else ()
 
 
-def _tensorrt() -> tuple[str, str, int]:
+def _tensorrt(package: str) -> tuple[str, str, int]:
     """Return version, why it is missing, and the flags of a strongly typed network."""
     try:
-        trt = importlib.import_module("tensorrt")
+        trt = importlib.import_module(package)
         version = str(trt.__version__)
     except Exception as error:  # a broken library raises anything, from ImportError to RuntimeError
-        absent = isinstance(error, ModuleNotFoundError) and error.name == "tensorrt"
+        absent = isinstance(error, ModuleNotFoundError) and error.name == package
         reason = " ".join(str(error).split())
         return "", "is not installed" if absent else f"cannot be loaded ({reason})", 0
     # Numbers of the flags differ between 10 and 11, and 11 is going to drop the flag.

@@ -12,18 +12,17 @@ from typing import Any
 
 KEPT = 50
 
+_errors: collections.deque[str] = collections.deque(maxlen=KEPT)
 _log = logging.getLogger("pix2pix-edge.tensorrt")
 _log.addHandler(logging.NullHandler())  # silent unless the program asks: what matters is raised
 
 
 @functools.cache
-def tensorrt_logger() -> Any:
-    """Return the process's one tensorrt.ILogger (TensorRT keeps the first it is given).
+def tensorrt_logger(trt: Any) -> Any:
+    """Return the process's one ILogger of a package (TensorRT keeps the first it is given).
 
     Warnings and errors are kept for `reasons()`; everything goes to the Python logger "pix2pix-edge.tensorrt".
     """
-    import tensorrt as trt
-
     levels = {
         trt.ILogger.Severity.INTERNAL_ERROR: logging.ERROR,
         trt.ILogger.Severity.ERROR: logging.ERROR,
@@ -35,11 +34,10 @@ def tensorrt_logger() -> Any:
     class KeepingLogger(trt.ILogger):
         def __init__(self) -> None:
             super().__init__()  # pybind11 needs it before the first use
-            self.errors: collections.deque[str] = collections.deque(maxlen=KEPT)
 
         def log(self, severity: Any, msg: str) -> None:
             if levels[severity] == logging.ERROR:
-                self.errors.append(" ".join(msg.split()))
+                _errors.append(" ".join(msg.split()))
             _log.log(levels[severity], msg)
 
     return KeepingLogger()
@@ -47,10 +45,10 @@ def tensorrt_logger() -> Any:
 
 def forget_reasons() -> None:
     """Drop what was kept, before a call whose failure is to be explained."""
-    tensorrt_logger().errors.clear()
+    _errors.clear()
 
 
 def reasons(last: int = 3) -> str:
     """Return the last errors that TensorRT logged, oldest first, each once; says so when there was none."""
-    unique = list(dict.fromkeys(tensorrt_logger().errors))
+    unique = list(dict.fromkeys(_errors))
     return "; ".join(unique[-last:]) or "TensorRT logged no reason"

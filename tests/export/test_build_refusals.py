@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
 import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pix2pix_edge.export.build import build
+from pix2pix_edge.export.build import build, compute_capabilities
 from pix2pix_edge.runtime.errors import EngineError, InputError
 from pix2pix_edge.runtime.nvidia.capabilities import probe
 from tests.export.small_network import write_small_network
@@ -76,6 +77,13 @@ def test_tensorrt_8_is_refused_before_work(
     probe.cache_clear()
 
 
+def test_the_cards_to_build_for_are_named_as_people_name_them() -> None:
+    assert compute_capabilities("sm86, SM_89,12.0,sm86") == ((8, 6), (8, 9), (12, 0))
+    for text in ("gtx", "sm86,", "", "8.60", "sm1"):
+        with pytest.raises(argparse.ArgumentTypeError, match="is no list of compute capabilities; give sm86"):
+            compute_capabilities(text)
+
+
 def test_files_that_are_something_else(
     simulated_tensorrt: Start,  # noqa: F811
     tmp_path: Path,
@@ -110,6 +118,7 @@ def test_files_that_are_something_else(
         (["good.onnx", "--out", "a.engine"], "--out a.engine must end in .plan"),
         (["good.onnx", "--out", "a.plan", "--batch", "0"], "--batch 0 takes no image"),
         (["good.onnx", "--out", "a.plan", "--workspace", "0"], "--workspace 0 leaves no memory"),
+        (["good.onnx", "--out", "a.plan", "--gpu", "sm86"], "--gpu is for --rtx"),
         (["good.onnx", "--out", "a.plan", "--data", "nowhere"], "--data nowhere does not exist"),
     ],
 )

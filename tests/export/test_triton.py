@@ -16,7 +16,7 @@ from pix2pix_edge.export.triton import write_repository
 from pix2pix_edge.runtime.cli import run_subcommand
 from pix2pix_edge.runtime.engine import open_engine
 from pix2pix_edge.runtime.errors import InputError
-from pix2pix_edge.runtime.sidecar import BuiltBy, Precision, Sidecar, Source, TensorSpec, write_sidecar
+from pix2pix_edge.runtime.sidecar import BuiltBy, Precision, Sidecar, Source, TensorSpec, read_sidecar, write_sidecar
 from tests.export.small_network import write_small_network
 
 # From triton-inference-server/common, protobuf/model_config.proto: field -> type; a list means repeated.
@@ -210,6 +210,10 @@ def test_bad_files_are_refused(tmp_path: Path) -> None:
         write_repository(tmp_path / "m.pth", tmp_path / "models")
     file.write_bytes(b"altered")
     with pytest.raises(InputError, match="was altered after its sidecar was written"):
+        write_repository(file, tmp_path / "models")
+    file.write_bytes(b"vtrt" + bytes(99))
+    write_sidecar(file, read_sidecar(file) or Sidecar())
+    with pytest.raises(InputError, match=r"is a plan of TensorRT-RTX, which Triton does not serve; give its \.onnx"):
         write_repository(file, tmp_path / "models")
     (tmp_path / "facades.plan.json").unlink()
     with pytest.raises(InputError, match=r"facades\.plan\.json is missing"):

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from pix2pix_edge.runtime.engine import open_engine
 from pix2pix_edge.runtime.engines.onnxruntime import OnnxRuntimeEngine
-from pix2pix_edge.runtime.errors import EngineError, ToolkitError
+from pix2pix_edge.runtime.errors import EngineError, MissingPackageError, ToolkitError
 from tests.conftest import REPOSITORY, write_inverter, write_rgb
 from tests.export.small_network import images, write_small_network
 from tests.fake_cuda import ILLEGAL_ADDRESS
@@ -84,6 +84,22 @@ def test_pictures_are_those_of_onnxruntime(
             ticket = engine.submit(image)
             np.testing.assert_array_equal(ticket.result(), picture)
             assert ticket.compute_ns > 0
+
+
+def test_a_plan_of_tensorrt_rtx_runs_by_that_package(
+    plan: Path, expected: list[NDArray[np.uint8]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both packages have one API: the simulated one stands in the other's place, and its plans begin as the other's."""
+    monkeypatch.setitem(sys.modules, "tensorrt_rtx", sys.modules["tensorrt"])
+    monkeypatch.setitem(sys.modules, "tensorrt", None)
+    monkeypatch.setattr("tests.simulator.plan.MAGIC", b"vtrt")
+    plan.write_bytes(b"vtrt" + plan.read_bytes()[4:])
+    with open_engine(plan) as engine:
+        np.testing.assert_array_equal(engine(images(1)[0]), expected[0])
+        assert engine.describe()["engine"] == "TensorRT-RTX"
+    plan.write_bytes(b"ftrt" + plan.read_bytes()[4:])
+    with pytest.raises(MissingPackageError, match=r"^TensorRT .*; run: pip install 'pix2pix-edge\[tensorrt\]'"):
+        open_engine(plan)
 
 
 def test_frames_in_flight_keep_their_order_and_their_pictures(plan: Path, expected: list[NDArray[np.uint8]]) -> None:

@@ -162,6 +162,21 @@ def test_on_a_jetson_tensorrt_never_comes_from_pip(tmp_path: Path) -> None:
     assert "sudo apt install" in str(error.value) and "pip install" not in str(error.value)
 
 
+def test_tensorrt_rtx_takes_the_place_of_tensorrt(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    install_tensorrt(monkeypatch, "11.4.0", STRONGLY_TYPED=0)
+    monkeypatch.setitem(sys.modules, "tensorrt_rtx", None)
+    with pytest.raises(MissingPackageError, match=r"TensorRT-RTX .*; run: pip install tensorrt-rtx$"):
+        probe(tmp_path, "tensorrt_rtx").require_tensorrt()
+    with pytest.raises(MissingPackageError, match="a Jetson's plan is built on the Jetson, without --rtx"):
+        probe(board(tmp_path / "jetson", ORIN_NANO), "tensorrt_rtx").require_tensorrt()
+    module = SimpleNamespace(__version__="1.6.1")
+    monkeypatch.setitem(sys.modules, "tensorrt_rtx", module)
+    found = probe(tmp_path / "old", "tensorrt_rtx")
+    with pytest.raises(EngineError, match=r"TensorRT-RTX 1\.6\.1 is too old.* run: pip install --upgrade tensorrt-rtx"):
+        found.require_tensorrt()
+    assert found.trt() is module and probe(tmp_path / "old").tensorrt == "11.4.0"
+
+
 def test_a_broken_tensorrt_is_not_called_missing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     broken = tmp_path / "tensorrt.py"
     broken.write_text('raise ImportError("libnvinfer.so.10: cannot open shared object file")')
@@ -268,4 +283,4 @@ def test_version_numbers() -> None:
     assert version_numbers("10.13.3.9") == (10, 13, 3, 9)
     assert version_numbers("11.0.0rc1") == (11, 0, 0)
     assert version_numbers("") == ()
-    assert capabilities.OLDEST_TENSORRT == (10, 0)
+    assert capabilities.OLDEST["tensorrt"] == (10, 0)

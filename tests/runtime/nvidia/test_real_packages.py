@@ -9,15 +9,19 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from pix2pix_edge.export.build import build
 from pix2pix_edge.runtime.engine import open_engine
-from pix2pix_edge.runtime.errors import EngineError
+from pix2pix_edge.runtime.errors import EngineError, InputError
 from pix2pix_edge.runtime.nvidia import capabilities
-from pix2pix_edge.runtime.nvidia.plan import read_plan
+from pix2pix_edge.runtime.nvidia.plan import package_of, read_plan
+from pix2pix_edge.runtime.sidecar import BuiltBy
 from tests.conftest import REPOSITORY
 from tests.export.small_network import PRECISIONS, write_small_network
 from tests.simulator import spec
@@ -34,9 +38,15 @@ def lean() -> Any:
 
 
 @pytest.fixture
-def rtx() -> Any:
+def rtx(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """TensorRT for RTX cards: it builds ahead of time, on any machine."""
-    return pytest.importorskip("tensorrt_rtx_bindings", reason="TensorRT-RTX is not installed")
+    package = pytest.importorskip("tensorrt_rtx_bindings", reason="TensorRT-RTX is not installed")
+    monkeypatch.setitem(sys.modules, "tensorrt_rtx", package)  # it hands on what is in the other, and no more
+    capabilities.probe.cache_clear()
+    if capabilities.probe().gpu is not None:
+        pytest.skip("there is a GPU here")
+    yield package
+    capabilities.probe.cache_clear()
 
 
 @pytest.mark.parametrize(
@@ -78,29 +88,43 @@ def test_without_a_driver_we_refuse_where_the_runtime_crashes(
 
 
 @pytest.mark.parametrize("graph", [*PRECISIONS, "boxed"])
-def test_the_rtx_builder_takes_our_graphs_for_three_generations_of_cards(rtx: Any, tmp_path: Path, graph: str) -> None:
+def test_plans_for_three_generations_of_cards_are_built_here_and_opened_there(
+    rtx: Any, tmp_path: Path, graph: str
+) -> None:
     source = REPOSITORY / "models" / "facades.int8.onnx"
     if graph != "boxed":
         source = write_small_network(tmp_path / "a.onnx", graph)
-    builder = rtx.Builder(logger := rtx.Logger(rtx.Logger.ERROR))
-    network = builder.create_network(0)
-    parser = rtx.OnnxParser(network, logger)
-    assert parser.parse(source.read_bytes()), [parser.get_error(i).desc() for i in range(parser.num_errors)]
-    config = builder.create_builder_config()
-    cards = ("SM86", "SM89", "SM120")
-    config.num_compute_capabilities = len(cards)
-    for index, card in enumerate(cards):
-        config.set_compute_capability(getattr(rtx.ComputeCapability, card), index)
-    built = bytes(builder.build_serialized_network(network, config))
-    assert built[:4] == b"vtrt" and ".".join(map(str, built[24:28])) == rtx.__version__  # where a plan says it too
-
-    # What it builds is no plan of TensorRT, and the runtime says so before any work.
     plan = tmp_path / "rtx.plan"
-    plan.write_bytes(built)
-    machine = capabilities.Gpu("NVIDIA RTX A2000", (8, 6), False, 8 << 30)
-    with pytest.raises(EngineError, match="is not a TensorRT plan"):
-        read_plan(plan, capabilities.probe(), machine)
+    sidecar = build(source, plan, rtx=True, cards=((8, 6), (8, 9), (12, 0)), batch=4)
+    assert sidecar.precision.asked == ("int8" if graph == "boxed" else graph)
+    assert sidecar.tensorrt == BuiltBy(rtx.__version__, compute_capability="8.6, 8.9, 12.0", max_batch=4)
+    assert sidecar.fidelity is None and not sidecar.precision.layers  # not tried, and so not proven
+    assert plan.read_bytes()[:4] == b"vtrt" and package_of(plan) == "tensorrt_rtx"
+
+    def read(capability: tuple[int, int], **other: str) -> str:
+        machine = replace(capabilities.probe(package="tensorrt_rtx"), **other)  # type: ignore[arg-type]
+        try:
+            data, _ = read_plan(plan, machine, capabilities.Gpu("NVIDIA RTX", capability, False, 8 << 30))
+        except EngineError as error:
+            return str(error)
+        return f"{len(data)} bytes"
+
+    size = f"{plan.stat().st_size} bytes"
+    assert read((8, 6)) == read((8, 9)) == read((12, 0)) == size
+    assert "was built for the compute capability 8.6, 8.9, 12.0, but here it is 9.0; build it here with: " in read(
+        (9, 0)
+    )
+    assert f"by TensorRT-RTX {rtx.__version__}, but 1.8.0 is here" in (refusal := read((8, 6), tensorrt="1.8.0"))
+    assert refusal.endswith("rtx.plan --rtx")
+    assert "is not a TensorRT plan" in read((8, 6), package="tensorrt")
+    with pytest.raises(EngineError, match="there is no NVIDIA driver here"):
+        open_engine(plan)
 
 
-def test_the_rtx_builder_knows_no_jetson(rtx: Any) -> None:
-    assert not {"SM87", "SM90", "SM110"} & set(rtx.ComputeCapability.__members__)
+def test_the_rtx_builder_refuses_a_jetson_and_a_server(rtx: Any, tmp_path: Path) -> None:
+    source = write_small_network(tmp_path / "a.onnx")
+    with pytest.raises(InputError, match=r"does not build for sm87, sm90; give --gpu some of sm75,.*without --rtx"):
+        build(source, tmp_path / "a.plan", rtx=True, cards=((8, 7), (8, 6), (9, 0)))
+    with pytest.raises(InputError, match=r"there is no GPU here to build for \(.*\); name the cards: --gpu sm86"):
+        build(source, tmp_path / "a.plan", rtx=True)
+    assert not (tmp_path / "a.plan").exists()
