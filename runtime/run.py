@@ -5,6 +5,7 @@ runtime/run.py --engine facades.fp32.onnx --source photos/ --sink out/ --view si
 runtime/run.py --engine facades.fp16.plan --source 0 --sink window
 runtime/run.py --engine facades.int8.cpu.onnx --source clip.mp4 --sink translated.mp4
 runtime/run.py --engine http://HOST:8000/v2/models/facades --source 0 --sink window      on an inference server
+runtime/run.py --engine facades.fp16.plan --source 0 --source 2 --sink http://127.0.0.1:8080 --sink '{source}.webm'
 runtime/run.py doctor          what this machine has: the table that a defect report needs
 """
 
@@ -41,7 +42,7 @@ from pix2pix_edge.runtime.web.guard import add_token_arguments, token_from  # no
 
 if TYPE_CHECKING:
     from pix2pix_edge.runtime.engines.base import Engine
-    from pix2pix_edge.runtime.frame import Sink, Source
+    from pix2pix_edge.runtime.frame import Source
     from pix2pix_edge.runtime.stream import Stream
 
 
@@ -53,12 +54,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command line."""
     add = parser.add_argument
     add("--engine", required=True, metavar="FILE", help=".onnx (CPU) or .plan (TensorRT)")
-    add("--source", required=True, metavar="SRC",
+    add("--source", required=True, action="append", metavar="SRC",
         help="image, folder, 'glob*', video file, camera (N, /dev/videoN, csi://N), rtsp://…, http://…, test://WxH@FPS;"
-        " a camera takes '?size=1280x720@30&format=MJPG', a csi camera '?size=…&flip=2'")  # fmt: skip
+        " a camera takes '?size=1280x720@30&format=MJPG', a csi camera '?size=…&flip=2';"
+        " repeatable: all at once")  # fmt: skip
     add("--sink", action="append", metavar="SINK",
         help="folder/, video (.webm .mp4 .mkv .avi .mov), image (.png .jpg), http://HOST:PORT (a page),"
-        " window or null; repeatable (null)")  # fmt: skip
+        " window or null; repeatable (null); {source}: the source's name, for several")  # fmt: skip
     add("--view", choices=VIEW_MODES, default="output", help="what sinks show (default: %(default)s)")
     add("--fit", choices=(*FIT_MODES, "tile"), default="stretch",
         help="how a frame meets the engine's size; tile: larger pictures whole (%(default)s)")  # fmt: skip
@@ -82,18 +84,21 @@ def run(args: argparse.Namespace) -> int:
     os.environ.setdefault("OPENCV_LOG_LEVEL", "OFF")  # its findings reach the user as one sentence of ours
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     from pix2pix_edge.runtime.engine import open_engine
-    from pix2pix_edge.runtime.sinks import open_sink
+    from pix2pix_edge.runtime.engines.shared import SharedEngine
     from pix2pix_edge.runtime.sinks.progress import ProgressBar
+    from pix2pix_edge.runtime.sinks.several import frames_of, names_of, open_sinks
     from pix2pix_edge.runtime.sources import open_source
     from pix2pix_edge.runtime.stream import translate
+    from pix2pix_edge.runtime.streaming.together import Together
 
-    sinks: list[Sink] = []
+    sources: list[Source] = []
     with Interrupt() as interrupt, contextlib.ExitStack() as stack:
-        source = open_source(args.source, loop=args.loop, max_pixels=args.max_pixels)
-        stack.callback(source.close)
-        frames = _frames(source, args.limit)
+        for spec in args.source:
+            sources.append(open_source(spec, loop=args.loop, max_pixels=args.max_pixels))
+            stack.callback(sources[-1].close)
+            _say_skipped(sources[-1])
+        names = names_of(sources)
         specs = args.sink or ["null"]
-        _say_skipped(source)
         if twice := next((spec for spec in specs if specs.count(spec) > 1), None):
             raise InputError(f"--sink {redacted(twice)} is given twice; give each sink once")
         has_page = any(spec.startswith("http://") for spec in specs)
@@ -112,41 +117,48 @@ def run(args: argparse.Namespace) -> int:
             import cv2
 
             cv2.setNumThreads(1)
-        for spec in [] if interrupt.received else specs:
-            sinks.append(open_sink(spec, mode=args.view, fps=source.fps, frames=frames, live=source.live, token=token))
-            stack.callback(sinks[-1].close)
-        if not source.live and sys.stderr.isatty():
-            sinks.append(ProgressBar(frames))
-        stream = translate(
-            source,
-            engine,
-            sinks,
-            fit=args.fit,
-            limit=args.limit,
-            policy=args.policy,
-            max_staleness=args.max_staleness,
-            max_fps=args.max_fps,
-            slots=args.slots,
-            strict=args.strict or source.frames == 1,
-        )
+        wanted = [] if interrupt.received else specs
+        sinks = open_sinks(wanted, sources, mode=args.view, limit=args.limit, token=token)
+        for sink in (sink for each in sinks for sink in each):
+            stack.callback(sink.close)
+        if len(sources) == 1 and not sources[0].live and sys.stderr.isatty():
+            sinks[0].append(ProgressBar(frames_of(sources[0], args.limit)))
+        engines: Sequence[Engine] = [engine]
+        if len(sources) > 1:
+            engines = stack.enter_context(SharedEngine(engine, len(sources))).shares
+        streams = {
+            name: translate(
+                source,
+                its_engine,
+                its_sinks,
+                fit=args.fit,
+                limit=args.limit,
+                policy=args.policy,
+                max_staleness=args.max_staleness,
+                max_fps=args.max_fps,
+                slots=args.slots,
+                strict=args.strict or source.frames == 1,
+            )
+            for name, source, its_engine, its_sinks in zip(names, sources, engines, sinks, strict=True)
+        }
         begun = time.monotonic()
-        with stream, interrupt.stopping(stream):
-            stream.run()
+        together = Together(streams)
+        with interrupt.stopping(together):
+            together.run()
         # closed before the summary: an error while a video is finished must not follow the good news
-        print(_summary(stream, engine, time.monotonic() - begun))
-        if stream.left_behind:
+        seconds = time.monotonic() - begun
+        for name, stream in streams.items():
+            print(f"{name}: {_summary(stream, seconds)}" if len(streams) > 1 else _summary(stream, seconds))
+        print(_engine_line(engine))
+        if any(stream.left_behind for stream in streams.values()):
             stack.pop_all()  # closing an engine that hangs would never return; main() ends the process
-    if interrupt.received and not stream.finished:  # what ends a page after its last frame interrupts nothing
+    for error in list(together.failed.values())[:1]:
+        raise error
+    # what ends a page after its last frame interrupts nothing
+    if interrupt.received and not all(stream.finished for stream in streams.values()):
         print("interrupted", file=sys.stderr)
         return 130
-    return 1 if stream.unreadable else 0
-
-
-def _frames(source: Source, limit: int | None) -> int | None:
-    """Return how many frames will come, or None where nobody knows."""
-    if source.frames is None or limit is None:
-        return source.frames
-    return min(source.frames, limit)
+    return 1 if any(stream.unreadable for stream in streams.values()) else 0
 
 
 def _say_skipped(source: Source) -> None:
@@ -157,14 +169,18 @@ def _say_skipped(source: Source) -> None:
         warn(f"skipped, because it reads no such files from a folder: {counts} (the first: {source.skipped[0]})")
 
 
-def _summary(stream: Stream, engine: Engine, seconds: float) -> str:
+def _engine_line(engine: Engine) -> str:
+    about = engine.describe()
+    what = ", ".join(f"{key} {value}" for key, value in about.items() if key not in ("engine", "version"))
+    return f"{about.get('engine', 'engine')} {about.get('version', '')} ({what})"
+
+
+def _summary(stream: Stream, seconds: float) -> str:
     """Return frames, rate and the percentiles of each stage, as text."""
-    timings, about = stream.timings, engine.describe()
+    timings = stream.timings
     fps = f", {timings.fps:.1f} fps" if timings.fps else ""
     unit = "frame" if timings.frames == 1 else "frames"
-    what = ", ".join(f"{key} {value}" for key, value in about.items() if key not in ("engine", "version"))
     lines = [f"{timings.frames} {unit} in {seconds:.1f} s{fps}"]
-    lines.append(f"{about.get('engine', 'engine')} {about.get('version', '')} ({what})")
     if stream.dropped:
         lines.append("dropped: " + ", ".join(f"{count} ({cause})" for cause, count in stream.dropped.items()))
     if stream.unreadable:

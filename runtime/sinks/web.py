@@ -2,20 +2,48 @@
 
 from __future__ import annotations
 
+import functools
+import threading
+from collections.abc import Callable, Sequence
+
 from pix2pix_edge.runtime.frame import Frame, Sink, Watched
 from pix2pix_edge.runtime.web.broadcast import Broadcast
+from pix2pix_edge.runtime.web.grid import GridSite
 from pix2pix_edge.runtime.web.hosting import Hosting
 from pix2pix_edge.runtime.web.live import LiveSite
 from pix2pix_edge.runtime.web.status import StatusBoard
 
 
-class WebSink(Sink):
-    """Serves the newest frame at http://HOST:PORT. `write` never waits for a viewer."""
+class Pane(Sink):
+    """One stream's picture on a page. `write` never waits for a viewer."""
 
     name = "web page"
     newest = True
     watched = True
     stays = True
+
+    def __init__(self, live: LiveSite, port: int, left: Callable[[], None]) -> None:
+        """port: where the page is. left: called once this pane shows nothing new any more."""
+        self.broadcast, self.port = live.broadcast, port
+        self._live, self._left = live, left
+
+    def attach(self, stream: Watched) -> None:
+        """Show this stream's numbers."""
+        self._live.status.attach(stream)
+
+    def write(self, frame: Frame) -> None:
+        """Show a translated frame; takes microseconds."""
+        self.broadcast.put(frame)
+
+    def close(self) -> None:
+        """Tell the viewers that the stream has ended; with the last pane the page ends. A second call does nothing."""
+        if not self.broadcast.ended.is_set():
+            self.broadcast.end()
+            self._left()
+
+
+class WebSink(Pane):
+    """Serves the newest frame at http://HOST:PORT."""
 
     def __init__(self, host: str, port: int, *, token: str | None = None, mode: str = "output") -> None:
         """host: where to listen; "" is 127.0.0.1, "0.0.0.0" or "::" every network. port: 0 takes a free one.
@@ -23,21 +51,32 @@ class WebSink(Sink):
         token: what a browser must give, as ?token=… or `Authorization: Bearer …`; None lets everybody in. mode: what
         is shown until the viewer chooses, one of runtime.cli.VIEW_MODES. Raises InputError when it cannot listen.
         """
-        self.broadcast = Broadcast()
-        self._status = StatusBoard(self.broadcast, lambda: self._hosting.server.connections.viewers, mode)
-        site = LiveSite(self.broadcast, self._status, mode)
-        self._hosting = Hosting(site, host, port, token, option="--sink", invitation="watch at")
-        self.port = self._hosting.server.port
+        live = _live(lambda: self._hosting.server.connections.viewers, mode)
+        self._hosting = Hosting(live, host, port, token, option="--sink", invitation="watch at")
+        super().__init__(live, self._hosting.server.port, self._hosting.close)
 
-    def attach(self, stream: Watched) -> None:
-        """Show this stream's numbers."""
-        self._status.attach(stream)
 
-    def write(self, frame: Frame) -> None:
-        """Show a translated frame; takes microseconds."""
-        self.broadcast.put(frame)
+def open_grid(
+    host: str, port: int, names: Sequence[str], *, token: str | None = None, mode: str = "output"
+) -> list[Pane]:
+    """Return a sink for each of several streams, which one page shows; the other arguments as of a WebSink.
 
-    def close(self) -> None:
-        """Tell the viewers that the stream has ended, and stop listening; a second call does nothing."""
-        self.broadcast.end()
-        self._hosting.close()
+    names: of the streams, different, of letters, digits, "-", "_" and ".". Raises InputError when it cannot listen.
+    """
+    lives = {name: _live(lambda: hosting.server.connections.viewers, mode, name, len(names)) for name in names}
+    hosting = Hosting(GridSite(lives), host, port, token, option="--sink", invitation="watch at")
+    lock, left = threading.Lock(), set(names)
+
+    def leave(name: str) -> None:
+        with lock:
+            left.discard(name)
+            last = not left
+        if last:
+            hosting.close()
+
+    return [Pane(live, hosting.server.port, functools.partial(leave, name)) for name, live in lives.items()]
+
+
+def _live(viewers: Callable[[], int], mode: str, name: str = "", among: int = 1) -> LiveSite:
+    broadcast = Broadcast()
+    return LiveSite(broadcast, StatusBoard(broadcast, viewers, mode, name, among), mode)

@@ -13,9 +13,10 @@ from __future__ import annotations
 import json
 import shlex
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 
@@ -104,7 +105,7 @@ def side_of(takes: Spec, makes: Spec, name: str) -> int:
 class DrawingSite:
     """Serves the page of one engine."""
 
-    folder = "draw"
+    pages: ClassVar[Mapping[str, str]] = {"/": "draw"}
 
     def __init__(self, translator: Translator, model: Model, samples: Sequence[Path]) -> None:
         """samples: PNG files to start from."""

@@ -13,26 +13,33 @@ from __future__ import annotations
 import json
 import socket
 import time
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
 from urllib.parse import quote
 
 from pix2pix_edge.runtime.cli import VIEW_MODES
 from pix2pix_edge.runtime.web.broadcast import BOUNDARY, Broadcast
 from pix2pix_edge.runtime.web.site import RefusedError, Request, Route
-from pix2pix_edge.runtime.web.status import StatusBoard, as_prometheus
+from pix2pix_edge.runtime.web.status import Status, StatusBoard, as_prometheus
 
 SEND_BUFFER = 64 << 10
 """Bytes the system keeps for a slow viewer: a picture or two, since more would be old ones."""
 
 
+def answer_metrics(request: Request, statuses: Sequence[Status]) -> None:
+    """Answer with the metrics of one stream or more."""
+    request.answer(200, "text/plain; version=0.0.4; charset=utf-8", as_prometheus(statuses).encode())
+
+
 class LiveSite:
     """Serves the newest frame of a Broadcast, and the numbers of its stream."""
 
-    folder = "live"
+    pages: ClassVar[Mapping[str, str]] = {"/": "live"}
 
     def __init__(self, broadcast: Broadcast, status: StatusBoard, mode: str) -> None:
         """mode: what is shown until the viewer chooses, one of runtime.cli.VIEW_MODES."""
         self.mode = mode
-        self._broadcast, self._status = broadcast, status
+        self.broadcast, self.status = broadcast, status
         self.routes = {
             "/health": Route(self._health, is_open=True),
             "/metrics": Route(self._metrics),
@@ -49,19 +56,18 @@ class LiveSite:
         return mode
 
     def _health(self, request: Request) -> None:
-        state, age = self._status.state()
+        state, age = self.status.state()
         body = json.dumps({"state": state, "frame_age_s": age}) + "\n"
         request.answer(200 if state == "streaming" else 503, "application/json", body.encode())
 
     def _metrics(self, request: Request) -> None:
-        text = as_prometheus(self._status.read())
-        request.answer(200, "text/plain; version=0.0.4; charset=utf-8", text.encode())
+        answer_metrics(request, [self.status.read()])
 
     def _history(self, request: Request) -> None:
-        request.answer(200, "application/json", self._status.history().as_json().encode())
+        request.answer(200, "application/json", self.status.history().as_json().encode())
 
     def _snapshot(self, request: Request) -> None:
-        picture = self._broadcast.next(self._mode(request), "png")
+        picture = self.broadcast.next(self._mode(request), "png")
         if picture is None:
             raise RefusedError(503, "There is no picture yet; try again in a moment.", {"Retry-After": "1"})
         # a name from a disk need not be UTF-8, and this header must be
@@ -79,18 +85,18 @@ class LiveSite:
         number = 0
         with request.viewer():
             while not request.gone():
-                if picture := self._broadcast.next(mode, "part", after=number, seconds=0.5):
+                if picture := self.broadcast.next(mode, "part", after=number, seconds=0.5):
                     number = picture.number
                     request.wfile.write(picture.data)
-                elif self._broadcast.ended.is_set():
+                elif self.broadcast.ended.is_set():
                     return
 
     def _events(self, request: Request) -> None:
         request.begin(200, "text/event-stream; charset=utf-8", {"X-Accel-Buffering": "no"})
         while request.command != "HEAD":
             begun = time.monotonic()
-            status = self._status.read()
+            status = self.status.read()
             request.wfile.write(f"data: {status.as_json()}\n\n".encode())
             if status.state == "ended":
                 return
-            self._broadcast.ended.wait(max(0.0, begun + 1.0 - time.monotonic()))
+            self.broadcast.ended.wait(max(0.0, begun + 1.0 - time.monotonic()))

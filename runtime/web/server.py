@@ -46,7 +46,7 @@ class WebServer(ThreadingHTTPServer):
         super().__init__(address, Handler)
         host = str(address[0])
         self.site = site
-        self.assets = files_of(site.folder)
+        self.assets = files_of(site.pages)
         self.guard = Guard(host, token, name)
         self.connections = Connections()
         shown = socket.gethostname() if self.guard.everywhere else f"[{host}]" if ":" in host else host
@@ -143,7 +143,7 @@ class Handler(BaseHTTPRequestHandler):
             raise RefusedError(503, TOO_MANY, {"Retry-After": "1"})
         if self._is_foreign():
             raise RefusedError(403, "Another page may not use this one.")
-        if not (route and route.is_open) and not (asset and self.path != "/") and not self._has_token():
+        if not (route and route.is_open) and not (asset and not self.path.endswith("/")) and not self._has_token():
             return self._ask_for_token()
         allowed = route.method if route else "GET"
         if self.command != allowed and (self.command, allowed) != ("HEAD", "GET"):
@@ -152,7 +152,7 @@ class Handler(BaseHTTPRequestHandler):
             route.answer(self)
         elif asset:
             self.answer(200, asset.kind, asset.body)
-        elif self.path == "/sign-in" and guard.token:
+        elif self.path.endswith("/sign-in") and guard.token:
             self.answer(204, "text/plain", b"")
         else:
             raise RefusedError(404, "There is nothing here; the page is at /.")
@@ -198,7 +198,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def _ask_for_token(self) -> None:
         bearer = {"WWW-Authenticate": "Bearer"}
-        if self.path == "/" and "text/html" in self.headers.get("Accept", ""):
+        if self.path.endswith("/") and "text/html" in self.headers.get("Accept", ""):
             form = self.server.assets["/sign-in.html"]
             self.answer(401, form.kind, form.body, bearer)
         else:

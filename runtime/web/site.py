@@ -90,10 +90,13 @@ class Route:
 
 
 class Site(Protocol):
-    """What a server serves. folder: below pages/, its own files. routes: path -> Route, beside the files."""
+    """What a server serves. pages: where a page lies, "/" or "/NAME/" -> its folder below pages/.
+
+    routes: path -> Route, beside the pages' files.
+    """
 
     @property
-    def folder(self) -> str: ...
+    def pages(self) -> Mapping[str, str]: ...
 
     @property
     def routes(self) -> Mapping[str, Route]: ...
@@ -112,7 +115,10 @@ def page_files(folder: str) -> list[Path]:
     return [file for part in ("common", folder) for file in sorted((PAGES / part).iterdir()) if file.suffix in KINDS]
 
 
-def files_of(folder: str) -> dict[str, Asset]:
-    """Return the files of a page by the address at which they are served; the page itself is at /."""
-    files = {f"/{file.name}": Asset(KINDS[file.suffix], file.read_bytes()) for file in page_files(folder)}
-    return files | {"/": files.pop("/index.html")}
+def files_of(pages: Mapping[str, str]) -> dict[str, Asset]:
+    """Return the files of pages (Site.pages) by their addresses; an index.html is its place itself."""
+    return {
+        place + file.name.replace("index.html", ""): Asset(KINDS[file.suffix], file.read_bytes())
+        for place, folder in pages.items()
+        for file in page_files(folder)
+    }

@@ -6,7 +6,7 @@ import dataclasses
 import json
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -55,11 +55,13 @@ class MayFail(Protocol):
 class Status:
     """state: waiting (for the first frame), streaming, stalled or ended. Latency: from capture to delivery.
 
-    view: what is shown until the viewer chooses. What is not known, or what too few frames support, is None or "".
+    view: what is shown until the viewer chooses. among: how many streams the page shows. What is not known, or what
+    too few frames support, is None or "".
     """
 
     state: str
     view: str
+    among: int
     frames: int
     frame_age_s: float | None
     uptime_s: float | None
@@ -76,6 +78,10 @@ class Status:
     device: str
     temperature_c: float | None
     watts: float | None
+
+    def quantiles(self) -> dict[str, float | None]:
+        """Return the latency's quantiles, in ms."""
+        return {"0.5": self.latency_p50_ms, "0.95": self.latency_p95_ms, "0.99": self.latency_p99_ms}
 
     def as_json(self) -> str:
         """Return the fields as JSON, ASCII only."""
@@ -97,9 +103,15 @@ class History:
 class StatusBoard:
     """Reads the status of a stream. Usable from any thread."""
 
-    def __init__(self, broadcast: Broadcast, viewers: Callable[[], int], mode: str = "output") -> None:
-        """viewers: how many there are now. mode: what is shown until the viewer chooses."""
+    def __init__(
+        self, broadcast: Broadcast, viewers: Callable[[], int], mode: str = "output", name: str = "", among: int = 1
+    ) -> None:
+        """viewers: how many there are now. mode: what is shown until the viewer chooses.
+
+        name: of the source, where the source's own is not its alone. among: how many streams the page shows.
+        """
         self._broadcast, self._viewers, self._mode = broadcast, viewers, mode
+        self._name, self._among = name, among
         self._stream: Watched | None = None
         self._attached_at: float | None = None
         self._about: dict[str, str] = {}
@@ -176,6 +188,7 @@ class StatusBoard:
         return Status(
             state=state,
             view=self._mode,
+            among=self._among,
             frames=0,
             frame_age_s=None,
             uptime_s=None,
@@ -186,7 +199,7 @@ class StatusBoard:
             latency_p99_ms=ages.age_p99_ms if ages else None,
             dropped={},
             viewers=0,
-            source=printable(stream.source.name) if stream else "",
+            source=printable(self._name or (stream.source.name if stream else "")),
             engine=f"{about.get('engine', '')} {about.get('version', '')}".strip(),
             precision=about.get("precision", ""),
             device=about.get("device", ""),
@@ -195,22 +208,33 @@ class StatusBoard:
         )
 
 
-def as_prometheus(status: Status) -> str:
-    """Return a status in Prometheus' text format, version 0.0.4; what is not known is left out."""
+def as_prometheus(statuses: Sequence[Status]) -> str:
+    """Return what streams of one board did in Prometheus' text format, version 0.0.4; what is not known is left out."""
     metrics = Metrics()
-    metric = metrics.add
-    about = {key: getattr(status, key) for key in ("source", "engine", "precision", "device") if getattr(status, key)}
-    quantiles = {"0.5": status.latency_p50_ms, "0.95": status.latency_p95_ms, "0.99": status.latency_p99_ms}
-    metric("info", "gauge", "What runs.", (about, 1))
-    metric("streaming", "gauge", "1 while frames come.", ({}, int(status.state == "streaming")))
-    metric("frames_total", "counter", "Frames delivered.", ({}, status.frames))
-    metric("frames_dropped_total", "counter", "Frames dropped, by cause.",
-        *(({"cause": cause}, count) for cause, count in status.dropped.items()))  # fmt: skip
-    metric("frames_per_second", "gauge", f"Rate over the last {RATE_WINDOW_S:g} s.", ({}, status.fps))
-    metric("latency_seconds", "summary", f"From capture to delivery, over the last {AGE_WINDOW_S:g} s.",
-        *(({"quantile": q}, ms and ms / 1000) for q, ms in quantiles.items()))  # fmt: skip
-    metric("last_frame_age_seconds", "gauge", "Time since the newest frame.", ({}, status.frame_age_s))
-    metric("viewers", "gauge", "Browsers that show the picture.", ({}, status.viewers))
-    metric("board_temperature_celsius", "gauge", "The board's hottest sensor.", ({}, status.temperature_c))
-    metric("board_power_watts", "gauge", "What the board takes.", ({}, status.watts))
+
+    def each(
+        name: str, kind: str, help: str, values: Callable[[Status], Mapping[str, float | None]], label: str
+    ) -> None:
+        """Add a metric with a value, or for each value of `label` one, of every stream."""
+        metrics.add(name, kind, help, *(
+            ({"source": status.source} | ({label: key} if label else {}), value)
+            for status in statuses for key, value in values(status).items()
+        ))  # fmt: skip
+
+    def one(name: str, kind: str, help: str, value: Callable[[Status], float | None]) -> None:
+        each(name, kind, help, lambda status: {"": value(status)}, "")
+
+    about = ("source", "engine", "precision", "device")
+    infos = [{key: getattr(status, key) for key in about if getattr(status, key)} for status in statuses]
+    metrics.add("info", "gauge", "What runs.", *((labels, 1) for labels in infos))
+    one("streaming", "gauge", "1 while frames come.", lambda status: int(status.state == "streaming"))
+    one("frames_total", "counter", "Frames delivered.", lambda status: status.frames)
+    each("frames_dropped_total", "counter", "Frames dropped, by cause.", lambda status: status.dropped, "cause")
+    one("frames_per_second", "gauge", f"Rate over the last {RATE_WINDOW_S:g} s.", lambda status: status.fps)
+    each("latency_seconds", "summary", f"From capture to delivery, over the last {AGE_WINDOW_S:g} s.",
+        lambda status: {q: ms and ms / 1000 for q, ms in status.quantiles().items()}, "quantile")  # fmt: skip
+    one("last_frame_age_seconds", "gauge", "Time since the newest frame.", lambda status: status.frame_age_s)
+    metrics.add("viewers", "gauge", "Browsers that show the picture.", ({}, statuses[0].viewers))
+    metrics.add("board_temperature_celsius", "gauge", "The board's hottest sensor.", ({}, statuses[0].temperature_c))
+    metrics.add("board_power_watts", "gauge", "What the board takes.", ({}, statuses[0].watts))
     return str(metrics)

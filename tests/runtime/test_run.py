@@ -307,3 +307,33 @@ def test_no_name_steers_the_terminal(inverter: Path, tmp_path: Path) -> None:
     code, stdout, stderr = run("--engine", inverter, "--source", "in", cwd=tmp_path)
     assert code == 1 and r"\x1b[31m\x9bbad.png is not a whole image" in stdout and r"\x1b[31m" in stderr
     assert "\x1b" not in stdout + stderr and "\x9b" not in stdout + stderr
+
+
+def test_several_sources_at_once_each_with_its_own_sinks_and_numbers(inverter: Path, tmp_path: Path) -> None:
+    labels(tmp_path / "first")
+    labels(tmp_path / "second", 4)
+    (tmp_path / "second" / "broken.png").write_bytes(b"no picture")
+    both = ("--source", "first", "--source", "second")
+    code, stdout, stderr = run(
+        *("--engine", inverter, "--backend", "onnxruntime", *both, "--sink", "out/{source}", "--limit", 9), cwd=tmp_path
+    )
+    assert code == 1 and "broken.png" in stderr, "as of one alone"
+    assert [len(list((tmp_path / "out" / name).iterdir())) for name in ("first", "second")] == [3, 4]
+    assert "first: 3 frames in " in stdout and "second: 4 frames in " in stdout and stdout.count("ONNX Runtime") == 1
+    code, _, stderr = run("--engine", inverter, *both, "--sink", "out", cwd=tmp_path)
+    assert (
+        code == 2
+        and stderr.strip() == "error: --sink out would get 2 sources; say where each goes: --sink 'out/{source}/'"
+    )
+
+
+def test_a_source_that_dies_ends_alone_and_the_status_tells(inverter: Path, tmp_path: Path) -> None:
+    labels(tmp_path / "first")
+    (tmp_path / "second").mkdir()
+    (tmp_path / "second" / "broken.png").write_bytes(b"no picture")
+    code, stdout, stderr = run(
+        *("--engine", inverter, "--source", "first", "--source", "second", "--sink", "{source}-out/", "--strict"),
+        cwd=tmp_path,
+    )
+    assert code == 2 and "warning: second has ended: " in stderr and stderr.count("error: ") == 1
+    assert "first: 3 frames in " in stdout and len(list((tmp_path / "first-out").iterdir())) == 3

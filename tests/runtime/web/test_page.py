@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 
 from pix2pix_edge.runtime.engine import open_engine
-from pix2pix_edge.runtime.sinks.web import WebSink
+from pix2pix_edge.runtime.engines.shared import SharedEngine
+from pix2pix_edge.runtime.sinks.web import WebSink, open_grid
 from pix2pix_edge.runtime.stream import Stream, translate
+from pix2pix_edge.runtime.streaming.together import Together
 from tests.conftest import write_inverter
 from tests.runtime.web.chromium import Chromium
 
@@ -129,3 +131,46 @@ def test_the_page_in_a_browser(browser: Chromium, tmp_path: Path) -> None:
     finally:
         stream.stop()
         thread.join()
+
+
+@pytest.mark.slow
+def test_the_grid_shows_every_source_and_leads_to_each(browser: Chromium, tmp_path: Path) -> None:
+    file = write_inverter(tmp_path / "inverter.fp32.onnx", 96)
+    sizes = ("96x96@20", "128x96@15", "64x64@10", "96x96@5")
+    names = [f"test-{number}" for number in range(1, 5)]
+    panes = open_grid("127.0.0.1", 0, names)
+    with open_engine(file, backend="onnxruntime") as engine, SharedEngine(engine, 4) as shared:
+        streams = {
+            name: translate(f"test://{size}", share, [pane])
+            for name, size, share, pane in zip(names, sizes, shared.shares, panes, strict=True)
+        }
+        together = Together(streams)
+        thread = threading.Thread(target=together.run)
+        thread.start()
+        try:
+            browser.size(1280, 800)
+            browser.open(f"http://127.0.0.1:{panes[0].port}/")
+            browser.wait("document.querySelectorAll('.state.streaming').length == 4")
+            browser.wait("[...document.querySelectorAll('canvas')].every(one => one.width == 96)")
+            seen = "document.querySelectorAll('canvas')[2].toDataURL()"
+            browser.wait(f"{seen} != {browser.value(seen)!r}")  # the pictures move
+            browser.wait("document.getElementById('sum').textContent.startsWith('4 of 4 live, ')")
+            browser.wait("document.querySelectorAll('.fps')[3].textContent.endsWith(' fps')")
+            for width, dark in ((1280, False), (360, True)):
+                browser.size(width, 800, dark=dark, phone=width < 500)
+                browser.wait(f"innerWidth == {width}")
+                assert browser.value(WIDTH) == width
+                assert browser.screenshot(tmp_path / f"grid-{width}.png")
+            streams["test-2"].stop()
+            browser.wait("document.querySelectorAll('.state')[1].textContent == 'ended'")
+            assert browser.value("document.querySelectorAll('.state.streaming').length") == 3
+            browser.open(f"http://127.0.0.1:{panes[0].port}/test-3/")
+            browser.wait(f"{STATE} == 'live'")
+            browser.wait("document.getElementById('picture').naturalWidth == 96")
+            assert browser.value("document.getElementById('source').textContent") == "test-3"
+            browser.value("document.getElementById('all').click()")
+            browser.wait("document.querySelectorAll('.state').length == 4")
+        finally:
+            together.stop()
+            thread.join()
+    assert not browser.complaints

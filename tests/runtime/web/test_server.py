@@ -269,12 +269,12 @@ def test_metrics_are_those_of_the_stream(inverter: Path, clip: Path) -> None:
                 assert status == 200 and headers["Content-Type"].startswith("text/plain; version=0.0.4")
                 during = metrics(body.decode())
                 assert ask(sink, "/health")[0] == 200
-    assert 30 <= during["pix2pix_frames_total"] <= 40
-    assert during["pix2pix_frames_per_second"] > 0
-    assert 0 < during['pix2pix_latency_seconds{quantile="0.5"}'] < 60
-    assert 'pix2pix_latency_seconds{quantile="0.99"}' not in during  # too few frames for one
+    assert 30 <= during['pix2pix_frames_total{source="clip"}'] <= 40
+    assert during['pix2pix_frames_per_second{source="clip"}'] > 0
+    assert 0 < during['pix2pix_latency_seconds{source="clip",quantile="0.5"}'] < 60
+    assert 'pix2pix_latency_seconds{source="clip",quantile="0.99"}' not in during  # too few frames for one
     for cause in ("stale", "queue full", "source gap", "rate limit"):
-        assert during[f'pix2pix_frames_dropped_total{{cause="{cause}"}}'] == 0
+        assert during[f'pix2pix_frames_dropped_total{{source="clip",cause="{cause}"}}'] == 0
     info = next(key for key in during if key.startswith("pix2pix_info"))
     assert 'engine="ONNX Runtime' in info and 'source="clip' in info
     with pytest.raises(ConnectionRefusedError):
@@ -307,7 +307,7 @@ def test_history_is_of_the_last_ten_minutes(sink: WebSink, monkeypatch: pytest.M
     assert set(json.loads(ask(sink, "/history.json")[2])["fps"]) == {None}
     stream, now = Watched(), time.monotonic_ns()
     sink.attach(stream)
-    monkeypatch.setattr(sink._status, "_attached_at", now / 1e9 - 95)
+    monkeypatch.setattr(sink._live.status, "_attached_at", now / 1e9 - 95)
     for age in range(90, 0, -1):  # 1 frame a second for a minute, then none, then 2
         if age > 30 or age <= 10:
             for _ in range(1 if age > 30 else 2):
@@ -321,7 +321,7 @@ def test_history_is_of_the_last_ten_minutes(sink: WebSink, monkeypatch: pytest.M
 
 def test_label_values_are_escaped(sink: WebSink) -> None:
     numbers = status.StatusBoard(sink.broadcast, lambda: 3).read()
-    text = status.as_prometheus(dataclasses.replace(numbers, source='a"b\\c\nd'))
+    text = status.as_prometheus([dataclasses.replace(numbers, source='a"b\\c\nd')])
     values = metrics(text)
     assert values[r'pix2pix_info{source="a\"b\\c\nd"}'] == 1 and values["pix2pix_viewers"] == 3
 
@@ -560,7 +560,7 @@ def test_ipv6() -> None:
 def test_the_grammar_of_the_command_line() -> None:
     with contextlib.closing(open_sink("http://:0", mode="side-by-side", token="word-0123456789ab")) as sink:
         assert isinstance(sink, WebSink) and sink._hosting.server.server_address[0] == "127.0.0.1"
-        assert sink._status._mode == "side-by-side" and ask(sink, "/?token=word-0123456789ab")[0] == 200
+        assert sink._live.mode == "side-by-side" and ask(sink, "/?token=word-0123456789ab")[0] == 200
     for wrong in (
         "http://",
         "http://127.0.0.1",

@@ -65,6 +65,7 @@ function update(now) {
   const why = explain(now);
   if (why) at("message").textContent = why;
   at("source").textContent = now.source;
+  at("all").hidden = !(now.among > 1);
   document.title = (now.source ? now.source + " – " : "") + "pix2pix-edge";
   put("fps", now.fps, "fps", 1);
   put("frames", now.frames.toLocaleString());
