@@ -169,16 +169,18 @@ def _split_userinfo(rest: str) -> tuple[str, str, bool]:
 
 _ADDRESS = re.compile(r"(?!test:|csi:)\b[A-Za-z][A-Za-z0-9+.-]*:/{1,2}(?=[^\s/])")
 
+_BARE = re.compile(r"[^\s:@/'\"]+:(?!//)[^\s@].*@([^\s'\",]*)", re.DOTALL)
+"""admin:secret@camera:554; behind test:// and in ?size=WxH@FPS the sign @ means a rate."""
+
 
 def redacted(text: str) -> str:
     """Return a message without the user names, passwords and query values of the addresses in it.
 
     Where it cannot be told what of an address is secret, nothing but its scheme is left.
     """
-    scheme = _ADDRESS.search(text)
-    if scheme is None:  # "admin:secret@camera:554"; behind test:// and in ?size=WxH@FPS the sign @ means a rate
-        bare = r"[^\s:@/'\"]+:(?!//)[^\s@].*@([^\s'\",]*)"
-        return re.sub(bare, lambda found: f"***@{_without_values(found[1])}", text, flags=re.DOTALL)
+    scheme, bare = _ADDRESS.search(text), _BARE.search(text)
+    if scheme is None or (bare and bare.start() < scheme.start()):  # what looks like a scheme is of a password
+        return _BARE.sub(lambda found: f"***@{_without_values(found[1])}", text)
     rest = text[scheme.end() :]
     # a password may hold spaces and quotes; behind the last @ an address ends at the first of them
     address = re.match(r"(?:.*@)?[^\s'\",]*", rest, re.DOTALL)

@@ -102,3 +102,16 @@ def native_stderr() -> Iterator[IO[bytes]]:
 def warn(message: str) -> None:
     """Print one line on standard error."""
     print(printable(as_typed(f"warning: {message}")), file=sys.stderr, flush=True)
+
+
+def _patience() -> float:
+    text = os.environ.get("PIX2PIX_EDGE_PATIENCE", "1")
+    with contextlib.suppress(ValueError):
+        if 1 <= (times := float(text)) <= 1000:
+            return times
+    warn(f"PIX2PIX_EDGE_PATIENCE={text} is no number from 1 to 1000, and counts as 1; run: unset PIX2PIX_EDGE_PATIENCE")
+    return 1.0
+
+
+PATIENCE = _patience()
+"""How many times as long we wait for a camera, a server, a viewer, a thread; for slow machines and networks."""

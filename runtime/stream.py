@@ -21,7 +21,7 @@ from types import TracebackType
 from typing import Any
 
 from pix2pix_edge.runtime.engines.base import Engine
-from pix2pix_edge.runtime.errors import EngineError, warn
+from pix2pix_edge.runtime.errors import PATIENCE, EngineError, warn
 from pix2pix_edge.runtime.frame import Frame, Sink, Source, ViewerQuitError
 from pix2pix_edge.runtime.sinks import open_sink, refuse_overwriting
 from pix2pix_edge.runtime.sources import open_source
@@ -31,7 +31,7 @@ from pix2pix_edge.runtime.streaming.policy import Policy
 from pix2pix_edge.runtime.streaming.threads import Crew
 from pix2pix_edge.runtime.streaming.timings import Timings
 
-DRAIN_S, LEAVE_S = 1.0, 1.6
+DRAIN_S, LEAVE_S = 1.0 * PATIENCE, 1.6 * PATIENCE
 """After a stop or an error: until then the sinks may take what is translated; whoever still hangs is left behind."""
 
 

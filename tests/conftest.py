@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,12 +15,21 @@ from numpy.typing import NDArray
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("OPENCV_LOG_LEVEL", "OFF")
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+os.environ.setdefault("PIX2PIX_EDGE_PATIENCE", "12")  # before the package is imported; what is started inherits it
 
 # a busy machine is no defect, and a failure must be there again the next time
 settings.register_profile("project", deadline=None, derandomize=True, database=None)
 settings.load_profile("project")
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+def eventually(condition: Callable[[], object], seconds: float = 120.0) -> bool:
+    """Wait until something is true: longer than any busy machine needs. Return whether it came to be."""
+    until = time.monotonic() + seconds
+    while not (done := condition()) and time.monotonic() < until:
+        time.sleep(0.005)
+    return bool(done)
 
 
 def write_inverter(path: Path, size: int = 32, *, batch: int = 1, **names: str) -> Path:

@@ -21,14 +21,14 @@ import numpy as np
 from pix2pix_edge.runtime.addresses import redacted
 from pix2pix_edge.runtime.engines.base import INPUT_NAME, OUTPUT_NAME, Images, TensorSpec, check_contract
 from pix2pix_edge.runtime.engines.host import HostEngine
-from pix2pix_edge.runtime.errors import EngineError, InputError
+from pix2pix_edge.runtime.errors import PATIENCE, EngineError, InputError
 
 ADDRESS = re.compile(r"(https?):/+([^/@?#\s]+)(/v2/models/[^/?#\s]+(?:/versions/[0-9]+)?)/?")
 """One slash after the scheme is enough: a pathlib.Path, which files are, drops the second."""
 
-ANSWER_S = 10.0
+ANSWER_S = 10.0 * PATIENCE
 """A server that says nothing for so long does not answer."""
-PATIENCE_S = 30.0
+PATIENCE_S = 30.0 * PATIENCE
 """So long a server that was there may be away, as while it restarts, before the engine gives up."""
 PAUSE_S = 0.25
 HEADER_LENGTH = "Inference-Header-Content-Length"

@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pix2pix_edge.runtime.errors import PATIENCE
 from pix2pix_edge.runtime.frame import Image
 from pix2pix_edge.runtime.images import as_rgb
 
 if TYPE_CHECKING:
     import cv2
 
-TIMEOUT_MS = 5000
+TIMEOUT_MS = round(5000 * PATIENCE)
 """A network camera that neither answers nor sends for so long is given up, and opened again."""
 
 LOW_DELAY = "fflags;nobuffer|flags;low_delay|max_delay;0"

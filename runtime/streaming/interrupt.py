@@ -10,12 +10,14 @@ import threading
 from collections.abc import Iterator
 from typing import Protocol
 
+from pix2pix_edge.runtime.errors import PATIENCE
+
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """SIGHUP comes when the terminal goes: a dropped SSH session must not cost a video. Under nohup it stays
 ignored; a SIGINT does not, which shells take from what they start with &, so that `kill -INT` still ends it.
 """
 
-LEAVE_S = 1.8
+LEAVE_S = 1.8 * PATIENCE
 """What is being opened when a signal comes gets so long; then the process ends without it."""
 
 

@@ -8,16 +8,18 @@ import threading
 import time
 from collections.abc import Iterator
 
+from pix2pix_edge.runtime.errors import PATIENCE
+
 MOST_CONNECTIONS = 256
 """A hundred viewers and as many who ask for numbers; more are turned away."""
 
 KEPT_PLACES = 16
 """Beyond these, for whoever asks whether we are well: a watchdog must not be turned away because many watch."""
 
-REQUEST_S = 10.0
+REQUEST_S = 10.0 * PATIENCE
 """A whole request must have come by then, however it trickles; also how long a quiet connection is kept."""
 
-LEAVE_S = 0.5
+LEAVE_S = 0.5 * PATIENCE
 """What viewers get to take the last event when the server closes."""
 
 

@@ -18,15 +18,15 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from pix2pix_edge.runtime.errors import warn
+from pix2pix_edge.runtime.errors import PATIENCE, warn
 from pix2pix_edge.runtime.web.connections import Connections
 from pix2pix_edge.runtime.web.guard import Guard
 from pix2pix_edge.runtime.web.site import POLICY, RefusedError, Site, files_of, slow_down
 
-PATIENCE_S = 10
+PATIENCE_S = 10 * PATIENCE
 """A browser that takes so long to take one picture has gone."""
 
-LINGER_S = 1.0
+LINGER_S = 1.0 * PATIENCE
 """After an answer to a request that was not read whole: closing at once would take the answer away with it."""
 
 TOO_MANY = "Too many viewers; close some and try again."

@@ -11,13 +11,13 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from pix2pix_edge.runtime.errors import ToolkitError, warn
+from pix2pix_edge.runtime.errors import PATIENCE, ToolkitError, warn
 from pix2pix_edge.runtime.frame import Image
 
 FIRST_DELAY_S, LONGEST_DELAY_S = 0.5, 8.0
 """The wait before an engine that failed is opened again, doubled each time."""
 
-PATIENCE_S = 30.0
+PATIENCE_S = 30.0 * PATIENCE
 """A picture that is not there by then does not come: the engine hangs."""
 
 REMEMBERED = 512

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -129,3 +130,12 @@ def test_an_installed_package_advises_its_own_commands() -> None:
 def test_what_a_terminal_would_obey_is_written_as_an_escape(capsys: pytest.CaptureFixture[str]) -> None:
     warn("a\x1b[2Jb\x07c \udce9.png\nnext \u202e \x9b31m grün ×")
     assert capsys.readouterr().err == "warning: a\\x1b[2Jb\\x07c \\udce9.png next \\u202e \\x9b31m grün ×\n"
+
+
+@pytest.mark.parametrize(("text", "times", "warned"), [("4", "4.0", False), ("0", "1.0", True), ("long", "1.0", True)])
+def test_patience_is_a_number_of_the_environment(text: str, times: str, warned: bool) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", "from pix2pix_edge.runtime.errors import PATIENCE; print(PATIENCE)"],
+        cwd=REPOSITORY, env=os.environ | {"PIX2PIX_EDGE_PATIENCE": text}, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stdout == f"{times}\n" and ("counts as 1; run: unset" in done.stderr) == warned

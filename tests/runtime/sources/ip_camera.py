@@ -18,7 +18,7 @@ class IpCamera:
     def __init__(self, fps: float = 25.0, port: int = 0, sizes: tuple[tuple[int, int], ...] = ((64, 96),)) -> None:
         """sizes: (height, width) of the pictures, one after the other, over and over."""
         camera = self
-        self._stopped = threading.Event()
+        self.stopped = threading.Event()
         self._silenced = threading.Event()
         self.authorizations: list[str | None] = []
         shapes = itertools.cycle(sizes)
@@ -35,10 +35,10 @@ class IpCamera:
                     for jpeg in itertools.cycle(jpegs):
                         head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(jpeg)}\r\n\r\n"
                         self.wfile.write(head.encode() + jpeg + b"\r\n")
-                        if camera._stopped.wait(1 / fps):
+                        if camera.stopped.wait(1 / fps):
                             return
                         if camera._silenced.is_set():
-                            camera._stopped.wait()
+                            camera.stopped.wait()
                 except OSError:
                     return  # the viewer went away
 
@@ -60,7 +60,7 @@ class IpCamera:
 
     def stop(self) -> None:
         """Cut every viewer off and refuse new ones, as a camera without power does."""
-        self._stopped.set()
+        self.stopped.set()
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
@@ -70,5 +70,5 @@ class IpCamera:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if not self._stopped.is_set():
+        if not self.stopped.is_set():
             self.stop()

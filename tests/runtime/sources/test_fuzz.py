@@ -9,14 +9,14 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from pix2pix_edge.runtime.addresses import parse_address, redacted, shown, split_options
 from pix2pix_edge.runtime.errors import InputError, ToolkitError, printable
 from pix2pix_edge.runtime.images import decode_image, distinct_names
 from pix2pix_edge.runtime.sources import open_source
-from pix2pix_edge.runtime.sources.connection import authorization_for
+from pix2pix_edge.runtime.sources.authorization import authorization_for
 from pix2pix_edge.runtime.sources.containers import is_truncated
 from tests.runtime.sources.test_network import QUIRKS, part, server
 
@@ -80,6 +80,8 @@ def test_any_address_is_taken_apart_or_refused_in_a_sentence(scheme: str, rest: 
     st.text(st.characters(codec="utf-8", exclude_categories=["Cc"]), min_size=1, max_size=12),
     st.sampled_from(["host", "10.0.0.7:554", "[::1]", "camera.local:8080/a"]),
 )
+@example(":/", "host")
+@example(" a://", "host")
 def test_no_password_is_shown(sign: str, rest: str) -> None:
     password = f"QQ{sign}QQ"
     for spec in (f"rtsp://me:{password}@{rest}", f"http://me:{password}@{rest}?pw={password}", f"me:{password}@{rest}"):

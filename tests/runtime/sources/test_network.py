@@ -129,10 +129,16 @@ FAILURES: dict[str, tuple[Answer, str]] = {
 }
 
 
+SILENCE = ("is silent: it took the connection", "is silent: it answered, and sent nothing", "is silent: it took",
+           "sent no whole picture")  # fmt: skip
+"""The reasons that only time can give."""
+
+
 @pytest.mark.parametrize("failure", FAILURES)
 def test_a_camera_that_gives_no_video_has_its_true_reason(failure: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(capture_module, "TIMEOUT_MS", 700 if failure != "no end of a picture" else 20_000)
     answer, reason = FAILURES[failure]
+    if reason in SILENCE:
+        monkeypatch.setattr(capture_module, "TIMEOUT_MS", 700)
     period = 0.0 if failure == "no end of a picture" else 0.01
     with server(answer, period_s=period) as port, pytest.raises(InputError, match=rf"gives no video: .*{reason}"):
         open_source(f"http://127.0.0.1:{port}/x")
@@ -213,13 +219,16 @@ def certificate(tmp_path: Path) -> ssl.SSLContext:
     return context
 
 
-def test_a_certificate_is_checked_unless_told_otherwise(certificate: ssl.SSLContext) -> None:
+def test_a_certificate_is_checked_unless_told_otherwise(
+    certificate: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with server(QUIRKS["as it should be"], context=certificate) as port:
         with pytest.raises(InputError, match=r"certificate cannot be trusted .*insecure=1"):
             open_source(f"https://127.0.0.1:{port}/x")
         source = open_source(f"https://127.0.0.1:{port}/x?insecure=1")
         assert source.read()
         source.close()
+    monkeypatch.setattr(capture_module, "TIMEOUT_MS", 700)  # who speaks no TLS waits for us to go on
     with server(QUIRKS["as it should be"]) as port, pytest.raises(InputError, match="no TLS at port"):
         open_source(f"https://127.0.0.1:{port}/x")
 
@@ -254,7 +263,7 @@ def test_a_gap_counts_from_the_last_frame(monkeypatch: pytest.MonkeyPatch, capfd
     before, after = next((a, b) for a, b in pairs if a and b and b.index > a.index + 1)
     gone_s, lost = (after.captured_at - before.captured_at) / 1e9, after.index - before.index - 1
     rate = before.index / ((before.captured_at - frames[0].captured_at) / 1e9) if frames[0] else 0.0
-    assert gone_s > 2 and lost == pytest.approx(gone_s * rate, rel=0.2)
+    assert gone_s > 2 and lost > gone_s * rate / 2, "counted from the reopening it would be next to none"
     assert "is back after 2." in capfd.readouterr().err or gone_s > 3
 
 
@@ -273,8 +282,9 @@ RTSP_FAILURES: dict[str, tuple[dict[str, object], str]] = {
 
 @pytest.mark.parametrize("failure", RTSP_FAILURES)
 def test_an_rtsp_camera_that_gives_no_video_has_its_true_reason(failure: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(capture_module, "TIMEOUT_MS", 1500)
     options, reason = RTSP_FAILURES[failure]
+    if failure in ("silent", "codec"):
+        monkeypatch.setattr(capture_module, "TIMEOUT_MS", 1500)
     with RtspCamera(**options) as camera, pytest.raises(InputError, match=rf"gives no video: .*{reason}") as caught:  # type: ignore[arg-type]
         open_source(f"rtsp://me:sec/ret@127.0.0.1:{camera.port}/live")
     assert "ret@" not in str(caught.value)

@@ -33,8 +33,8 @@ from pix2pix_edge.runtime.web.drawing import DrawingSite, Model, decoded, encode
 from pix2pix_edge.runtime.web.hosting import Hosting
 from pix2pix_edge.runtime.web.site import RefusedError
 from pix2pix_edge.runtime.web.translator import SupersededError, Translator, UnavailableError
-from tests.conftest import picture, write_inverter
-from tests.runtime.web.test_server import eventually, metrics
+from tests.conftest import eventually, picture, write_inverter
+from tests.runtime.web.test_server import metrics
 
 PALETTE = tuple(Colour(name, colour) for name, colour in CLASSES.items())
 SIZE = 32

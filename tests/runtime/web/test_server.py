@@ -11,7 +11,7 @@ import re
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -28,7 +28,7 @@ from pix2pix_edge.runtime.stream import translate
 from pix2pix_edge.runtime.streaming.timings import Timings
 from pix2pix_edge.runtime.web import connections, status
 from pix2pix_edge.runtime.web import server as web_server
-from tests.conftest import index_of, picture
+from tests.conftest import eventually, index_of, picture
 
 
 def frame(index: int, name: str = "") -> Frame:
@@ -59,13 +59,6 @@ def ask(sink: WebSink, path: str, method: str = "GET", **headers: str) -> tuple[
         connection.request(method, path, headers=headers)
         answer = connection.getresponse()
         return answer.status, answer.headers, answer.read()
-
-
-def eventually(condition: Callable[[], bool]) -> bool:
-    until = time.monotonic() + 20
-    while not (done := condition()) and time.monotonic() < until:
-        time.sleep(0.01)
-    return done
 
 
 class Viewer:
@@ -482,6 +475,7 @@ def descriptors() -> int:
 
 
 def test_after_close_nothing_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "LEAVE_S", 0.5)  # for those below who never take what they are sent
     before, open_before = threading.active_count(), descriptors()
     sink = WebSink("127.0.0.1", 0)
     sink.write(noise(0))
