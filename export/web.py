@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
 import json
 import shlex
 import shutil
@@ -21,13 +22,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from pix2pix_edge.runtime.cli import add_out
-from pix2pix_edge.runtime.draw import SAMPLES, SAMPLES_SIZE
 from pix2pix_edge.runtime.engine import check_file, open_engine
 from pix2pix_edge.runtime.errors import InputError, warn
 from pix2pix_edge.runtime.files import sha256_of
 from pix2pix_edge.runtime.images import write_image
-from pix2pix_edge.runtime.sidecar import read_sidecar
-from pix2pix_edge.runtime.web.drawing import Houses, Model, Settings, house, side_of, takes_houses
+from pix2pix_edge.runtime.web.drawing import Houses, Model, house, model_of, samples_for, settings, takes_houses
 from pix2pix_edge.runtime.web.site import page_files
 
 PACKAGE = "onnxruntime-web@1.23.2"
@@ -114,9 +113,7 @@ def _model(path: Path, number: int) -> Model:
     """Return what the page is told of an engine that a browser can run."""
     check_file(path, (".onnx",))
     with open_engine(path, backend="onnxruntime") as engine:
-        size = side_of(engine.input, engine.output, str(path))
-    sidecar = read_sidecar(path)
-    return Model(path.name.partition(".")[0], size, sidecar.palette if sidecar else (), f"model-{number}.onnx")
+        return dataclasses.replace(model_of(path, engine.input), file=f"model-{number}.onnx")
 
 
 @contextlib.contextmanager
@@ -153,9 +150,8 @@ def _fill(site: Path, engines: Sequence[Path], models: Sequence[Model]) -> None:
     told = []
     for path, model in zip(engines, models, strict=True):
         shutil.copyfile(path, site / model.file)
-        told.append(Model(model.name, model.size, model.palette, model.file, runtime_bytes + path.stat().st_size))
-    samples, houses = _starts(site, models)
-    (site / "model.json").write_bytes(Settings(tuple(told), samples, houses).as_json())
+        told.append(dataclasses.replace(_with_starts(site, model), bytes=runtime_bytes + path.stat().st_size))
+    (site / "model.json").write_bytes(settings(told))
     page = (site / "index.html").read_text(encoding="utf-8")
     policy = f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n'
     page = page.replace('<meta charset="utf-8">\n', f'<meta charset="utf-8">\n{policy}', 1)
@@ -163,20 +159,19 @@ def _fill(site: Path, engines: Sequence[Path], models: Sequence[Model]) -> None:
     _list_for_offline(site)
 
 
-def _starts(site: Path, models: Sequence[Model]) -> tuple[tuple[str, ...], Houses | None]:
-    """Write what drawings start from, where a model takes facades; return the samples' addresses, and the houses."""
-    drawn = next((model for model in models if takes_houses(model.palette)), None)
-    if drawn is None:
-        return (), None
-    samples: list[str] = []
-    if drawn.size == SAMPLES_SIZE:
-        (site / "samples").mkdir()
-        for number, sample in enumerate(sorted(SAMPLES.glob("*.png")), start=1):
-            shutil.copyfile(sample, site / "samples" / f"{number}.png")
-            samples.append(f"samples/{number}.png")
-    for number in range(HOUSES):
-        write_image(site / "houses" / f"{number}.png", house(number, drawn.size))
-    return tuple(samples), Houses("houses/N.png", HOUSES)
+def _with_starts(site: Path, model: Model) -> Model:
+    """Write the drawings that a model may start from, unless another one has; return the model with their addresses."""
+    samples = []
+    for number, sample in enumerate(samples_for(model), start=1):
+        (site / "samples").mkdir(exist_ok=True)
+        shutil.copyfile(sample, site / "samples" / f"{number}.png")
+        samples.append(f"samples/{number}.png")
+    houses = None
+    if takes_houses(model):
+        houses = Houses(f"houses/{model.width}/N.png", HOUSES)
+        for number in range(HOUSES):
+            write_image(site / houses.url.replace("N", str(number)), house(number, model.width))
+    return dataclasses.replace(model, samples=tuple(samples), houses=houses)
 
 
 def _list_for_offline(site: Path) -> None:

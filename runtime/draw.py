@@ -22,8 +22,6 @@ if __package__ in (None, "") and sys.path[0] != ROOT:
 from pix2pix_edge.runtime.cli import CommandParser, add_backend, add_engine, run_command  # noqa: E402
 from pix2pix_edge.runtime.web.guard import add_token_arguments, token_from  # noqa: E402
 
-SAMPLES, SAMPLES_SIZE = Path(__file__).resolve().parent.parent / "samples", 256
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command line."""
@@ -38,8 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Serve until Ctrl-C, SIGTERM or SIGHUP."""
     from pix2pix_edge.runtime.engine import open_engine
-    from pix2pix_edge.runtime.sidecar import read_sidecar
-    from pix2pix_edge.runtime.web.drawing import DrawingSite, Model, side_of, takes_houses
+    from pix2pix_edge.runtime.web.drawing import DrawingSite, model_of
     from pix2pix_edge.runtime.web.hosting import Hosting, address_of
     from pix2pix_edge.runtime.web.translator import Translator
 
@@ -50,11 +47,7 @@ def run(args: argparse.Namespace) -> None:
     with contextlib.ExitStack() as stack:
         translator = Translator(lambda: open_engine(args.engine, backend=args.backend, threads=args.threads))
         stack.callback(translator.close)
-        size = side_of(translator.input, translator.output, str(args.engine))
-        sidecar = read_sidecar(args.engine)
-        palette = sidecar.palette if sidecar else ()
-        samples = sorted(SAMPLES.glob("*.png")) if takes_houses(palette) and size == SAMPLES_SIZE else []
-        site = DrawingSite(translator, Model(args.engine.name.partition(".")[0], size, palette), samples)
+        site = DrawingSite(translator, model_of(args.engine, translator.input))
         stack.callback(Hosting(site, host, port, token, option="--at", invitation="draw at").close)
         threading.Event().wait()
 

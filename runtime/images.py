@@ -254,21 +254,26 @@ def _png_chunks(data: bytes) -> Iterator[bytes]:
             yield kind
 
 
+def encode_image(ending: str, image: Image) -> bytes:
+    """Return the file, of the kind that `ending` names (".png"), that write_image() would write."""
+    import cv2
+
+    if image.shape[2] == 4 and ending not in (".png", ".tif", ".tiff", ".webp"):
+        image = np.ascontiguousarray(image[:, :, :3])
+    orders = {3: cv2.COLOR_RGB2BGR, 4: cv2.COLOR_RGBA2BGRA}
+    image = cv2.cvtColor(image, orders[image.shape[2]]) if image.shape[2] > 1 else image
+    return bytes(cv2.imencode(ending, image)[1])
+
+
 def write_image(path: Path, image: Image) -> None:
     """Write a uint8 image, grey [H, W, 1], RGB or RGBA, by the ending of `path`; only PNG, TIFF and WebP keep an alpha.
 
     Raises InputError when it cannot be written.
     """
-    import cv2
-
-    ending = path.suffix.lower()
-    if image.shape[2] == 4 and ending not in (".png", ".tif", ".tiff", ".webp"):
-        image = np.ascontiguousarray(image[:, :, :3])
-    orders = {3: cv2.COLOR_RGB2BGR, 4: cv2.COLOR_RGBA2BGRA}
-    encoded = cv2.imencode(ending, cv2.cvtColor(image, orders[image.shape[2]]) if image.shape[2] > 1 else image)[1]
+    encoded = encode_image(path.suffix.lower(), image)
     try:
         with written_beside(path) as temporary:
-            temporary.write_bytes(encoded.tobytes())
+            temporary.write_bytes(encoded)
     except OSError as error:
         raise InputError(f"cannot write {path}: {error.strerror}; make room, or write elsewhere") from error
 

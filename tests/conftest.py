@@ -32,27 +32,38 @@ def eventually(condition: Callable[[], object], seconds: float = 120.0) -> bool:
     return bool(done)
 
 
-def write_inverter(path: Path, size: int = 32, *, batch: int = 1, **names: str) -> Path:
+def write_inverter(
+    path: Path, size: int | tuple[int, int] = 32, *, batch: int = 1, channels: tuple[int, int] = (3, 3), **names: str
+) -> Path:
     """Write an ONNX file of the exported graph's contract: translated = 255 - image, exactly.
 
+    size: of a side, or (height, width). channels: of the image, and how many of them are translated.
     names: input=… or output=… to break the contract.
     """
     import onnx
     from onnx import TensorProto, helper, numpy_helper
 
-    shape = [batch, size, size, 3]
+    height, width = (size, size) if isinstance(size, int) else size
+    takes, makes = ([batch, height, width, count] for count in channels)
     image, translated = names.get("input", "image"), names.get("output", "translated")
     nodes = [
         helper.make_node("Cast", [image], ["real"], to=TensorProto.FLOAT),
         helper.make_node("Sub", ["white", "real"], ["inverted"]),
-        helper.make_node("Cast", ["inverted"], [translated], to=TensorProto.UINT8),
+        helper.make_node("Slice", ["inverted", "first", "last", "axis"], ["kept"]),
+        helper.make_node("Cast", ["kept"], [translated], to=TensorProto.UINT8),
     ]
     graph = helper.make_graph(
         nodes,
         "inverter",
-        [helper.make_tensor_value_info(image, TensorProto.UINT8, shape)],
-        [helper.make_tensor_value_info(translated, TensorProto.UINT8, shape)],
-        [numpy_helper.from_array(np.float32(255), "white")],
+        [helper.make_tensor_value_info(image, TensorProto.UINT8, takes)],
+        [helper.make_tensor_value_info(translated, TensorProto.UINT8, makes)],
+        [
+            numpy_helper.from_array(np.float32(255), "white"),
+            *(
+                numpy_helper.from_array(np.array([n]), name)
+                for name, n in (("first", 0), ("last", makes[3]), ("axis", 3))
+            ),
+        ],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
     onnx.checker.check_model(model)

@@ -1,7 +1,7 @@
 """The page to draw on: a drawing goes to the engine as PNG, its picture comes back as PNG.
 
 /               the page                        /house.png    the label map of a drawn facade; ?seed=N
-/model.json     size, palette, what to start from  /samples/N.png  drawings to start from
+/model.json     size, palette, starts           /samples/N.png  drawings to start from
 /translate      POST a PNG, get the picture     /health       200 while the engine works, else 503; needs no token
 /metrics        Prometheus' text format
 
@@ -11,10 +11,9 @@ Nothing that anyone draws is kept.
 from __future__ import annotations
 
 import json
-import shlex
 import struct
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -23,8 +22,9 @@ import numpy as np
 from pix2pix_edge.runtime.errors import EngineError
 from pix2pix_edge.runtime.facades.plan import label_map, plan_scene
 from pix2pix_edge.runtime.facades.styles import CLASSES
-from pix2pix_edge.runtime.frame import Image
-from pix2pix_edge.runtime.sidecar import Colour
+from pix2pix_edge.runtime.frame import BadPictureError, Image, fit
+from pix2pix_edge.runtime.images import decode_image, encode_image
+from pix2pix_edge.runtime.sidecar import Colour, read_sidecar
 from pix2pix_edge.runtime.web.guard import Buckets, network_of
 from pix2pix_edge.runtime.web.prometheus import Metrics
 from pix2pix_edge.runtime.web.site import RefusedError, Request, Route, slow_down
@@ -41,6 +41,8 @@ LONGEST_NAME = 64
 HOUSES = 1 << 31
 """Seeds of drawn facades."""
 
+SAMPLES, SAMPLES_SIZE = Path(__file__).resolve().parents[2] / "samples", 256
+
 
 @dataclass(frozen=True)
 class Houses:
@@ -52,33 +54,51 @@ class Houses:
 
 @dataclass(frozen=True)
 class Model:
-    """What the page knows of a model. palette: empty where it does not take label maps.
+    """What the page knows of a model.
 
-    file: the .onnx that the browser runs, "" where the server computes. bytes: that it loads for that.
+    palette: empty where it does not take label maps. samples: addresses of drawings to start from. houses: None where
+    the palette has not all colours of a drawn facade. file: the .onnx that the browser runs, "" where the server
+    computes. bytes: that it loads for that.
     """
 
     name: str
-    size: int
+    width: int
+    height: int
     palette: tuple[Colour, ...]
+    samples: tuple[str, ...] = ()
+    houses: Houses | None = None
     file: str = ""
     bytes: int = 0
 
 
-@dataclass(frozen=True)
-class Settings:
-    """model.json: what the page asks for first. samples: addresses of drawings to start from."""
+def model_of(path: Path, takes: Spec) -> Model:
+    """Return what an engine's file tells of a model. takes: the engine's input.
 
-    models: tuple[Model, ...]
-    samples: tuple[str, ...]
-    houses: Houses | None
+    Raises EngineError where it takes more than one picture at a time.
+    """
+    batch, height, width = takes.shape[:3]
+    if batch != 1:
+        raise EngineError(
+            f"the page shows one picture at a time, and {path} takes {batch}; convert its model again, which gives it a"
+            " batch of 1"
+        )
+    sidecar = read_sidecar(path)
+    return Model(path.name.partition(".")[0], width, height, sidecar.palette if sidecar else ())
 
-    def as_json(self) -> bytes:
-        return json.dumps(asdict(self)).encode()
+
+def takes_houses(model: Model) -> bool:
+    """Whether drawn facades, which are square, are drawings for this model: its palette has all their colours."""
+    return model.width == model.height and set(CLASSES.values()) <= {colour.colour for colour in model.palette}
 
 
-def takes_houses(palette: Sequence[Colour]) -> bool:
-    """Whether a model's palette has every colour of a drawn facade."""
-    return set(CLASSES.values()) <= {colour.colour for colour in palette}
+def samples_for(model: Model) -> list[Path]:
+    """Return the drawings of this project that a model may start from."""
+    return sorted(SAMPLES.glob("*.png")) if takes_houses(model) and model.width == SAMPLES_SIZE else []
+
+
+def settings(models: Sequence[Model]) -> bytes:
+    """Return model.json, which the page asks for first."""
+    return json.dumps({"models": [asdict(model) for model in models]}).encode()
 
 
 def house(seed: int, size: int) -> Image:
@@ -86,34 +106,18 @@ def house(seed: int, size: int) -> Image:
     return label_map(plan_scene(np.random.default_rng(seed), size))
 
 
-def side_of(takes: Spec, makes: Spec, name: str) -> int:
-    """Return the side of an engine's pictures. takes, makes: its input and output. name: the file's, for the message.
-
-    Raises EngineError where it does not take and make one square RGB picture at a time, which is what the page shows.
-    """
-    shapes = tuple(takes.shape), tuple(makes.shape)
-    side = shapes[0][1]
-    if shapes != ((1, side, side, 3), (1, side, side, 3)):
-        instead = f"translate folders with: pix2pix-edge run --engine {shlex.quote(name)} --source DIR --sink DIR"
-        raise EngineError(
-            f"the page shows one square RGB picture at a time, and {name} makes {list(shapes[1])} of {list(shapes[0])};"
-            f" {instead if shapes[0][0] == 1 else 'convert its model again, which gives it a batch of 1'}"
-        )
-    return side
-
-
 class DrawingSite:
     """Serves the page of one engine."""
 
     pages: ClassVar[Mapping[str, str]] = {"/": "draw"}
 
-    def __init__(self, translator: Translator, model: Model, samples: Sequence[Path]) -> None:
-        """samples: PNG files to start from."""
-        self._translator, self._size = translator, model.size
+    def __init__(self, translator: Translator, model: Model) -> None:
+        self._translator, self._width, self._height = translator, model.width, model.height
         self._drawings = Buckets(DRAWINGS, DRAWINGS_PER_S)
-        pictures = {f"/samples/{number}.png": file.read_bytes() for number, file in enumerate(samples, start=1)}
-        houses = Houses("house.png?seed=N", HOUSES) if takes_houses(model.palette) else None
-        self._settings = Settings((model,), tuple(path[1:] for path in pictures), houses).as_json()
+        files = enumerate(samples_for(model), start=1)
+        pictures = {f"/samples/{number}.png": file.read_bytes() for number, file in files}
+        houses = Houses("house.png?seed=N", HOUSES) if takes_houses(model) else None
+        self._settings = settings([replace(model, samples=tuple(path[1:] for path in pictures), houses=houses)])
         self.routes = {
             "/model.json": Route(self._model),
             "/translate": Route(self._translate, method="POST"),
@@ -132,7 +136,7 @@ class DrawingSite:
         seed = request.query.get("seed", "")
         if not (seed.isascii() and seed.isdecimal() and len(seed) < 11 and int(seed) < HOUSES):
             raise RefusedError(400, f"seed is a number below {HOUSES}.")
-        request.answer(200, "image/png", encoded(house(int(seed), self._size)))
+        request.answer(200, "image/png", encode_image(".png", house(int(seed), self._width)))
 
     def _translate(self, request: Request) -> None:
         visitor = request.headers.get("X-Visitor", "")[:LONGEST_NAME]
@@ -141,14 +145,14 @@ class DrawingSite:
             raise slow_down("Too many drawings", seconds)
         if request.headers.get_content_type() != "image/png":
             raise RefusedError(415, "A drawing is sent as image/png.")
-        image = decoded(request.body(4 * self._size * self._size + (64 << 10)), self._size)
+        image = decoded(request.body(4 * self._width * self._height + (64 << 10)), self._width, self._height)
         try:
-            picture = self._translator.translate(address, visitor, image)
+            picture = self._translator.translate(address, visitor, fit(image, self._translator.input.shape[1:]))
         except SupersededError:
             return request.answer(204, "image/png", b"")  # no error, which a browser would complain of
         except UnavailableError as error:
             raise RefusedError(503, f"There is no picture: {error}", {"Retry-After": "1"}) from None
-        request.answer(200, "image/png", encoded(picture))
+        request.answer(200, "image/png", encode_image(".png", picture))
 
     def _health(self, request: Request) -> None:
         trouble = self._translator.trouble
@@ -168,29 +172,17 @@ class DrawingSite:
         request.answer(200, "text/plain; version=0.0.4; charset=utf-8", str(metrics).encode())
 
 
-def encoded(image: Image) -> bytes:
-    """Return an image uint8 [H, W, 3] RGB as the PNG that a folder sink would write."""
-    import cv2
-
-    return bytes(cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))[1])
-
-
-def decoded(data: bytes, size: int) -> Image:
-    """Return a PNG of size × size pixels as uint8 [size, size, 3] RGB, as a folder of pictures would be read.
+def decoded(data: bytes, width: int, height: int) -> Image:
+    """Return a PNG of width × height pixels as uint8 [height, width, 3] RGB, as a folder of pictures would be read.
 
     Raises RefusedError for anything else; what is too large is not decoded.
     """
-    import cv2
-
     if len(data) < 33 or not data.startswith(PNG) or data[12:16] != b"IHDR":
         raise RefusedError(400, "That is no PNG.")
-    width, height = struct.unpack(">II", data[16:24])
-    if (width, height) != (size, size):
-        raise RefusedError(400, f"The drawing has {width} × {height} pixels; this model takes {size} × {size}.")
+    columns, rows = struct.unpack_from(">II", data, 16)
+    if (columns, rows) != (width, height):
+        raise RefusedError(400, f"The drawing has {columns} × {rows} pixels; this model takes {width} × {height}.")
     try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if b"IEND" in data[-64:] else None
-    except cv2.error:
-        image = None
-    if image is None or image.shape != (size, size, 3):
-        raise RefusedError(400, "The PNG is damaged.")
-    return np.ascontiguousarray(image[..., ::-1])
+        return decode_image(data, "drawing")
+    except BadPictureError:
+        raise RefusedError(400, "The PNG is damaged.") from None

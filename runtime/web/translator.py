@@ -92,7 +92,7 @@ class Translator:
         self._thread.start()
 
     def translate(self, address: str, visitor: str, image: Image) -> Image:
-        """Return the engine's picture of an image [S, S, 3].
+        """Return the engine's picture [H, W, C] of an image [H, W, C].
 
         Raises SupersededError where the visitor sent a newer one meanwhile, UnavailableError where the engine fails.
         """

@@ -12,16 +12,16 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
 from pix2pix_edge.export.web import HOUSES, PACKAGE, RUNTIME_FILES, add_arguments, run, write_site
 from pix2pix_edge.runtime.cli import CommandParser, run_command
-from pix2pix_edge.runtime.draw import SAMPLES
 from pix2pix_edge.runtime.engine import open_engine
 from pix2pix_edge.runtime.errors import InputError
-from pix2pix_edge.runtime.frame import Image
 from pix2pix_edge.runtime.images import read_image
+from pix2pix_edge.runtime.web.drawing import SAMPLES
 from tests.conftest import REPOSITORY, write_inverter
 from tests.runtime.web.chromium import Chromium
 
@@ -46,12 +46,14 @@ def test_every_file_of_the_site_is_its_own(package: Path, tmp_path: Path) -> Non
     names = {file.relative_to(out).as_posix() for file in out.rglob("*") if file.is_file()}
     assert size == sum((out / name).stat().st_size for name in names)
     told = json.loads((out / "model.json").read_text())
-    assert [(m["name"], m["size"], m["file"]) for m in told["models"]] == [
-        ("facades", 256, "model-1.onnx"), ("a b#", 32, "model-2.onnx")]  # fmt: skip
+    first, other = told["models"]
+    assert [(m["name"], m["width"], m["height"], m["file"]) for m in (first, other)] == [
+        ("facades", 256, 256, "model-1.onnx"), ("a b#", 32, 32, "model-2.onnx")]  # fmt: skip
     assert (out / "model-1.onnx").read_bytes() == ENGINE.read_bytes()
-    assert len(told["models"][0]["palette"]) == 12 and told["models"][1]["palette"] == []
-    assert told["houses"] == {"url": "houses/N.png", "count": HOUSES} and f"houses/{HOUSES - 1}.png" in names
-    assert len(told["samples"]) == 6 and set(told["samples"]) <= names
+    assert len(first["palette"]) == 12 and other["palette"] == []
+    assert first["houses"] == {"url": "houses/256/N.png", "count": HOUSES} and f"houses/256/{HOUSES - 1}.png" in names
+    assert len(first["samples"]) == 6 and set(first["samples"]) <= names
+    assert other["houses"] is None and other["samples"] == []
     listed = json.loads(re.search(r"FILES = (\[.*\])", (out / "service-worker.js").read_text())[1])  # type: ignore[index]
     assert set(listed) == names - {"service-worker.js"} | {"./"}
     for name in names:
@@ -119,24 +121,25 @@ def served(folder: Path) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A site of two models with the real runtime; skips where npm cannot fetch it."""
+    """A site of three models with the real runtime; skips where npm cannot fetch it."""
     folder = tmp_path_factory.mktemp("web")
-    second = write_inverter(folder / "inverter.fp32.onnx", 32)
+    others = [write_inverter(folder / f"{name}.fp32.onnx", (32, 48), channels=(takes, makes))
+              for name, takes, makes in (("grey", 3, 1), ("see-through", 4, 4))]  # fmt: skip
     parser = CommandParser("python -m export web")
     add_arguments(parser)
     if shutil.which("npm") is None or run_command(
-        run, parser, [str(ENGINE), str(second), "--out", str(folder / "site")]
+        run, parser, [*map(str, [ENGINE, *others]), "--out", str(folder / "site")]
     ):
         pytest.skip("npm cannot fetch the runtime here")
     return folder / "site"
 
 
-def kept(browser: Chromium, what: str) -> Image:
+def kept(browser: Chromium, what: str) -> Path:
     for old in browser.downloads.glob("*"):
         old.unlink()
     browser.value(f"document.getElementById('keep-{what}').click()")
     browser.value("new Promise(done => setTimeout(done, 1500))")
-    return read_image(next(browser.downloads.glob("*.png")))
+    return next(browser.downloads.glob("*.png"))
 
 
 @pytest.mark.slow
@@ -153,17 +156,23 @@ def test_the_browser_computes_the_same_pictures_also_without_a_connection(site: 
                     " s.dispatchEvent(new Event('change')); })()"
                 )
                 browser.value("new Promise(done => setTimeout(done, 1500))")
-                drawing = kept(browser, "drawing")
+                drawing = read_image(kept(browser, "drawing"))
                 assert np.array_equal(drawing, read_image(sample))
-                assert np.array_equal(kept(browser, "picture"), engine(drawing[None])[0])
+                assert np.array_equal(read_image(kept(browser, "picture")), engine(drawing[None])[0])
             browser.wait("navigator.serviceWorker.controller !== null")
             names = browser.value("performance.getEntriesByType('resource').map(e => e.name)")
             assert all(name.startswith((url, "blob:")) for name in names)
         browser.open("about:blank")
         browser.open(url)  # nobody serves it any more
         browser.wait(SHOWN)
-        browser.value("(() => { const m = document.getElementById('model'); m.value = 1;"
-                      " m.dispatchEvent(new Event('change')); })()")  # fmt: skip
-        browser.wait(f"document.getElementById('picture').width == 32 && {SHOWN}")
-        assert np.array_equal(kept(browser, "picture"), 255 - kept(browser, "drawing"))
+        for number, channels in ((1, 1), (2, 4)):
+            browser.value(f"(() => {{ const m = document.getElementById('model'); m.value = {number};"
+                          " m.dispatchEvent(new Event('change')); })()")  # fmt: skip
+            browser.wait(f"document.getElementById('picture').width == 48 && {SHOWN}")
+            picture = cv2.imread(str(kept(browser, "picture")), cv2.IMREAD_UNCHANGED)
+            drawing = cv2.imread(str(kept(browser, "drawing")), cv2.IMREAD_UNCHANGED)
+            wanted = 255 - (
+                drawing[..., 0] if channels == 1 else np.dstack([drawing, np.full_like(drawing[..., 0], 255)])
+            )
+            assert np.array_equal(picture, wanted)
         assert browser.complaints == []

@@ -80,6 +80,12 @@ class Chromium:
             fingers = [{"x": x, "y": y, "id": number} for number, (x, y) in enumerate(points)]
             self.page("Input.dispatchTouchEvent", type=kind, touchPoints=fingers)
 
+    def upload(self, selector: str, file: Path) -> None:
+        """Choose a file in an input of the page."""
+        document = self.page("DOM.getDocument")["root"]["nodeId"]
+        node = self.page("DOM.querySelector", nodeId=document, selector=selector)["nodeId"]
+        self.page("DOM.setFileInputFiles", nodeId=node, files=[str(file)])
+
     def key(self, key: str, *, ctrl: bool = False, shift: bool = False) -> None:
         """Press and release a key, by its name or the letter it gives."""
         text = {"text": key} if len(key) == 1 and not ctrl else {}

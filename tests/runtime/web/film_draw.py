@@ -109,7 +109,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     assert sidecar is not None
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder, Chromium(Path(folder)) as browser:
         browser.size(1240, 724)
-        with Page(browser, ENGINE, sidecar.palette, []) as page:
+        with Page(browser, ENGINE, sidecar.palette) as page:
             browser.value(POINTER)
             film = Film(page)
             act(film)

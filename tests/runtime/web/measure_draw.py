@@ -1,6 +1,7 @@
 """Measure the page to draw on: from the end of a stroke to the picture, and many visitors at once.
 
-python -m tests.runtime.web.measure_draw --strokes 200 --visitors 30 --seconds 300
+python -m tests.runtime.web.measure_draw --strokes 200
+python -m tests.runtime.web.measure_draw --visitors 30 --seconds 300 --beside 30
 python -m tests.runtime.web.measure_draw --site site/ --strokes 100
 """
 
@@ -9,6 +10,8 @@ from __future__ import annotations
 import argparse
 import http.client
 import os
+import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -19,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pix2pix_edge.runtime.draw import SAMPLES
+from pix2pix_edge.runtime.web.drawing import SAMPLES
 from tests.conftest import REPOSITORY
 from tests.runtime.web.chromium import Chromium
 
@@ -77,6 +80,22 @@ def visitors(port: int, process: int, count: int, seconds: float) -> None:
     )
 
 
+class Stream:
+    """A live stream of the same engine, in a process of its own. fps: how many frames its camera gives."""
+
+    def __init__(self, fps: float) -> None:
+        command = ["runtime/run.py", "--engine", str(ENGINE), "--source", f"test://256x256@{fps:g}"]
+        self._process = subprocess.Popen([sys.executable, *command], stdout=subprocess.PIPE, text=True)
+
+    def end(self) -> str:
+        """End it, and return what it says of its rate and its frames' ages."""
+        self._process.send_signal(signal.SIGINT)
+        said = self._process.communicate()[0]
+        rate, age = re.search(r"[\d.]+ fps", said), re.search(r"^age +(.*)$", said, re.MULTILINE)
+        assert rate and age, said
+        return f"{rate[0]}, age p50, p95, p99: {' '.join(age[1].split())}"
+
+
 def memory(process: int) -> float:
     """Return the megabytes that a process holds."""
     return int(Path(f"/proc/{process}/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE") / 1e6
@@ -84,9 +103,12 @@ def memory(process: int) -> float:
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--strokes", type=int, default=200)
+    parser.add_argument("--strokes", type=int, default=0)
     parser.add_argument("--visitors", type=int, default=0)
     parser.add_argument("--seconds", type=float, default=60)
+    parser.add_argument(
+        "--beside", type=float, metavar="FPS", help="a live stream, alone first, then beside the visitors"
+    )
     parser.add_argument("--site", type=Path, help="a folder of python -m export web, in the server's place")
     args = parser.parse_args(argv)
     port = 18123
@@ -98,9 +120,17 @@ def main(argv: Sequence[str] | None = None) -> None:
         time.sleep(4)
         threading.Thread(target=server.stderr.read, daemon=True).start()
         try:
-            strokes(f"http://127.0.0.1:{port}/", args.strokes)
+            if args.strokes:
+                strokes(f"http://127.0.0.1:{port}/", args.strokes)
+            if args.beside:
+                alone = Stream(args.beside)
+                time.sleep(min(20.0, args.seconds / 4))
+                print("stream alone:", alone.end(), flush=True)
+            beside = Stream(args.beside) if args.beside else None
             if args.visitors:
                 visitors(port, server.pid, args.visitors, args.seconds)
+            if beside:
+                print("stream beside the visitors:", beside.end())
         finally:
             server.terminate()
 

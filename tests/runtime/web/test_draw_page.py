@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import time
 from collections.abc import Iterator
@@ -11,14 +12,13 @@ import cv2
 import numpy as np
 import pytest
 
-from pix2pix_edge.runtime.draw import SAMPLES
 from pix2pix_edge.runtime.engine import open_engine
 from pix2pix_edge.runtime.facades.styles import CLASSES
 from pix2pix_edge.runtime.frame import Image
 from pix2pix_edge.runtime.images import read_image, write_image
 from pix2pix_edge.runtime.run import main as run_main
 from pix2pix_edge.runtime.sidecar import Colour, read_sidecar
-from pix2pix_edge.runtime.web.drawing import DrawingSite, Model
+from pix2pix_edge.runtime.web.drawing import SAMPLES, DrawingSite, Model
 from pix2pix_edge.runtime.web.hosting import Hosting
 from pix2pix_edge.runtime.web.translator import Translator
 from tests.conftest import REPOSITORY, write_inverter
@@ -34,11 +34,11 @@ COLOURS = {name: np.array(colour) for name, colour in CLASSES.items()}
 class Page:
     """The page over an engine, open in a browser."""
 
-    def __init__(self, browser: Chromium, engine: Path, palette: tuple[Colour, ...], samples: list[Path]) -> None:
+    def __init__(self, browser: Chromium, engine: Path, palette: tuple[Colour, ...]) -> None:
         self.browser, self.engine = browser, engine
         self.translator = Translator(lambda: open_engine(engine, backend="onnxruntime"))
-        self.size = self.translator.input.shape[1]
-        site = DrawingSite(self.translator, Model("facades", self.size, palette), samples)
+        _, self.height, self.width, _ = self.translator.input.shape
+        site = DrawingSite(self.translator, Model("facades", self.width, self.height, palette))
         self.hosting = Hosting(site, "127.0.0.1", 0, None, option="--at", invitation="draw at")
 
     def __enter__(self) -> Page:
@@ -78,7 +78,7 @@ class Page:
             "(() => { const { x, y, width } = document.getElementById('board').getBoundingClientRect();"
             " return [x, y, width]; })()"
         )
-        scale = box[2] / self.size
+        scale = box[2] / self.width
         return box[0] + (x + 0.5) * scale, box[1] + (y + 0.5) * scale
 
     def drag(self, *points: tuple[float, float]) -> None:
@@ -111,7 +111,7 @@ def browser(tmp_path: Path) -> Iterator[Chromium]:
 def page(browser: Chromium) -> Iterator[Page]:
     sidecar = read_sidecar(ENGINE)
     assert sidecar is not None
-    with Page(browser, ENGINE, sidecar.palette, sorted(SAMPLES.glob("*.png"))) as page:
+    with Page(browser, ENGINE, sidecar.palette) as page:
         yield page
         assert browser.complaints == []
 
@@ -248,9 +248,7 @@ def test_a_file_is_made_to_fit_and_what_was_changed_is_said(page: Page, tmp_path
 
     def upload(name: str) -> str:
         page.browser.value("document.getElementById('note').textContent = ''")
-        document = page.browser.page("DOM.getDocument")["root"]["nodeId"]
-        node = page.browser.page("DOM.querySelector", nodeId=document, selector="#file")["nodeId"]
-        page.browser.page("DOM.setFileInputFiles", nodeId=node, files=[str(tmp_path / name)])
+        page.browser.upload("#file", tmp_path / name)
         return str(page.browser.wait("document.getElementById('note').textContent"))
 
     note = upload("map.png")
@@ -283,6 +281,25 @@ def test_an_engine_that_dies_is_said_and_comes_back(page: Page) -> None:
     page.browser.complaints.clear()  # the browser notes each 503
 
 
+def test_a_phone_that_sleeps_keeps_the_drawing_and_goes_on_when_it_wakes(page: Page) -> None:
+    page.browser.page("Network.enable")
+    network = {"latency": 0, "downloadThroughput": -1, "uploadThroughput": -1}
+    page.browser.page("Network.emulateNetworkConditions", offline=True, **network)
+    page.press("clear")
+    page.browser.wait("document.getElementById('state').textContent == 'no picture'")
+    assert "There is no connection." in page.browser.value("document.getElementById('note').textContent")
+    page.browser.page("Page.setWebLifecycleState", state="frozen")
+    time.sleep(1.5)
+    page.browser.page("Page.setWebLifecycleState", state="active")
+    page.browser.page("Network.emulateNetworkConditions", offline=False, **network)
+    page.browser.wait("document.getElementById('state').textContent == 'ready'")
+    page.browser.complaints.clear()  # the browser notes each request that failed
+    empty = page.drawing()
+    assert is_filled(empty, "background", 0, 0, 255, 255)
+    with open_engine(ENGINE, backend="onnxruntime") as engine:
+        assert np.array_equal(read_image(page.kept("picture")), engine(empty[None])[0])
+
+
 def test_a_drawing_that_an_older_one_overtook_is_sent_again(page: Page, tmp_path: Path) -> None:
     page.browser.value(
         "(() => { const real = window.fetch; let late = 1; window.fetch = (url, options) => {"
@@ -309,7 +326,7 @@ def test_it_fits_every_screen(page: Page, tmp_path: Path, width: int, dark: bool
 
 def test_a_model_without_a_palette_gets_a_pen_and_takes_photographs(browser: Chromium, tmp_path: Path) -> None:
     engine = write_inverter(tmp_path / "inverter.fp32.onnx", 64)
-    with Page(browser, engine, (), []) as page:
+    with Page(browser, engine, ()) as page:
         assert not page.browser.value("document.querySelectorAll('#swatches button').length")
         page.drag((10, 32), (50, 32))
         drawing = page.drawing()
@@ -317,13 +334,52 @@ def test_a_model_without_a_palette_gets_a_pen_and_takes_photographs(browser: Chr
         assert np.array_equal(read_image(page.kept("picture")), 255 - drawing)
         photo = cv2.resize(read_image(SAMPLES / "facade-1.png"), (200, 100))
         write_image(tmp_path / "photo.png", photo)
-        document = browser.page("DOM.getDocument")["root"]["nodeId"]
-        node = browser.page("DOM.querySelector", nodeId=document, selector="#file")["nodeId"]
-        browser.page("DOM.setFileInputFiles", nodeId=node, files=[str(tmp_path / "photo.png")])
-        browser.wait("document.getElementById('note').textContent")
         smaller = cv2.resize(photo[:, 50:150], (64, 64), interpolation=cv2.INTER_AREA)  # the middle square
-        assert np.abs(page.drawing().astype(int) - smaller).mean() < 12
+        data = base64.b64encode((tmp_path / "photo.png").read_bytes()).decode()
+        carry = (f"const data = new DataTransfer(); data.items.add(new File([Uint8Array.from(atob('{data}'),"
+                 " c => c.charCodeAt(0))], 'photo.png', { type: 'image/png' }));")  # fmt: skip
+        for way in ("#file", "#photo", "new ClipboardEvent('paste', { clipboardData: data })",
+                    "new DragEvent('drop', { dataTransfer: data })"):  # fmt: skip
+            page.press("clear")
+            browser.value("document.getElementById('note').textContent = ''")
+            if way.startswith("#"):
+                browser.upload(way, tmp_path / "photo.png")
+            else:
+                browser.value(f"{{ {carry} document.dispatchEvent({way}); }}")
+            browser.wait("document.getElementById('note').textContent")
+            assert np.abs(page.drawing().astype(int) - smaller).mean() < 12, way
+        assert browser.value("document.getElementById('camera').hidden")
+        browser.size(390, 844, phone=True)
+        browser.page("Emulation.setTouchEmulationEnabled", enabled=True, maxTouchPoints=5)
+        page.reload()
+        assert not browser.value("document.getElementById('camera').hidden")  # what a phone has
     assert browser.complaints == []
+
+
+def pen(browser: Chromium, *points: tuple[float, float, float]) -> None:
+    """Draw with a stylus: x and y on the page, and how hard it presses."""
+    steps = [("mousePressed", points[0]), *(("mouseMoved", point) for point in points), ("mouseReleased", points[-1])]
+    for kind, (x, y, force) in steps:
+        browser.page("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", buttons=1, clickCount=1,
+                     pointerType="pen", force=force)  # fmt: skip
+
+
+def test_a_stylus_presses_lines_wider_on_a_wide_grey_engine(browser: Chromium, tmp_path: Path) -> None:
+    engine = write_inverter(tmp_path / "wide.fp32.onnx", (48, 96), channels=(3, 1))
+    with Page(browser, engine, ()) as page:
+        box = browser.value(
+            "[document.getElementById('board').clientWidth, document.getElementById('board').clientHeight]"
+        )
+        assert box[0] == pytest.approx(2 * box[1], abs=1)
+        for y, force in ((12, 0.1), (36, 1.0)):
+            pen(browser, *((*page.spot(x, y), force) for x in (10, 40, 80)))
+        drawing = page.drawing()
+        assert drawing.shape == (48, 96, 3)
+        light, heavy = ((drawing[rows, 40:60, 0] < 128).sum(axis=0) for rows in (slice(0, 24), slice(24, 48)))
+        assert (light > 0).all() and (heavy > 2 * light).all()
+        grey = cv2.imread(str(page.kept("picture")), cv2.IMREAD_UNCHANGED)
+        assert np.array_equal(grey, 255 - drawing[..., 0])
+        assert page.drawing().shape[1] * 2 == read_image(page.kept("both")).shape[1]
 
 
 def test_nothing_is_asked_of_anybody_else(page: Page) -> None:
@@ -334,7 +390,7 @@ def test_nothing_is_asked_of_anybody_else(page: Page) -> None:
 def test_the_token_is_asked_for_in_a_form(browser: Chromium, inverter: Path) -> None:
     token = "schöner-token-0123"
     with contextlib.closing(Translator(lambda: open_engine(inverter))) as translator:
-        site = DrawingSite(translator, Model("inverter", 32, ()), [])
+        site = DrawingSite(translator, Model("inverter", 32, 32, ()))
         hosting = Hosting(site, "127.0.0.1", 0, token, option="--at", invitation="draw at")
         with contextlib.closing(hosting):
             browser.open(hosting.server.url)

@@ -106,7 +106,7 @@ def test_the_page_in_a_browser(browser: Chromium, tmp_path: Path) -> None:
             'explain({state: "stalled", frame_age_s: 9, outage: {why: "refused", since_s: 65, next_try_s: 3.2}})'
         )
         assert why == "refused, for 1:05. Next try in 4 s."
-        browser.value('line("rate", [null, 1, 2, null, 4], value => `${value} fps`)')
+        browser.value('line("rate", [null, 1, 2, null, 4], 38, value => `${value} fps`)')
         assert browser.value("document.getElementById('rate-line').getAttribute('d')").count("M") == 2
         assert browser.value("document.getElementById('rate-top').textContent") == "max 4 fps"
 

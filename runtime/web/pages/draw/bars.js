@@ -28,6 +28,7 @@ export class Bars {
     const { easel } = this, box = at("swatches");
     box.replaceChildren();
     at("palette-title").textContent = easel.labels ? "Parts" : "Ink";
+    at("palette-title").hidden = !easel.labels;
     at("ink").hidden = easel.labels;
     easel.model.palette.forEach(({ name, colour }, index) => {
       const swatch = document.createElement("canvas"), context = swatch.getContext("2d");
@@ -86,7 +87,7 @@ export class Bars {
   #veil() {
     const { easel } = this;
     if (at("veil").hidden) return;
-    const data = new ImageData(easel.model.size, easel.model.size);
+    const data = new ImageData(easel.model.width, easel.model.height);
     new Uint32Array(data.data.buffer).set(easel.drawing.pixels);
     at("veil").getContext("2d").putImageData(data, 0, 0);
     at("veil").style.clipPath = `inset(0 ${100 - at("divide").value}% 0 0)`;
@@ -98,7 +99,7 @@ export class Bars {
   }
 
   #controls() {
-    const { easel } = this, { desk, drawing, board, settings } = easel;
+    const { easel } = this, { desk, drawing, board, model } = easel;
     const press = (id, action) => easel.on(at(id), "click", action);
     for (const button of document.querySelectorAll("[data-tool]")) easel.on(button, "click", () => easel.use(button.dataset.tool));
     press("mirror", () => desk.set({ mirror: !desk.mirror }));
@@ -115,7 +116,7 @@ export class Bars {
     press("open", () => at("file").click());
     press("camera", () => at("photo").click());
     press("help", () => at("help-text").showModal());
-    press("keep-drawing", async () => keep(await encodePng(drawing.pixels, easel.model.size), "drawing.png"));
+    press("keep-drawing", async () => keep(await encodePng(drawing.pixels, easel.model.width), "drawing.png"));
     press("keep-picture", async () => easel.picture && keep(await easel.pictureFile(), "picture.png"));
     press("keep-both", async () => easel.picture && keep(await easel.both(), "both.png"));
     easel.on(board, "zoom", () => { at("fitting").textContent = `${board.zoom.toFixed(1).replace(".0", "")}×`; });
@@ -138,15 +139,15 @@ export class Bars {
         at(id).value = "";
       });
     }
-    at("house").hidden = !settings.houses || !easel.labels;
-    at("sample-choice").hidden = !settings.samples.length || !easel.labels;
-    at("sample").replaceChildren(new Option("Samples", ""), ...settings.samples.map((url, i) => new Option(`Sample ${i + 1}`, url)));
+    at("house").hidden = !model.houses;
+    at("sample-choice").hidden = !model.samples.length;
+    at("sample").replaceChildren(new Option("Samples", ""), ...model.samples.map((url, i) => new Option(`Sample ${i + 1}`, url)));
     easel.on(at("sample"), "change", () => {
       if (at("sample").value) easel.loadFrom(at("sample").value);
       at("sample").value = "";
     });
     at("camera").hidden = easel.labels || !matchMedia("(pointer: coarse)").matches;
-    at("where").textContent = easel.model.file ? "or sent anywhere" : "by the server";
+    at("where").textContent = model.file ? "or sent anywhere" : "by the server";
     this.#compare();
     easel.on(document, "keydown", event => this.#key(event));
     easel.on(document, "paste", event => {
@@ -167,7 +168,7 @@ export class Bars {
   #key(event) {
     if (at("help-text").open || event.target.matches("input, select") && event.key !== "Escape") return;
     const { easel } = this, { desk } = easel, key = event.key.toLowerCase(), selected = easel.tool === "select" && desk.selection;
-    const all = { x: 0, y: 0, w: easel.model.size, h: easel.model.size };
+    const all = { x: 0, y: 0, w: easel.model.width, h: easel.model.height };
     const actions = event.ctrlKey || event.metaKey ? {
       z: () => event.shiftKey ? easel.redo() : easel.undo(), y: () => easel.redo(),
       a: () => (easel.use("select"), desk.set({ selection: all })),

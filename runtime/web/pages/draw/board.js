@@ -18,8 +18,8 @@ export class Board extends EventTarget {
     this.pinch = null;
     this.active = null; // the pointer that draws
     this.penSeen = false;
-    this.image = new OffscreenCanvas(drawing.size, drawing.size);
-    this.data = new ImageData(drawing.size, drawing.size);
+    this.image = new OffscreenCanvas(drawing.width, drawing.height);
+    this.data = new ImageData(drawing.width, drawing.height);
     this.levels = new Uint32Array(this.data.data.buffer);
     this.due = false;
     drawing.addEventListener("change", () => this.show());
@@ -34,7 +34,7 @@ export class Board extends EventTarget {
   }
 
   /** CSS pixels of one pixel of the drawing. */
-  get scale() { return this.canvas.clientWidth / this.drawing.size * this.zoom; }
+  get scale() { return this.canvas.clientWidth / this.drawing.width * this.zoom; }
 
   /** Show the drawing at the next opportunity. */
   show() {
@@ -47,19 +47,18 @@ export class Board extends EventTarget {
   }
 
   #paint() {
-    const { canvas, context, drawing } = this, side = Math.round(canvas.clientWidth * devicePixelRatio);
-    if (!side) return;
-    if (canvas.width !== side) canvas.width = canvas.height = side;
+    const { canvas, context, drawing } = this;
+    const [width, height] = [canvas.clientWidth, canvas.clientHeight].map(side => Math.round(side * devicePixelRatio));
+    if (!width || !height) return;
+    if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, { width, height });
     this.levels.set(drawing.pixels);
     this.image.getContext("2d").putImageData(this.data, 0, 0);
     const scale = this.scale;
     context.setTransform(devicePixelRatio, 0, 0, devicePixelRatio, this.offset.x * devicePixelRatio, this.offset.y * devicePixelRatio);
-    context.imageSmoothingEnabled = false;
-    context.drawImage(this.image, 0, 0, drawing.size * scale, drawing.size * scale);
+    context.imageSmoothingEnabled = scale * devicePixelRatio < 1; // enlarged, its pixels stay sharp
+    context.drawImage(this.image, 0, 0, drawing.width * scale, drawing.height * scale);
     this.tool?.paint(context, scale);
     if (this.cursor) {
-      context.strokeStyle = "#000";
-      context.lineWidth = 3;
       const { x, y } = this.cursor;
       for (const [style, width] of [["#000", 3.5], ["#fff", 1.5]]) {
         context.strokeStyle = style;
@@ -82,8 +81,8 @@ export class Board extends EventTarget {
   }
 
   #place({ x, y }) { // the drawing always covers the canvas
-    const least = this.canvas.clientWidth * (1 - this.zoom);
-    this.offset = { x: Math.min(0, Math.max(least, x)), y: Math.min(0, Math.max(least, y)) };
+    const { clientWidth: width, clientHeight: height } = this.canvas, beyond = 1 - this.zoom;
+    this.offset = { x: Math.min(0, Math.max(width * beyond, x)), y: Math.min(0, Math.max(height * beyond, y)) };
     this.show();
     this.dispatchEvent(new Event("zoom"));
   }
@@ -94,11 +93,11 @@ export class Board extends EventTarget {
   }
 
   #point(event) { // on the drawing
-    const spot = this.#spot(event), last = this.drawing.size - 1;
+    const spot = this.#spot(event), { width, height } = this.drawing;
     const fx = (spot.x - this.offset.x) / this.scale, fy = (spot.y - this.offset.y) / this.scale;
     const pressure = event.pointerType === "pen" ? event.pressure : .5;
-    const whole = value => Math.min(last, Math.max(0, Math.floor(value)));
-    return { x: whole(fx), y: whole(fy), fx, fy, pressure, alt: event.altKey };
+    const whole = (value, count) => Math.min(count - 1, Math.max(0, Math.floor(value)));
+    return { x: whole(fx, width), y: whole(fy, height), fx, fy, pressure, alt: event.altKey };
   }
 
   #down(event) {
@@ -174,12 +173,12 @@ export class Board extends EventTarget {
       return event.preventDefault();
     }
     event.preventDefault();
-    const { size } = this.drawing;
-    this.cursor ??= { x: size >> 1, y: size >> 1 };
+    const { width, height } = this.drawing;
+    this.cursor ??= { x: width >> 1, y: height >> 1 };
     if (move) {
       const step = event.shiftKey ? 8 : 1;
-      for (const [axis, by] of [["x", move[0]], ["y", move[1]]]) {
-        this.cursor[axis] = Math.min(size - 1, Math.max(0, this.cursor[axis] + by * step));
+      for (const [axis, by, count] of [["x", move[0], width], ["y", move[1], height]]) {
+        this.cursor[axis] = Math.min(count - 1, Math.max(0, this.cursor[axis] + by * step));
       }
     }
     const { x, y } = this.cursor, point = { x, y, fx: x + .5, fy: y + .5, pressure: .5, alt: event.altKey };

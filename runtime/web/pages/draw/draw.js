@@ -12,7 +12,7 @@ async function choose(settings, index) {
   easel?.close();
   const model = settings.models[index];
   const { Engine } = await import(model.file ? "./local.js" : "./remote.js");
-  easel = new Easel(model, settings, new Engine(model));
+  easel = new Easel(model, new Engine(model));
   new Bars(easel);
   await easel.open();
 }

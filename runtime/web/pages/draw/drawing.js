@@ -32,12 +32,13 @@ function unpackRuns(runs, length) {
 }
 
 export class Drawing extends EventTarget {
-  /** size: of a side. paper: the colour of an empty drawing. Tells of each change by "change". */
-  constructor(size, paper) {
+  /** paper: the colour of an empty drawing. Tells of each change by "change". */
+  constructor(width, height, paper) {
     super();
-    this.size = size;
+    this.width = width;
+    this.height = height;
     this.paper = paper;
-    this.pixels = new Uint32Array(size * size).fill(paper);
+    this.pixels = new Uint32Array(width * height).fill(paper);
     this.before = this.pixels.slice();
     this.done = [];
     this.undone = [];
@@ -57,10 +58,10 @@ export class Drawing extends EventTarget {
   changed() { this.dispatchEvent(new Event("change")); }
 
   commit() {
-    const { size, pixels, before } = this;
-    let left = size, right = -1, top = size, bottom = -1;
-    for (let y = 0, i = 0; y < size; y++) {
-      for (let x = 0; x < size; x++, i++) {
+    const { width, height, pixels, before } = this;
+    let left = width, right = -1, top = height, bottom = -1;
+    for (let y = 0, i = 0; y < height; y++) {
+      for (let x = 0; x < width; x++, i++) {
         if (pixels[i] === before[i]) continue;
         if (x < left) left = x;
         if (x > right) right = x;
@@ -95,32 +96,34 @@ export class Drawing extends EventTarget {
 
   // What can be drawn; whatever lies outside is cut off.
 
-  at({ x, y }) { return x < 0 || y < 0 || x >= this.size || y >= this.size ? this.paper : this.pixels[y * this.size + x]; }
+  has({ x, y }) { return x >= 0 && y >= 0 && x < this.width && y < this.height; }
+
+  at(point) { return this.has(point) ? this.pixels[point.y * this.width + point.x] : this.paper; }
 
   fillAll(colour) { this.pixels.fill(colour); }
 
   fillRect({ x, y, w, h }, colour) {
-    const left = Math.max(0, x), right = Math.min(this.size, x + w);
+    const left = Math.max(0, x), right = Math.min(this.width, x + w);
     if (right <= left) return;
-    for (let row = Math.max(0, y); row < Math.min(this.size, y + h); row++) {
-      this.pixels.fill(colour, row * this.size + left, row * this.size + right);
+    for (let row = Math.max(0, y); row < Math.min(this.height, y + h); row++) {
+      this.pixels.fill(colour, row * this.width + left, row * this.width + right);
     }
   }
 
   copy({ x, y, w, h }, from = this.pixels) {
     const block = new Uint32Array(w * h).fill(this.paper);
-    for (let row = Math.max(0, -y); row < h && y + row < this.size; row++) {
-      const left = Math.max(0, x), right = Math.min(this.size, x + w), start = (y + row) * this.size;
+    for (let row = Math.max(0, -y); row < h && y + row < this.height; row++) {
+      const left = Math.max(0, x), right = Math.min(this.width, x + w), start = (y + row) * this.width;
       if (right > left) block.set(from.subarray(start + left, start + right), row * w + left - x);
     }
     return block;
   }
 
   paste(block, { x, y, w, h }) {
-    const left = Math.max(0, x), right = Math.min(this.size, x + w);
+    const left = Math.max(0, x), right = Math.min(this.width, x + w);
     if (right <= left) return;
-    for (let row = Math.max(0, -y); row < h && y + row < this.size; row++) {
-      this.pixels.set(block.subarray(row * w + left - x, row * w + right - x), (y + row) * this.size + left);
+    for (let row = Math.max(0, -y); row < h && y + row < this.height; row++) {
+      this.pixels.set(block.subarray(row * w + left - x, row * w + right - x), (y + row) * this.width + left);
     }
   }
 
@@ -135,12 +138,12 @@ export class Drawing extends EventTarget {
 
   /** Draw a soft round line, in fractions of pixels; its width goes from one end's to the other's. */
   pen(from, to, colour) {
-    const reach = Math.max(from.width, to.width) / 2 + 1, ink = unpacked(colour), { size, pixels } = this;
+    const reach = Math.max(from.width, to.width) / 2 + 1, ink = unpacked(colour), { width, height, pixels } = this;
     const dx = to.x - from.x, dy = to.y - from.y, length = dx * dx + dy * dy;
     const top = Math.max(0, Math.floor(Math.min(from.y, to.y) - reach));
-    const bottom = Math.min(size - 1, Math.ceil(Math.max(from.y, to.y) + reach));
+    const bottom = Math.min(height - 1, Math.ceil(Math.max(from.y, to.y) + reach));
     const left = Math.max(0, Math.floor(Math.min(from.x, to.x) - reach));
-    const right = Math.min(size - 1, Math.ceil(Math.max(from.x, to.x) + reach));
+    const right = Math.min(width - 1, Math.ceil(Math.max(from.x, to.x) + reach));
     for (let y = top; y <= bottom; y++) {
       for (let x = left; x <= right; x++) {
         const px = x + .5 - from.x, py = y + .5 - from.y;
@@ -148,7 +151,7 @@ export class Drawing extends EventTarget {
         const radius = (from.width + (to.width - from.width) * along) / 2;
         const cover = radius + .5 - Math.hypot(px - along * dx, py - along * dy);
         if (cover <= 0) continue;
-        const i = y * size + x, share = Math.min(1, cover), under = unpacked(this.before[i]);
+        const i = y * width + x, share = Math.min(1, cover), under = unpacked(this.before[i]);
         // from the paper below the stroke, so that its pieces do not darken where they meet
         const mixed = packed(under.map((level, c) => Math.round(level + (ink[c] - level) * share)));
         if (nearer(mixed, pixels[i], colour)) pixels[i] = mixed;
@@ -158,17 +161,17 @@ export class Drawing extends EventTarget {
 
   /** Fill what hangs together with a pixel and has its colour. */
   flood(point, colour) {
-    const { size, pixels } = this, under = this.at(point), open = [point.y * size + point.x];
+    const { width, pixels } = this, under = this.at(point), open = [point.y * width + point.x];
     if (under === colour) return;
     while (open.length) {
       const i = open.pop();
       if (pixels[i] !== under) continue;
       pixels[i] = colour;
-      const x = i % size;
+      const x = i % width;
       if (x > 0) open.push(i - 1);
-      if (x < size - 1) open.push(i + 1);
-      if (i >= size) open.push(i - size);
-      if (i < size * (size - 1)) open.push(i + size);
+      if (x < width - 1) open.push(i + 1);
+      if (i >= width) open.push(i - width);
+      if (i < pixels.length - width) open.push(i + width);
     }
   }
 
@@ -176,8 +179,8 @@ export class Drawing extends EventTarget {
   around({ x, y, w, h }) {
     const counts = new Map();
     const count = (px, py) => {
-      if (px < 0 || py < 0 || px >= this.size || py >= this.size) return;
-      const colour = this.before[py * this.size + px];
+      if (!this.has({ x: px, y: py })) return;
+      const colour = this.before[py * this.width + px];
       counts.set(colour, (counts.get(colour) ?? 0) + 1);
     };
     for (let i = -1; i <= w; i++) count(x + i, y - 1), count(x + i, y + h);

@@ -30,27 +30,26 @@ function fresh(id) {
 
 /** One model on the page, until another one is chosen. Tells by "drawn" that the drawing has changed. */
 export class Easel extends EventTarget {
-  constructor(model, settings, engine) {
+  constructor(model, engine) {
     super();
-    Object.assign(this, { model, settings, engine });
+    Object.assign(this, { model, engine });
     this.colours = model.palette.map(({ colour }) => packed(colour));
     this.labels = this.colours.length > 0;
-    this.drawing = new Drawing(model.size, this.labels ? this.colours[0] : WHITE);
+    this.drawing = new Drawing(model.width, model.height, this.labels ? this.colours[0] : WHITE);
     this.desk = new Desk(this.drawing, this.labels ? this.colours[Math.min(6, this.colours.length - 1)] : BLACK);
     this.tools = toolsFor(this.desk, this.labels);
     this.gone = new AbortController(); // its listeners end with it
     this.dirty = false;
-    this.encoding = false;
     this.version = 0;
     this.shown = 0;
     this.changedAt = 0;
     this.sentAt = 0;
-    this.png = null; // of the newest drawing sent
-    this.picture = null; // a Blob, or bytes RGBA
+    this.picture = null; // a Blob; of a local engine { levels, channels }
     this.tool = "";
     at("latency").textContent = "";
     this.board = new Board(fresh("board"), this.drawing);
-    for (const id of ["picture", "veil"]) at(id).width = at(id).height = model.size;
+    for (const id of ["picture", "veil"]) Object.assign(at(id), { width: model.width, height: model.height });
+    document.documentElement.style.setProperty("--ratio", model.width / model.height);
   }
 
   on(target, name, action, options = {}) { target.addEventListener(name, action, { ...options, signal: this.gone.signal }); }
@@ -79,17 +78,17 @@ export class Easel extends EventTarget {
   async #begin() {
     const kept = localStorage.getItem(this.#place);
     if (kept) await this.load(new Blob([Uint8Array.from(atob(kept), c => c.charCodeAt(0))]));
-    else if (this.settings.samples.length && this.labels) await this.loadFrom(this.settings.samples[0]);
+    else if (this.model.samples.length) await this.loadFrom(this.model.samples[0]);
     if (!this.version) this.drawing.changed();
     this.drawing.done.length = 0;
     this.dispatchEvent(new Event("drawn"));
   }
 
-  get #place() { return `drawing ${this.model.name} ${this.model.size}`; }
+  get #place() { return `drawing ${this.model.name} ${this.model.width}`; }
 
   async load(blob) {
     try {
-      const { pixels, note } = await readPicture(blob, this.model.size, this.colours);
+      const { pixels, note } = await readPicture(blob, this.model.width, this.model.height, this.colours);
       this.desk.set({ selection: null });
       this.drawing.retry();
       this.drawing.pixels.set(pixels);
@@ -109,31 +108,22 @@ export class Easel extends EventTarget {
   }
 
   house() {
-    const { url, count } = this.settings.houses;
+    const { url, count } = this.model.houses;
     return this.loadFrom(url.replace("N", Math.floor(Math.random() * count)));
   }
 
   // The picture follows
 
   /** Send the newest drawing, where there is one and the engine is ready for it. */
-  async pump() {
-    if (!this.dirty || this.encoding || !this.engine.ready || this.gone.signal.aborted) return;
+  pump() {
+    if (!this.dirty || !this.engine.ready || this.gone.signal.aborted) return;
     const early = this.sentAt + PERIOD_MS - performance.now();
     if (early > 0) return void setTimeout(() => this.pump(), early);
     this.dirty = false;
-    this.encoding = true;
     this.sentAt = performance.now();
-    const { version, changedAt } = this, pixels = this.drawing.pixels.slice();
-    let png;
-    try {
-      png = this.png = await encodePng(pixels, this.model.size);
-    } catch (error) {
-      return this.#fail(error);
-    } finally {
-      this.encoding = false;
-    }
+    const { version, changedAt } = this;
     this.#keepSoon();
-    this.engine.translate({ pixels, png }).then(
+    this.engine.translate(this.drawing.pixels.slice(), this.model.width).then(
       picture => {
         if (picture) return this.#show(picture, version, changedAt);
         if (version === this.version) this.dirty = true; // an older one came after it, and took its place
@@ -156,7 +146,7 @@ export class Easel extends EventTarget {
       const bitmap = await createImageBitmap(picture);
       if (version <= this.shown || this.gone.signal.aborted) return;
       context.drawImage(bitmap, 0, 0);
-    } else context.putImageData(new ImageData(new Uint8ClampedArray(picture.buffer), this.model.size), 0, 0);
+    } else context.putImageData(new ImageData(new Uint8ClampedArray(picture.levels.buffer), this.model.width), 0, 0);
     this.shown = version;
     this.picture = picture;
     requestAnimationFrame(() => {
@@ -191,8 +181,7 @@ export class Easel extends EventTarget {
 
   async keep() {
     clearTimeout(this.keeping);
-    if (!this.png) return;
-    const bytes = new Uint8Array(await this.png.arrayBuffer());
+    const png = await encodePng(this.drawing.before, this.model.width), bytes = new Uint8Array(await png.arrayBuffer());
     let text = "";
     for (let i = 0; i < bytes.length; i += 8192) text += String.fromCharCode(...bytes.subarray(i, i + 8192));
     try {
@@ -232,17 +221,19 @@ export class Easel extends EventTarget {
   // Files to keep
 
   pictureFile() {
-    return this.picture instanceof Blob ? this.picture : encodePng(new Uint32Array(this.picture.buffer), this.model.size);
+    const { picture } = this;
+    return picture instanceof Blob ? picture
+      : encodePng(new Uint32Array(picture.levels.buffer), this.model.width, picture.channels);
   }
 
   async both() {
-    const { size } = this.model, both = new Uint32Array(2 * size * size);
-    const shown = at("picture").getContext("2d").getImageData(0, 0, size, size), picture = new Uint32Array(shown.data.buffer);
-    for (let y = 0; y < size; y++) {
-      both.set(this.drawing.pixels.subarray(y * size, (y + 1) * size), 2 * y * size);
-      both.set(picture.subarray(y * size, (y + 1) * size), (2 * y + 1) * size);
+    const { width, height } = this.model, both = new Uint32Array(2 * width * height);
+    const { data } = at("picture").getContext("2d").getImageData(0, 0, width, height), picture = new Uint32Array(data.buffer);
+    for (let start = 0; start < picture.length; start += width) {
+      both.set(this.drawing.pixels.subarray(start, start + width), 2 * start);
+      both.set(picture.subarray(start, start + width), 2 * start + width);
     }
-    return encodePng(both, 2 * size);
+    return encodePng(both, 2 * width);
   }
 
   close() {

@@ -1,8 +1,8 @@
 // The engine in the browser itself: ONNX Runtime's WebAssembly build, in a thread of its own.
 
 export class Engine {
-  constructor({ file, size, bytes }) {
-    this.model = { file, size, bytes };
+  constructor({ file, bytes }) {
+    this.model = { file, bytes };
     this.worker = new Worker("worker.js", { type: "module" });
     this.answer = null; // what the picture under way is given to
     this.open_ = false;
@@ -18,7 +18,7 @@ export class Engine {
         if ("share" in data) progress(data.share);
         else if (data.opened) done(this.#opened());
         else if (data.error) (this.answer?.failed ?? failed)(this.#finished(new Error(data.error)));
-        else this.answer.done(this.#finished(data.picture));
+        else this.answer.done(this.#finished(data));
       };
       this.worker.postMessage({ open: this.model });
     });
@@ -31,8 +31,8 @@ export class Engine {
     return result;
   }
 
-  /** Return the picture of pixels 0xAABBGGRR as bytes RGBA. Throws an Error with one sentence. */
-  translate({ pixels }) {
+  /** Return the picture of pixels 0xAABBGGRR: { levels, bytes RGBA, and channels, how many it has }. Throws an Error. */
+  translate(pixels) {
     return new Promise((done, failed) => {
       this.answer = { done, failed };
       this.worker.postMessage({ pixels }, [pixels.buffer]);

@@ -4,12 +4,12 @@ import { snap } from "./drawing.js";
 
 const MOST_BYTES = 32 << 20;
 
-/** Return a picture as pixels 0xAABBGGRR of size × size, and what there is to say about it.
+/** Return a picture as pixels 0xAABBGGRR in so many columns and rows, and what there is to say about it.
  *
  * palette: packed colours, empty where every colour is welcome. Label maps keep their edges; of other pictures the middle
- * square is taken, and made smaller smoothly. Throws an Error with one sentence.
+ * is taken that has the same shape, and made smaller smoothly. Throws an Error with one sentence.
  */
-export async function readPicture(blob, size, palette) {
+export async function readPicture(blob, columns, rows, palette) {
   if (blob.size > MOST_BYTES) {
     throw new Error(`That file has ${Math.round(blob.size / 1e6)} MB; a picture may have ${MOST_BYTES >> 20} MB.`);
   }
@@ -19,18 +19,18 @@ export async function readPicture(blob, size, palette) {
   } catch {
     throw new Error("That is no picture that this browser can read.");
   }
-  const { width, height } = bitmap, side = Math.min(width, height), labels = palette.length > 0;
-  const context = new OffscreenCanvas(size, size).getContext("2d", { willReadFrequently: true });
+  const { width, height } = bitmap, labels = palette.length > 0;
+  const context = new OffscreenCanvas(columns, rows).getContext("2d", { willReadFrequently: true });
   context.fillStyle = "#fff"; // what a transparent picture lies on
-  context.fillRect(0, 0, size, size);
+  context.fillRect(0, 0, columns, rows);
   context.imageSmoothingEnabled = !labels;
   context.imageSmoothingQuality = "high";
-  if (labels) context.drawImage(bitmap, 0, 0, size, size);
-  else context.drawImage(bitmap, (width - side) / 2, (height - side) / 2, side, side, 0, 0, size, size);
+  const scale = Math.min(width / columns, height / rows), [w, h] = labels ? [width, height] : [columns * scale, rows * scale];
+  context.drawImage(bitmap, (width - w) / 2, (height - h) / 2, w, h, 0, 0, columns, rows);
   bitmap.close();
-  const pixels = new Uint32Array(context.getImageData(0, 0, size, size).data.buffer);
+  const pixels = new Uint32Array(context.getImageData(0, 0, columns, rows).data.buffer);
   const notes = [];
-  if (width !== size || height !== size) notes.push(`It had ${width} × ${height} pixels, and has ${size} × ${size} now.`);
+  if (width !== columns || height !== rows) notes.push(`It had ${width} × ${height} pixels, and has ${columns} × ${rows} now.`);
   const snapped = labels ? snap(pixels, palette) : 0;
   if (snapped) {
     const share = Math.max(1, Math.round(100 * snapped / pixels.length));

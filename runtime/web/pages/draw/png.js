@@ -25,22 +25,21 @@ async function deflated(bytes) {
   return new Uint8Array(await new Response(stream).arrayBuffer());
 }
 
-/** Return a PNG, as a Blob, of pixels 0xAABBGGRR in rows of `width`; it has no alpha. */
-export async function encodePng(pixels, width) {
-  const height = pixels.length / width, rows = new Uint8Array(height * (3 * width + 1));
+const KINDS = { 1: 0, 3: 2, 4: 6 }; // of PNG, by the number of channels: grey, RGB, RGBA
+
+/** Return a PNG, as a Blob, of pixels 0xAABBGGRR in rows of `width`. channels: how many of R, G, B, A are kept. */
+export async function encodePng(pixels, width, channels = 3) {
+  const height = pixels.length / width, rows = new Uint8Array(height * (channels * width + 1));
   for (let y = 0, from = 0, to = 0; y < height; y++) {
     rows[to++] = 0; // no filter
-    for (let x = 0; x < width; x++) {
-      const colour = pixels[from++];
-      rows[to++] = colour & 255;
-      rows[to++] = (colour >>> 8) & 255;
-      rows[to++] = (colour >>> 16) & 255;
+    for (let x = 0; x < width; x++, from++) {
+      for (let channel = 0; channel < channels; channel++) rows[to++] = pixels[from] >>> (8 * channel);
     }
   }
   const header = new Uint8Array(13), view = new DataView(header.buffer);
   view.setUint32(0, width);
   view.setUint32(4, height);
-  header.set([8, 2, 0, 0, 0], 8); // 8 bits, RGB
+  header.set([8, KINDS[channels], 0, 0, 0], 8); // 8 bits each
   const signature = Uint8Array.of(0x89, 0x50, 0x4e, 0x47, 13, 10, 26, 10);
   const parts = [signature, chunk("IHDR", header), chunk("IDAT", await deflated(rows)), chunk("IEND", new Uint8Array())];
   return new Blob(parts, { type: "image/png" });

@@ -1,5 +1,7 @@
 // The engine at the other end of the line: a drawing goes as PNG, its picture comes back as PNG.
 
+import { encodePng } from "./png.js";
+
 const AT_ONCE = 2; // on the way: one that is computed, one that waits to be
 
 export class Engine {
@@ -11,14 +13,15 @@ export class Engine {
 
   async open() {}
 
-  /** Return the picture as a Blob; null where a newer drawing took its place. Throws an Error with one sentence. */
-  async translate({ png }) {
+  /** Return the picture of pixels 0xAABBGGRR as a Blob; null where a newer one took its place. Throws an Error. */
+  async translate(pixels, width) {
     this.onWay++;
     try {
+      const body = await encodePng(pixels, width);
       const headers = { "Content-Type": "image/png", "X-Visitor": this.#visitor };
       let answer;
       try {
-        answer = await fetch("translate", { method: "POST", headers, body: png });
+        answer = await fetch("translate", { method: "POST", headers, body });
       } catch {
         throw new Error("There is no connection. Trying again …");
       }

@@ -28,9 +28,9 @@ export class Desk extends EventTarget {
   both(draw) {
     draw(point => point, area => area);
     if (!this.mirror) return;
-    const { size } = this.drawing;
-    const over = point => ({ ...point, x: size - 1 - point.x, fx: size - point.fx });
-    draw(over, area => ({ ...area, x: size - area.x - area.w }));
+    const { width } = this.drawing;
+    const over = point => ({ ...point, x: width - 1 - point.x, fx: width - point.fx });
+    draw(over, area => ({ ...area, x: width - area.x - area.w }));
   }
 }
 

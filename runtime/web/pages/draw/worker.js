@@ -4,7 +4,7 @@ import * as ort from "./onnxruntime.js";
 
 const RUNTIME = "onnxruntime.wasm";
 
-let session = null, size = 0;
+let session = null;
 
 /** Fetch files, and tell how much of their bytes has come. */
 async function load(files, bytes) {
@@ -29,26 +29,26 @@ async function open(model) {
   ort.env.logLevel = "fatal"; // what matters is thrown
   ort.env.wasm.numThreads = 1; // more would need headers that few static hosts send
   ort.env.wasm.wasmBinary = runtime.buffer;
-  size = model.size;
   session = await ort.InferenceSession.create(graph, { executionProviders: ["wasm"], graphOptimizationLevel: "all" });
   postMessage({ opened: true });
 }
 
+/** Return RGBA pixels in `to` channels of each, or the other way round: grey has R, G and B alike, what has no alpha is opaque. */
+function recast(levels, from, to) {
+  const count = levels.length / from, recast = new Uint8Array(count * to).fill(255);
+  for (let i = 0; i < count; i++) {
+    for (let channel = 0; channel < to; channel++) {
+      if (channel < 3 || from === 4) recast[i * to + channel] = levels[i * from + (from === 1 ? 0 : channel)];
+    }
+  }
+  return recast;
+}
+
 async function translate(pixels) {
-  const levels = new Uint8Array(pixels.buffer), image = new Uint8Array(3 * size * size);
-  for (let from = 0, to = 0; to < image.length; from += 4) {
-    image[to++] = levels[from];
-    image[to++] = levels[from + 1];
-    image[to++] = levels[from + 2];
-  }
-  const { translated } = await session.run({ image: new ort.Tensor("uint8", image, [1, size, size, 3]) });
-  const picture = new Uint8Array(4 * size * size).fill(255);
-  for (let from = 0, to = 0; from < translated.data.length; to += 4) {
-    picture[to] = translated.data[from++];
-    picture[to + 1] = translated.data[from++];
-    picture[to + 2] = translated.data[from++];
-  }
-  postMessage({ picture }, [picture.buffer]);
+  const { shape } = session.inputMetadata[0], image = recast(new Uint8Array(pixels.buffer), 4, shape[3]);
+  const { translated } = await session.run({ image: new ort.Tensor("uint8", image, shape) }), channels = translated.dims[3];
+  const levels = recast(translated.data, channels, 4);
+  postMessage({ levels, channels }, [levels.buffer]);
 }
 
 onmessage = ({ data }) => {

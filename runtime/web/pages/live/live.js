@@ -90,15 +90,15 @@ async function drawHistory() {
   const answer = await fetch("history.json").catch(() => null);
   if (!answer?.ok) return;
   const past = await answer.json();
-  line("rate", past.fps, value => `${value.toFixed(1)} fps`);
-  line("latency", past.latency_ms, value => `${value.toFixed(value < 10 ? 1 : 0)} ms`);
+  line("rate", past.fps, 38, value => `${value.toFixed(1)} fps`);
+  line("latency", past.latency_ms, 79, value => `${value.toFixed(value < 10 ? 1 : 0)} ms`);
 }
 
-function line(name, values, written) {  // from the bottom, which is 0, to the highest value, which stands above
+function line(name, values, bottom, written) {  // from the bottom, which is 0, to the highest value, which stands above
   const top = Math.max(...values.map(value => value ?? 0));
   let path = "", open = false;
   values.forEach((value, i) => {
-    if (value !== null) path += `${open ? "L" : "M"}${(i / (values.length - 1) * 240).toFixed(1)} ${(80 - 76 * value / top).toFixed(1)}`;
+    if (value !== null) path += `${open ? "L" : "M"}${(i / (values.length - 1) * 240).toFixed(1)} ${(bottom - 36 * value / top).toFixed(1)}h0`;
     open = value !== null;
   });
   at(`${name}-line`).setAttribute("d", top ? path : "");
@@ -188,6 +188,7 @@ at("beside").onchange = () => {
   if (paused()) pause();
   else show();
 };
+at("picture").onerror = () => at("picture").removeAttribute("src"); // nothing is better than the sign of a broken picture
 at("pause").onclick = pause;
 at("record").onclick = record;
 at("full").onclick = () => document.fullscreenElement ? document.exitFullscreen() : at("stage").requestFullscreen();
