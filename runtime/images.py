@@ -78,7 +78,7 @@ def distinct_names(paths: Sequence[Path]) -> list[str]:
     longer = ["_".join(Path(os.path.relpath(path, above)).parts) if above else path.name for path in paths]
     names = [path.stem for path in paths]
     for candidates in ([name.removesuffix(path.suffix) for name, path in zip(longer, paths, strict=True)], longer):
-        counts = _counts(names)
+        counts = Counter(name.casefold() for name in names)
         names = [
             candidate if counts[name.casefold()] > 1 else name
             for name, candidate in zip(names, candidates, strict=True)
@@ -91,10 +91,6 @@ def distinct_names(paths: Sequence[Path]) -> list[str]:
             names[place] = f"{name}_{count}"
         taken.add(names[place].casefold())
     return names
-
-
-def _counts(names: Iterable[str]) -> Counter[str]:
-    return Counter(name.casefold() for name in names)
 
 
 def read_image(path: str | Path, max_pixels: int = MAX_PIXELS, *, channels: int = 3) -> Image:
@@ -258,11 +254,9 @@ def encode_image(ending: str, image: Image) -> bytes:
     """Return the file, of the kind that `ending` names (".png"), that write_image() would write."""
     import cv2
 
-    if image.shape[2] == 4 and ending not in (".png", ".tif", ".tiff", ".webp"):
-        image = np.ascontiguousarray(image[:, :, :3])
-    orders = {3: cv2.COLOR_RGB2BGR, 4: cv2.COLOR_RGBA2BGRA}
-    image = cv2.cvtColor(image, orders[image.shape[2]]) if image.shape[2] > 1 else image
-    return bytes(cv2.imencode(ending, image)[1])
+    keeps = ending in (".png", ".tif", ".tiff", ".webp")
+    order = {3: cv2.COLOR_RGB2BGR, 4: cv2.COLOR_RGBA2BGRA if keeps else cv2.COLOR_RGBA2BGR}.get(image.shape[2])
+    return bytes(cv2.imencode(ending, image if order is None else cv2.cvtColor(image, order))[1])
 
 
 def write_image(path: Path, image: Image) -> None:
