@@ -34,6 +34,7 @@ from pix2pix_edge.runtime.sidecar import (
     read_sidecar,
     write_sidecar,
 )
+from tests.export import test_build_gpu
 from tests.export.small_network import CONVOLUTIONS, PRECISIONS, write_small_network
 from tests.simulator import VERSIONS, Simulator, simulated_tensorrt  # noqa: F401
 
@@ -277,3 +278,15 @@ def test_a_plan_that_gives_other_pictures_fails_the_gate(
     assert {p.suffix for p in (tmp_path / "plans").iterdir()} == {".timing"}
     with pytest.raises(GateFailedError):
         build(source, tmp_path / "plans" / "a.plan")
+
+
+@pytest.mark.parametrize("batch", [None, 4])
+def test_what_is_tested_on_a_gpu_passes_in_the_simulator(
+    simulated_tensorrt: Start,  # noqa: F811
+    tmp_path: Path,
+    batch: int | None,
+) -> None:
+    simulated_tensorrt("10.3")
+    for precision in PRECISIONS:
+        (tmp_path / precision).mkdir()
+        test_build_gpu.test_a_plan_is_built_proven_and_translates(tmp_path / precision, precision, batch)

@@ -15,6 +15,7 @@ from pix2pix_edge.export.images import drawn_images
 from pix2pix_edge.export.tensorrt.proof import translated
 from pix2pix_edge.runtime.engine import open_engine
 from pix2pix_edge.runtime.nvidia.capabilities import probe
+from pix2pix_edge.runtime.sidecar import Precision
 from tests.export.small_network import CONVOLUTIONS, PRECISIONS, write_small_network
 
 pytestmark = pytest.mark.gpu
@@ -34,8 +35,8 @@ def machine() -> None:
 def test_a_plan_is_built_proven_and_translates(tmp_path: Path, precision: str, batch: int | None) -> None:
     source = write_small_network(tmp_path / f"a.{precision}.onnx", precision, size=64, width=32)
     sidecar = build(source, tmp_path / "a.plan", batch=batch)
-    assert sidecar["precision"] == {"asked": precision, "layers": CONVOLUTIONS[precision]}
-    assert sidecar["fidelity"]["psnr_db"] > 40
+    assert sidecar.precision == Precision(precision, CONVOLUTIONS[precision])
+    assert sidecar.fidelity and sidecar.fidelity.psnr_db > 40
     assert (tmp_path / cache_name(probe())).stat().st_size > 0
     images = np.stack(drawn_images(64))
     with open_engine(tmp_path / "a.plan") as plan, open_engine(source, backend="onnxruntime") as reference:

@@ -2,9 +2,10 @@
 
 python -m tests.gpu.report --out runs/gpu-report
 
-Runs the doctor, the gpu tests, copies that overlap computing, the power meter, builds of plans in FP32, FP16 and INT8,
-each compared with ONNX Runtime, benchmarks with power, streams, and trtexec. What the machine lacks is left out and
-said. Writes FOLDER.zip: a page, the same as JSON, and each stage's log, without names of people, machines or folders.
+Runs the doctor, the gpu tests three times, copies that overlap computing, the power meter idle and busy, builds of
+plans in FP32, FP16 and INT8, each compared with ONNX Runtime, benchmarks with power, streams, and trtexec. On a PC with
+a GPU, pycuda and TensorRT are installed first. What the machine lacks is left out and said. Writes FOLDER.zip: a page,
+the same as JSON, and each stage's log, without names of people, machines or folders.
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ from __future__ import annotations
 import argparse
 import getpass
 import html
+import importlib
 import json
+import os
 import platform
 import re
 import shlex
@@ -26,6 +29,7 @@ from pathlib import Path
 
 from pix2pix_edge.runtime.nvidia.capabilities import Capabilities, probe
 from tests.conftest import REPOSITORY
+from tests.fake_cuda import SITE
 
 SECONDS = 1800
 """A stage that takes longer is ended: a build on a small board takes minutes, not half an hour."""
@@ -53,6 +57,20 @@ class Outcome:
     said: str
 
 
+def packages(machine: Capabilities) -> Iterator[Stage]:
+    """Yield the installation of pycuda, compiled without a toolkit, and of TensorRT, which a Jetson has."""
+    make = ("tests/fake_cuda/install.sh", sys.executable)
+    yield Stage(
+        "install-pycuda", "it is to be had", make, machine.gpu_missing or ("it is here" if machine.pycuda else "")
+    )
+    board = "a Jetson's TensorRT comes with JetPack" if machine.jetson_model else ""
+    for package, distribution in (("tensorrt", "tensorrt"), ("tensorrt_rtx", "tensorrt-rtx")):
+        there = probe(package=package).tensorrt and "it is here"
+        cuda = f"-cu{machine.cuda.partition('.')[0]}"  # the newest that the driver runs
+        command = ours("pip", "install", "--quiet", "--disable-pip-version-check", distribution + cuda)
+        yield Stage(f"install-{distribution}", "it is to be had", command, machine.gpu_missing or board or there)
+
+
 def stages(machine: Capabilities, out: Path) -> Iterator[Stage]:
     """Yield every stage in order; plans that were built by then are measured."""
     no_gpu = machine.gpu_missing
@@ -62,9 +80,10 @@ def stages(machine: Capabilities, out: Path) -> Iterator[Stage]:
     smi = ("nvidia-smi", "--query-gpu=name,driver_version,memory.total,compute_cap,power.draw", "--format=csv")
     yield Stage("nvidia-smi", "driver, card", smi, "" if shutil.which(smi[0]) else "there is no nvidia-smi")
     tests = ours("pytest", "-p", "no:cacheprovider", "-rs", "-m", "gpu")
-    yield Stage("gpu-tests", "memory, streams, events, graphs, threads", (*tests, "tests/gpu"), no_pycuda)
+    for time_ in ("", "-again", "-a-third-time"):
+        yield Stage(f"gpu-tests{time_}", "memory, streams, events, graphs, threads", (*tests, "tests/gpu"), no_pycuda)
     yield Stage("overlap", "slots overlap copies with computing", ours("tests.gpu.stages", "overlap"), no_pycuda)
-    yield Stage("meter", "power, clock, temperature", ours("tests.gpu.stages", "meter"), no_gpu)
+    yield Stage("meter", "power idle and under load, clock", ours("tests.gpu.stages", "meter"), no_pycuda)
     yield Stage("build-tests", "the builder's options", (*tests, "tests/export/test_build_gpu.py"), no_plans)
     graphs = out / "graphs"
     yield Stage("graphs", "graphs to build", ours("tests.gpu.stages", "graphs", str(graphs)), no_plans)
@@ -73,6 +92,9 @@ def stages(machine: Capabilities, out: Path) -> Iterator[Stage]:
     for source, plan in zip(sources, plans, strict=True):
         build = ours("export", "build", str(source), "--out", str(plan), "--data", "samples")
         yield Stage(f"build-{plan.stem}", "precision proven, pictures as ONNX Runtime's", build, no_plans)
+    plans.append(out / "plans" / "rtx.plan")
+    build = ours("export", "build", str(sources[0]), "--out", str(plans[-1]), "--data", "samples", "--rtx")
+    yield Stage("build-rtx", "pictures as ONNX Runtime's", build, no_pycuda or lacks_rtx(machine))
     built = [str(plan) for plan in plans if plan.exists()]
     engines = [*built, "models/facades.int8.cpu.onnx"]
     measure = ours("benchmarks", "run", "--data", "samples", "--out", str(out / "benchmarks"), "--engine", *engines)
@@ -81,9 +103,18 @@ def stages(machine: Capabilities, out: Path) -> Iterator[Stage]:
     yield Stage("stream", "the streaming loop", stream)
     trtexec = shutil.which("trtexec") or shutil.which("trtexec", path="/usr/src/tensorrt/bin")
     no_trtexec = no_plans or ("" if built else "no plan was built") or ("" if trtexec else "there is no trtexec")
-    for plan in built or ["FILE.plan"]:
+    for plan in [plan for plan in built if not plan.endswith("rtx.plan")] or ["FILE.plan"]:
         command = (trtexec or "trtexec", f"--loadEngine={plan}")
         yield Stage(f"trtexec-{Path(plan).stem}", "NVIDIA's own figures", command, no_trtexec)
+
+
+def lacks_rtx(machine: Capabilities) -> str:
+    """Return why TensorRT-RTX cannot build for the GPU that is here, or ""."""
+    found, (major, minor) = probe(package="tensorrt_rtx"), machine.require_gpu().compute_capability
+    if not found.tensorrt:
+        return f"TensorRT-RTX {found.tensorrt_missing}"
+    known = f"SM{major}{minor}" in found.trt().ComputeCapability.__members__
+    return "" if known else f"TensorRT-RTX does not build for sm{major}{minor}"
 
 
 def ours(module: str, *words: str) -> tuple[str, ...]:
@@ -177,12 +208,24 @@ def main(out: Path) -> int:
     """Run every stage; returns 1 where one failed, which what was left out does not."""
     shutil.rmtree(out, ignore_errors=True)
     (out / "plans").mkdir(parents=True)
-    machine = probe()
     outcomes = []
-    for stage in stages(machine, out):
+
+    def perform(stage: Stage) -> None:
         o = run(stage, out / f"{stage.name}.log")
         outcomes.append(o)
         print(f"{o.name:<22} {o.state:<9} {o.seconds:5.0f} s  {o.said}", flush=True)
+
+    machine = probe()
+    for stage in packages(machine):
+        perform(stage)
+    if machine.gpu and not machine.pycuda and SITE.is_dir():
+        sys.path.append(str(SITE))
+        os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (os.environ.get("PYTHONPATH"), str(SITE))))
+    importlib.invalidate_caches()
+    probe.cache_clear()
+    machine = probe()
+    for stage in stages(machine, out):
+        perform(stage)
     facts = {name: clean(value) for name, value in describe(machine).items()}
     (out / "report.json").write_text(json.dumps({**facts, "stages": [asdict(o) for o in outcomes]}, indent=1))
     (out / "report.html").write_text(page(facts, outcomes, out))

@@ -1,7 +1,7 @@
 """The stages of the GPU report that are no command of the project.
 
 python -m tests.gpu.stages overlap          # do more frames in flight overlap copies with computing?
-python -m tests.gpu.stages meter            # does the power meter read?
+python -m tests.gpu.stages meter            # does the power meter read, and more under load than idle?
 python -m tests.gpu.stages graphs DIR       # a U-Net of two wide levels in FP32, FP16 and INT8, to build plans of
 """
 
@@ -45,13 +45,21 @@ def _frames_a_second(plan: Path, slots: int, count: int) -> float:
 
 
 def meter() -> None:
-    """Print the meter's last reading after two seconds; ends with an error where it reads nothing."""
+    """Print readings of two idle seconds and of a busy GPU; ends with an error where none is, or none sees the load."""
     with open_meter() as opened:
         time.sleep(2)
-        readings = list(opened.readings)
-    if not readings:
+        idle = list(opened.readings)
+        overlap(4000)
+        busy = opened.readings[len(idle) :]
+    if not idle or not busy:
         sys.exit("no meter of power reads here; run: pip install nvidia-ml-py")
-    print(f"{opened.name}: {len(readings)} readings, the last one {readings[-1]}")
+    watts = [max(reading.watts or 0 for reading in readings) for readings in (idle, busy)]
+    print(
+        f"{opened.name}: {len(idle)} readings idle, the last one {idle[-1]}; {len(busy)} busy, the last one {busy[-1]}"
+    )
+    print(f"at most {watts[0]:.1f} W idle, {watts[1]:.1f} W busy")
+    if watts[1] < watts[0]:
+        sys.exit("the meter does not see the load")
 
 
 def graphs(folder: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import platform
@@ -17,7 +18,7 @@ from pix2pix_edge.runtime.nvidia import capabilities
 from pix2pix_edge.runtime.nvidia.capabilities import Gpu
 from tests.conftest import REPOSITORY
 from tests.gpu import report
-from tests.gpu.report import Stage, clean, main, run, stages
+from tests.gpu.report import Stage, clean, main, packages, run, stages
 
 
 @pytest.fixture(autouse=True)
@@ -42,7 +43,17 @@ def test_a_machine_with_everything_builds_measures_and_asks_trtexec(
     assert {"trtexec-bench.fp32", "trtexec-bench.fp16", "trtexec-bench.int8"} <= set(found)
     assert "trtexec-facades.int8" not in found  # it was not built
     assert str(tmp_path / "plans" / "bench.int8.plan") in found["benchmarks"].command
-    assert not any(stage.lacks for stage in found.values())
+    assert {stage.name for stage in found.values() if stage.lacks} == {"build-rtx"}  # it knows no Jetson
+    assert {"gpu-tests", "gpu-tests-again", "gpu-tests-a-third-time"} <= set(found)
+
+
+def test_tensorrt_is_installed_for_the_cuda_of_a_pc_and_never_on_a_jetson() -> None:
+    pc = replace(capabilities.probe(), gpu=Gpu("RTX", (8, 9), False, 8 << 30), gpu_missing="", cuda="12.6", pycuda=True)
+    assert [(stage.command[-1], stage.lacks) for stage in packages(pc) if not stage.lacks] in (
+        [("tensorrt-cu12", ""), ("tensorrt-rtx-cu12", "")], [("tensorrt-cu12", "")], [],
+    )  # fmt: skip
+    assert all(stage.lacks for stage in packages(replace(pc, jetson_model="Orin")))
+    assert not next(packages(replace(pc, pycuda=False))).lacks
 
 
 def test_without_a_gpu_what_is_left_out_is_said_and_the_rest_runs(
@@ -52,7 +63,7 @@ def test_without_a_gpu_what_is_left_out_is_said_and_the_rest_runs(
         capabilities.probe(), gpu=None, gpu_missing="there is no NVIDIA driver here", tensorrt="",
         tensorrt_missing="is not installed",
     )  # fmt: skip
-    monkeypatch.setattr(report, "probe", lambda: without)
+    monkeypatch.setattr(report, "probe", functools.cache(lambda package="": without))
     quick = [s for s in stages(without, tmp_path / "report") if s.lacks or s.name == "doctor"]
     quick.append(
         Stage("breaks", "a command that fails", (sys.executable, "-c", "print('so it is'); raise SystemExit(3)"))
