@@ -81,6 +81,7 @@ lint: $(READY) ## check style, types, walls and spelling
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/mypy --python-version 3.14
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/codespell
 

@@ -116,7 +116,7 @@ def _express(proto: Any) -> None:
             nodes.append(node)
             continue
         one = f"{node.output[0]}:one"
-        proto.graph.initializer.append(numpy_helper.from_array(np.float32(1), one))
+        proto.graph.initializer.append(numpy_helper.from_array(np.array(1, np.float32), one))
         nodes.append(helper.make_node("Erf", node.input, [f"{node.output[0]}:erf"], name=f"{node.name}:erf"))
         nodes.append(helper.make_node("Sub", [one, f"{node.output[0]}:erf"], node.output, name=f"{node.name}:sub"))
     del proto.graph.node[:]

@@ -81,8 +81,8 @@ def percentile_range(counts: Array, ends: Range, share: float) -> Range:
     """Return the range that leaves out `share` of the values at either end."""
     reach = max(-ends[0], ends[1])
     below = np.cumsum(counts) / max(counts.sum(), 1)
-    low = np.searchsorted(below, share, side="right")
-    high = np.searchsorted(below, 1 - share, side="left") + 1
+    low = int(np.searchsorted(below, share, side="right"))
+    high = int(np.searchsorted(below, 1 - share, side="left")) + 1
     edge = np.linspace(-reach, reach, len(counts) + 1)
     return max(float(edge[low]), ends[0]), min(float(edge[min(high, len(counts))]), ends[1])
 

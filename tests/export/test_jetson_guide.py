@@ -83,10 +83,32 @@ def test_the_messages_of_the_troubleshooting_table_are_ours() -> None:
     assert not [message for message in quoted if message not in known]
 
 
-def test_every_section_says_what_it_rests_on() -> None:
-    rows = re.findall(r"^\| (\d?) ?\| .* \| (.*) \|$", GUIDE.partition("rests on\n\nNo line")[2], re.MULTILINE)
-    assert {section for section, _ in rows} - {""} == set(re.findall(r"^## (\d)\. ", GUIDE, re.MULTILINE))
-    for _, rests_on in rows:
+def rests() -> list[tuple[str, str, str]]:
+    """Section, statement and what it rests on, of every row of the guide's last table."""
+    return re.findall(r"^\| (\w*) ?\| (.*) \| (.*) \|$", GUIDE.partition("|---|---|---|\n| | the rel")[2], re.MULTILINE)
+
+
+def programs(section: str) -> set[str]:
+    """What the commands of a section run: "export build", "runtime/run.py", "nvpmodel", …"""
+    commands = re.findall(r"^    (?!\[|\w+=|export |    )(.*)$", section, re.MULTILINE)
+    words = [
+        re.sub(r"^(sudo )?(\.venv/bin/)?(python3? )?(-m )?", "", part) for c in commands for part in c.split(" && ")
+    ]
+    found = {" ".join(w.split()[: 2 if w.startswith("export ") else 1]) for w in words}
+    return found - {"cd"}
+
+
+def test_every_section_and_every_program_in_it_says_what_it_rests_on() -> None:
+    headings = re.split(r"^## (?:(\d)\. |A PC with an (RTX) card)?.*$", GUIDE, flags=re.MULTILINE)
+    sections = {
+        a or b: text for a, b, text in zip(headings[1::3], headings[2::3], headings[3::3], strict=True) if a or b
+    }
+    assert {section for section, _, _ in rests()} - {""} == set(sections) and len(sections) == 9
+    for name, text in sections.items():
+        said = " ".join(statement for section, statement, _ in rests() if section == name)
+        assert not [program for program in programs(text) if f"`{program}" not in said], name
+    assert programs(sections["5"]) == {"cp", "systemctl", "journalctl"}
+    for _, _, rests_on in rests():
         named = re.findall(r"`(tests/\S+)`", rests_on)
         assert all((REPOSITORY / name).exists() for name in named)
         assert named or "source" in rests_on or "unverified" in rests_on
