@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import struct
+import tempfile
+import threading
+import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from pix2pix_edge.runtime.errors import InputError, native_stderr
 from pix2pix_edge.runtime.files import free_bytes, written_beside
 from pix2pix_edge.runtime.frame import Frame, Image, Sink, view
+from pix2pix_edge.runtime.sinks.containers import Container, FragmentedMp4, Matroska
 from pix2pix_edge.runtime.sinks.files import make_writable
 from pix2pix_edge.runtime.sources.capture import open_file, silent_opencv
 
@@ -17,27 +23,38 @@ if TYPE_CHECKING:
 
 VIDEO_CODECS = {
     ".webm": ("VP80",),
-    ".mp4": ("avc1", "vp09", "mp4v"),
+    ".mp4": ("avc1", "VP90", "mp4v"),
     ".mkv": ("VP80", "MJPG"),
     ".avi": ("MJPG",),
     ".mov": ("avc1", "mp4v"),
 }
 """Ending -> codecs, the first that this OpenCV encodes. VP8, VP9 and H.264 (avc1) play in browsers; OpenCV's wheel
-has no H.264. A .webm, .mkv or .avi plays as far as it was written, also when the process is killed.
+has no H.264. VP8 and VP9 are on the disk, playable, as they come (see containers).
 """
 
 DEFAULT_FPS = 30.0
-LONGEST_REPEAT_S = 10.0
+LONGEST_GAP_NS = 10_000_000_000
 """A longer gap of a live source is cut to this in the video."""
 
 SPARE_BYTES = 16 << 20
 """A video stops here, while there is still room to finish the file so that it plays."""
 
+SYNC_S = 1.0
+"""How much of a video a power cut may take."""
+
+
+class _Writer(Protocol):
+    def write(self, image: cv2.typing.MatLike, time_ns: int) -> None: ...
+
+    def release(self, end_ns: int) -> bool:
+        """Return whether all that was written reached the disk."""
+
 
 class VideoSink(Sink):
     """A video file. It appears under its name only when it is closed, whole and playable; with no frame, not at all.
 
-    From a live source it plays as fast as things happened: where the stream dropped frames, the one before is repeated.
+    Each picture is shown when it was shown in its own video or, from a live source, when it happened; a file with one
+    rate for all (.avi, .mov) repeats pictures for that.
     """
 
     def __init__(self, path: str | Path, mode: str = "output", fps: float | None = None, *, live: bool = False) -> None:
@@ -47,9 +64,10 @@ class VideoSink(Sink):
         self._mode = mode
         self._fps = fps or DEFAULT_FPS
         self._live = live
-        self._begun: float | None = None
-        self._last: cv2.typing.MatLike | None = None
-        self._writer: cv2.VideoWriter | None = None
+        self._clock: int | None = None
+        self._shown_ns = 0
+        self._shape: tuple[int, ...] | None = None
+        self._writer: _Writer | None = None
         self._count = 0
         make_writable(self.path.parent)
         self._beside = written_beside(self.path)
@@ -61,43 +79,37 @@ class VideoSink(Sink):
         image = view(frame, self._mode)
         if self._writer is None:
             self._writer = self._open(image)
-        if self._last is not None and image.shape != self._last.shape:  # OpenCV would drop it and say nothing
-            raise InputError(f"{self.path} holds frames of {self._last.shape}, and cannot take one of {image.shape}")
+        if self._shape is not None and image.shape != self._shape:  # OpenCV would drop it and say nothing
+            raise InputError(f"{self.path} holds frames of {self._shape}, and cannot take one of {image.shape}")
         if free_bytes(self.path.parent) < SPARE_BYTES:
             raise InputError(
                 f"the disk of {self.path} is full; the video ends after {self._count} frames: make room and run again"
             )
-        for _ in range(self._missing(frame.captured_at) if self._live else 0):
-            self._writer.write(self._last)
-            self._count += 1
-        self._last = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
-        self._writer.write(self._last)
+        self._move_on(frame)
+        self._shape = image.shape
+        self._writer.write(cv2.cvtColor(image, cv2.COLOR_RGB2BGR), self._shown_ns)
         self._count += 1
 
-    def _missing(self, captured_at: int) -> int:
-        """Return how many frames of the file lie between the last one written and this one."""
-        seconds = captured_at / 1e9
-        if self._begun is None:
-            self._begun = seconds
-        missing = round((seconds - self._begun) * self._fps) - self._count
-        longest = round(LONGEST_REPEAT_S * self._fps)
-        if missing > longest:
-            self._begun += (missing - longest) / self._fps
-        return max(0, min(missing, longest))
+    def _move_on(self, frame: Frame) -> None:
+        """Set when this frame is shown, from the first."""
+        former, usual = self._clock, round(1e9 / self._fps)
+        self._clock = frame.captured_at if self._live else frame.position_ns
+        if self._count == 0:
+            return
+        passed = usual if former is None or self._clock is None else self._clock - former
+        if passed <= 0:  # a video begins again with --loop
+            passed = usual
+        self._shown_ns += min(passed, LONGEST_GAP_NS) if self._live else passed
 
-    def _open(self, image: Image) -> cv2.VideoWriter:
-        import cv2
-
+    def _open(self, image: Image) -> _Writer:
         codecs = VIDEO_CODECS[self.path.suffix.lower()]
-        height, width = image.shape[:2]
-        with (
-            silent_opencv(),
-            native_stderr(),
-        ):  # it remarks on each codec that it does not have, or calls otherwise
-            for codec in codecs:
-                writer = cv2.VideoWriter(str(self._temporary), _fourcc(codec), self._fps, (width, height))
-                if writer.isOpened():
-                    return writer
+        assert self._temporary
+        for codec in codecs:
+            kind = _Streamed if codec.startswith("VP") else _Indexed
+            try:
+                return kind(self._temporary, codec, self._fps, image.shape[1::-1])
+            except _NoEncoderError:
+                continue
         raise InputError(
             f"this OpenCV cannot encode {' or '.join(codecs)} for {self.path}; use --sink"
             f" {self.path.with_suffix('.avi')}, a folder, or: pip install --force-reinstall opencv-python"
@@ -108,13 +120,11 @@ class VideoSink(Sink):
         if temporary is None:
             return
         error: InputError | None = None
-        if self._writer is not None:
-            self._writer.release()
-            if self._count and not _is_whole(temporary, self._count):  # the encoder hides every error, a full disk too
-                error = InputError(
-                    f"{self.path} was not written: not all {self._count} frames reached the disk, it may be full; make"
-                    " room and run again"
-                )
+        if self._writer is not None and not self._writer.release(self._shown_ns + round(1e9 / self._fps)):
+            error = InputError(
+                f"{self.path} was not written: not all {self._count} frames reached the disk, it may be full; make"
+                " room and run again"
+            )
         if error or not self._count:
             with contextlib.suppress(_Abandoned):
                 self._beside.__exit__(_Abandoned, _Abandoned(), None)
@@ -128,15 +138,95 @@ class _Abandoned(Exception):
     """Tells written_beside to take its file away."""
 
 
-def _fourcc(codec: str) -> int:
-    return int.from_bytes(codec.encode(), "little")
+class _NoEncoderError(Exception):
+    """This OpenCV has not that codec."""
 
 
-def _is_whole(path: Path, frames: int) -> bool:
-    """Whether the last of so many frames is there: a header promises frames that never reached the disk."""
-    capture = open_file(str(path))
-    if capture is None:
-        return False
-    whole = capture.holds(frames)
-    capture.close()
-    return whole
+class _Indexed:
+    """A file that OpenCV writes whole, at one rate, with its index at the end."""
+
+    def __init__(self, path: Path, codec: str, fps: float, size: tuple[int, int]) -> None:
+        self._path, self._fps, self._count = path, fps, 0
+        self._last: cv2.typing.MatLike | None = None
+        self._writer = _encoder(path, codec, fps, size)
+
+    def write(self, image: cv2.typing.MatLike, time_ns: int) -> None:
+        for _ in range(round(time_ns * self._fps / 1e9) - self._count):
+            self._writer.write(self._last if self._last is not None else image)
+            self._count += 1
+        self._writer.write(image)
+        self._last = image
+        self._count += 1
+
+    def release(self, end_ns: int) -> bool:
+        """The encoder hides every error, a full disk too; and a header promises frames that never reached the disk."""
+        self._writer.release()
+        if not self._count or (capture := open_file(str(self._path))) is None:
+            return not self._count
+        whole = capture.holds(self._count)
+        capture.close()
+        return whole
+
+
+class _Streamed:
+    """VP8 or VP9, packet by packet: OpenCV hands each on at once through a pipe, where it cannot seek."""
+
+    def __init__(self, path: Path, codec: str, fps: float, size: tuple[int, int]) -> None:
+        self._times: list[int] = []
+        self._error: OSError | None = None
+        with tempfile.TemporaryDirectory() as folder:
+            pipe = Path(folder) / "packets.ivf"
+            os.mkfifo(pipe)
+            self._pipe = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)  # a blocking one would wait for an encoder
+            try:
+                self._writer = _encoder(pipe, codec, fps, size)
+            except _NoEncoderError:
+                os.close(self._pipe)
+                raise
+        os.set_blocking(self._pipe, True)
+        kind = FragmentedMp4 if path.suffix.lower() == ".mp4" else Matroska
+        self._container: Container = kind(path, codec, size, round(1e9 / fps))
+        self._thread = threading.Thread(target=self._carry, name="video", daemon=True)
+        self._thread.start()
+
+    def write(self, image: cv2.typing.MatLike, time_ns: int) -> None:
+        if self._error is None:  # where not, it is said at the end, when nothing more can be lost
+            self._times.append(time_ns)
+            self._writer.write(image)
+
+    def release(self, end_ns: int) -> bool:
+        self._writer.release()
+        self._thread.join()
+        try:
+            self._container.close(end_ns)
+        except OSError as error:
+            self._error = error
+        return self._error is None and self._container.packets == len(self._times)
+
+    def _carry(self) -> None:
+        """Carry packets into the container until the encoder closes its end of the pipe."""
+        synced = time.monotonic()
+        with open(self._pipe, "rb") as pipe:
+            pipe.read(32)  # the head of the file (https://wiki.multimedia.cx/index.php/IVF)
+            while len(head := pipe.read(12)) == 12:
+                length, number = struct.unpack("<IQ", head)
+                packet = pipe.read(length)
+                try:
+                    if self._error is None:
+                        self._container.add(packet, self._times[number])
+                    if time.monotonic() - synced > SYNC_S:
+                        os.fdatasync(self._container.fileno())
+                        synced = time.monotonic()
+                except OSError as error:  # go on reading, or the encoder waits for ever
+                    self._error = error
+
+
+def _encoder(path: Path, codec: str, fps: float, size: tuple[int, int]) -> cv2.VideoWriter:
+    """Raises _NoEncoderError."""
+    import cv2
+
+    with silent_opencv(), native_stderr():  # it remarks on each codec that it does not have, or calls otherwise
+        writer = cv2.VideoWriter(str(path), cv2.CAP_FFMPEG, int.from_bytes(codec.encode(), "little"), fps, size)
+    if not writer.isOpened():
+        raise _NoEncoderError
+    return writer

@@ -20,8 +20,7 @@ from pix2pix_edge.runtime.errors import InputError
 from pix2pix_edge.runtime.sources.authorization import authorization_for
 
 MOST_REDIRECTS = 5
-LONGEST_HEAD = 1 << 16
-PIECE = 1 << 16
+LONGEST_HEAD = PIECE = 1 << 16
 
 T = TypeVar("T")
 
@@ -57,8 +56,7 @@ class Connection:
     def __init__(self, address: Address, timeout_s: float) -> None:
         """Raises NoVideoError with the reason."""
         self._address, self.timeout_s = address, timeout_s
-        host, port = address.host, address.port
-        connected = False
+        host, port, connected = address.host, address.port, False
         try:
             self._socket = socket.create_connection((host, port), timeout_s)
             connected = True
@@ -99,44 +97,33 @@ class Connection:
 
     def send(self, data: bytes) -> None:
         """Send all of it; another thread may receive meanwhile. Raises OSError."""
-        left = memoryview(data)
+        left, deadline = memoryview(data), time.monotonic() + self.timeout_s
         while left:
-            left = left[self._when_ready(partial(self._socket.send, left), select.POLLOUT, self.timeout_s) :]
+            left = left[self._when_ready(partial(self._socket.send, left), select.POLLOUT, deadline) :]
 
     def receive(self, deadline: float | None = None) -> bytes:
         """Return what comes next, b"" when the other side has hung up or this one was closed.
 
         deadline: a time.monotonic(); without one it waits as long as it takes. Raises TimeoutError.
         """
-        left = None if deadline is None else deadline - time.monotonic()
-        if left is not None and left <= 0:
-            raise TimeoutError
         try:
-            return self._when_ready(partial(self._socket.recv, PIECE), select.POLLIN, left)
+            return self._when_ready(partial(self._socket.recv, PIECE), select.POLLIN, deadline)
         except TimeoutError:
             raise
-        except (OSError, ValueError):
+        except OSError:
             return b""
 
-    def _when_ready(self, attempt: Callable[[], T], event: int, timeout_s: float | None) -> T:
+    def _when_ready(self, attempt: Callable[[], T], event: int, deadline: float | None) -> T:
         """Try until the socket is ready, and wait outside the lock: OpenSSL allows one thread at a time."""
-        deadline = None if timeout_s is None else time.monotonic() + timeout_s
-        while True:
-            with self._lock:
-                try:
-                    return attempt()
-                except BlockingIOError:
-                    awaited = event
-                except ssl.SSLWantReadError:
-                    awaited = select.POLLIN
-                except ssl.SSLWantWriteError:
-                    awaited = select.POLLOUT
-            poll = select.poll()
+        while deadline is None or time.monotonic() < deadline:
+            with self._lock, contextlib.suppress(BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+                return attempt()
             if (number := self._socket.fileno()) < 0:
                 raise OSError("closed")
-            poll.register(number, awaited)
-            if not poll.poll(None if deadline is None else max(0, deadline - time.monotonic()) * 1000):
-                raise TimeoutError
+            poll = select.poll()
+            poll.register(number, event)
+            poll.poll(None if deadline is None else max(0, deadline - time.monotonic()) * 1000)
+        raise TimeoutError
 
     def close(self) -> None:
         """A second call does nothing."""
@@ -236,9 +223,8 @@ def _redirected(address: Address, target: str, location: str) -> str:
     there = urljoin(here + target, location)
     try:
         parts = urlsplit(there)
-        same = (parts.scheme, parts.hostname, parts.port or PORTS.get(parts.scheme)) == (
-            *(address.scheme, address.host.lower(), address.port),
-        )
+        port = parts.port or PORTS.get(parts.scheme)
+        same = (parts.scheme, parts.hostname, port) == (address.scheme, address.host.lower(), address.port)
     except ValueError:
         same = False
     if not same or not location:

@@ -107,7 +107,7 @@ def test_a_signal_while_the_engine_loads_leaves_nothing(inverter: Path, tmp_path
 BAD = {
     "no engine": (["--source", "in"], "arguments are required: --engine; see: runtime/run.py --help"),
     "no source": (["--engine", "ENGINE"], "arguments are required: --source"),
-    "absent engine": (["--engine", "x.onnx", "--source", "in"], "no engine file x.onnx"),
+    "absent engine": (["--engine", "x.onnx", "--source", "in"], "there is no file x.onnx; make one with"),
     "absent source": (["--engine", "ENGINE", "--source", "x.mp4"], "there is no x.mp4"),
     "empty folder": (["--engine", "ENGINE", "--source", "empty"], "holds no images"),
     "text as image": (["--engine", "ENGINE", "--source", "text.jpg", "--sink", "o/"], "text.jpg is not a whole image"),
