@@ -303,7 +303,8 @@ def test_a_sink_that_blocks_does_not_hold_up_the_end_of_the_process(inverter: Pa
     program = """
 import pathlib, sys
 from pix2pix_edge.runtime import run, sinks
-class Pipe:
+from pix2pix_edge.runtime.frame import Sink
+class Pipe(Sink):
     name = "pipe"
     def write(self, frame):
         pathlib.Path(sys.argv[-1]).with_name("opening").touch()
