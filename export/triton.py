@@ -2,6 +2,7 @@
 
 python -m export triton facades.plan --out models
 python -m export triton facades.int8.cpu.onnx --out models --name facades-cpu --max-batch 8
+python -m export triton facades.int8.cpu.onnx --out models --python     for a server without the ONNX Runtime backend
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from pix2pix_edge.runtime.files import sha256_of, written_beside
 from pix2pix_edge.runtime.nvidia.plan import package_of, rebuild_command
 from pix2pix_edge.runtime.sidecar import BuiltBy, Sidecar, read_sidecar, sidecar_path
 
+MODEL = Path(__file__).with_name("triton_model.py")
 NOTHING = TensorSpec("nothing", (), "")
 
 
@@ -33,24 +35,41 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="most images that Triton may join into one batch, from 2 on; for a plan it is what --batch built it for",
     )
+    parser.add_argument(
+        "--python",
+        action="store_true",
+        help="serve an .onnx by Triton's Python backend and this package, in OpenVINO or ONNX Runtime as it chooses",
+    )
     parser.add_argument("--instances", type=int, default=1, metavar="N", help="copies that run at once (default: 1)")
 
 
 def run(args: argparse.Namespace) -> None:
-    model = write_repository(args.file, args.out, name=args.name, max_batch=args.max_batch, instances=args.instances)
+    model = write_repository(
+        args.file, args.out, name=args.name, max_batch=args.max_batch, instances=args.instances, python=args.python
+    )
     print(f"wrote {model} and {model.parent.parent / 'config.pbtxt'}")
     if args.file.suffix == ".plan":
         version = (_sidecar(args.file).tensorrt or BuiltBy()).version or "of the machine that built it"
         print(f"serve it on the GPU that built it, with a Triton release that has TensorRT {version}:")
+    elif args.python:
+        print("serve it, where the server's own Python has this package (pip install 'pix2pix-edge[openvino]'):")
     else:
         print("serve it:")
     print(f"  tritonserver --model-repository={args.out.resolve()}")
 
 
 def write_repository(
-    file: Path, repository: Path, *, name: str | None = None, max_batch: int | None = None, instances: int = 1
+    file: Path,
+    repository: Path,
+    *,
+    name: str | None = None,
+    max_batch: int | None = None,
+    instances: int = 1,
+    python: bool = False,
 ) -> Path:
     """Write REPOSITORY/NAME/config.pbtxt and REPOSITORY/NAME/1/model.{plan,onnx}; return the model's path.
+
+    python: by Triton's Python backend: model.onnx with its sidecar, and model.py, which opens it with this package.
 
     Batches are joined by Triton only where the model's batch dimension is free: a plan built with --batch, or an ONNX
     file, whose batch is freed in the copy when `max_batch` is given. Otherwise max_batch_size is 0, and the shapes
@@ -70,6 +89,12 @@ def write_repository(
         raise InputError(f"{name!r} cannot be a model's name; use letters, digits, '-', '_' and '.' in --name")
     if instances < 1:
         raise InputError(f"--instances {instances} serves nothing; give 1 or more")
+    if python and (file.suffix != ".onnx" or max_batch is not None):
+        raise InputError(
+            "--python serves an .onnx file one request after the other on the CPU; leave --max-batch out"
+            if file.suffix == ".onnx"
+            else f"--python is for .onnx files, and Triton runs {file} by itself; leave it out"
+        )
     batch = _batch(file, sidecar, max_batch)
     model = repository / name / "1" / f"model{file.suffix}"
     with written_beside(model) as temporary:
@@ -80,12 +105,18 @@ def write_repository(
             _try_batches(temporary, file, batch)
         else:
             shutil.copyfile(file, temporary)
+    beside = model.parent / "model.py"
+    beside.unlink(missing_ok=True)
+    if python:
+        for source, target in ((sidecar_path(file), sidecar_path(model)), (MODEL, beside)):
+            with written_beside(target) as temporary:
+                shutil.copyfile(source, temporary)
     with written_beside(repository / name / "config.pbtxt") as temporary:
-        temporary.write_text(config_text(name, file, sidecar, batch, instances))
+        temporary.write_text(config_text(name, file, sidecar, batch, instances, python=python))
     return model
 
 
-def config_text(name: str, file: Path, sidecar: Sidecar, batch: int, instances: int) -> str:
+def config_text(name: str, file: Path, sidecar: Sidecar, batch: int, instances: int, *, python: bool = False) -> str:
     """Return config.pbtxt: inference.ModelConfig of Triton's model_config.proto as protobuf text."""
     tensors = {
         kind: _tensor(spec, batch) for kind, spec in (("input", sidecar.input), ("output", sidecar.output)) if spec
@@ -97,12 +128,13 @@ def config_text(name: str, file: Path, sidecar: Sidecar, batch: int, instances: 
         batching = "dynamic_batching { }  # joins waiting requests; see max_queue_delay_microseconds to wait for more\n"
     else:
         batching = "# The batch is fixed in the model, so Triton cannot join requests.\n"
-    platform = "tensorrt_plan" if file.suffix == ".plan" else "onnxruntime_onnx"
+    platform = 'platform: "tensorrt_plan"' if file.suffix == ".plan" else 'platform: "onnxruntime_onnx"'
+    runs, kind = ('backend: "python"', "KIND_CPU") if python else (platform, _kind(file))
     return (
         "".join(f"# {line}\n" for line in about)
-        + f'name: "{name}"\nplatform: "{platform}"\nmax_batch_size: {batch}\n'
+        + f'name: "{name}"\n{runs}\nmax_batch_size: {batch}\n'
         + "".join(f"{kind} [\n  {{\n{text}  }}\n]\n" for kind, text in tensors.items())
-        + f"instance_group [\n  {{\n    count: {instances}\n    kind: {_kind(file)}\n  }}\n]\n"
+        + f"instance_group [\n  {{\n    count: {instances}\n    kind: {kind}\n  }}\n]\n"
         + batching
     )
 

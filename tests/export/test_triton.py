@@ -26,6 +26,7 @@ BATCHING = {"preferred_batch_size": [int], "max_queue_delay_microseconds": int}
 MODEL_CONFIG = {
     "name": str,
     "platform": str,
+    "backend": str,
     "max_batch_size": int,
     "input": [TENSOR],
     "output": [TENSOR],
@@ -228,3 +229,18 @@ def test_the_command_says_how_to_serve(tmp_path: Path, capsys: pytest.CaptureFix
     assert f"tritonserver --model-repository={models}" in said
     assert run_subcommand("export", "", COMMANDS, ["triton", str(tmp_path / "x.plan"), "--out", str(models)]) == 2
     assert capsys.readouterr().err.startswith("error: there is no file")
+
+
+def test_a_server_without_the_onnx_backend_is_given_our_own(tmp_path: Path) -> None:
+    file, models = exported(tmp_path), tmp_path / "models"
+    model = write_repository(file, models, python=True, instances=2)
+    config = read_pbtxt((model.parents[1] / "config.pbtxt").read_text())
+    assert config["backend"] == "python" and "platform" not in config and config["max_batch_size"] == 0
+    assert config["instance_group"] == [{"count": 2, "kind": "KIND_CPU"}]
+    assert {path.name for path in model.parent.iterdir()} == {"model.onnx", "model.onnx.json", "model.py"}
+    with open_engine(model), open_engine(file):
+        pass
+    compile((model.parent / "model.py").read_text(), "model.py", "exec")
+    assert write_repository(file, models) == model and not (model.parent / "model.py").exists()
+    with pytest.raises(InputError, match="leave --max-batch out"):
+        write_repository(file, models, python=True, max_batch=4)

@@ -63,7 +63,7 @@ class Server:
             **os.environ,
             "LD_LIBRARY_PATH": libraries,
             "PATH": f"{ENVIRONMENT / 'bin'}:{os.environ['PATH']}",
-            "PYTHONPATH": str(site),
+            "PYTHONPATH": f"{site}{os.pathsep}{REPOSITORY}",
         }
         command = [
             triton / "bin" / "tritonserver", f"--model-repository={repository}", f"--backend-directory={backends}",
@@ -97,10 +97,11 @@ class Server:
 
 @pytest.fixture(scope="module")
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two models: one picture at a time, and up to eight joined."""
+    """Three models: one picture at a time, up to eight joined, and two instances in our own package."""
     folder = tmp_path_factory.mktemp("models")
     write_repository(BOXED, folder, name="single")
     write_repository(BOXED, folder, name="joined", max_batch=8)
+    write_repository(BOXED, folder, name="ours", python=True, instances=2)
     return folder
 
 
@@ -122,7 +123,7 @@ def pairs() -> list[tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]]:
         return [(label, engine(label)) for label in labels]
 
 
-@pytest.mark.parametrize("model", ["single", "joined"])
+@pytest.mark.parametrize("model", ["single", "joined", "ours"])
 def test_the_server_makes_the_same_pictures(server: Server, pairs: list[Any], model: str) -> None:
     with open_engine(server.address(model)) as engine:
         assert engine.input.shape == (1, 256, 256, 3)
