@@ -180,6 +180,15 @@ class Recent:
     age_p99_ms: float | None
 
 
+@dataclass(frozen=True)
+class Histogram:
+    """Of all frames: how many took no longer than each bound, in seconds; how many there were; their sum in seconds."""
+
+    below: dict[float, int]
+    count: int
+    sum_s: float
+
+
 class Measured(Protocol):
     """What a stream has measured so far. Usable from any thread."""
 
@@ -192,6 +201,8 @@ class Measured(Protocol):
     def recent(self, seconds: float = 10.0) -> Recent: ...
 
     def column(self, name: str) -> NDArray[np.int64]: ...
+
+    def ages(self) -> Histogram: ...
 
 
 class Described(Protocol):

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
+from bisect import bisect_left
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pix2pix_edge.runtime.frame import STAGES, Frame, Recent
+from pix2pix_edge.runtime.frame import STAGES, Frame, Histogram, Recent
 
 WINDOW = 65536
 """Frames remembered, so that a stream that runs for weeks needs no more memory than one that runs for an hour."""
@@ -22,6 +24,9 @@ BEYOND = 5
 
 AGE = "age"
 """From capture to delivery: the end of the first sink's write, or the moment the caller gets the frame."""
+
+BOUNDS_S = (0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5)
+"""Of the histogram of ages: from what a GPU needs to what nobody would call live."""
 
 COLUMNS = (*STAGES, AGE, "delivered_at")
 
@@ -64,6 +69,7 @@ class Timings:
         self._first = self._last = 0
         self._rows = Ring(len(COLUMNS))
         self._sinks: dict[str, Ring] = {}
+        self._ages, self._ages_ns = [0] * (len(BOUNDS_S) + 1), 0
         self._lock = threading.Lock()
 
     def add(self, frame: Frame) -> None:
@@ -74,12 +80,20 @@ class Timings:
                 self._first = self._last
             stages = [frame.timings.get(stage, 0) for stage in STAGES]
             self._rows.add([*stages, self._last - frame.captured_at, self._last])
+            self._ages[bisect_left(BOUNDS_S, (self._last - frame.captured_at) / 1e9)] += 1
+            self._ages_ns += self._last - frame.captured_at
             self.frames += 1
 
     def wrote(self, sink: str, ns: int) -> None:
         """Take how long a sink needed for a frame."""
         with self._lock:
             self._sinks.setdefault(sink, Ring(1)).add([ns])
+
+    def ages(self) -> Histogram:
+        """Return the ages of all frames since the first, for those who add them up over many boards."""
+        with self._lock:
+            below = list(itertools.accumulate(self._ages))
+            return Histogram(dict(zip(BOUNDS_S, below, strict=False)), below[-1], self._ages_ns / 1e9)
 
     @property
     def fps(self) -> float | None:

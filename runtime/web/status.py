@@ -13,7 +13,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 
 from pix2pix_edge.runtime.board import Board, read_board
-from pix2pix_edge.runtime.frame import QUEUE_FULL, RATE_LIMIT, SOURCE_GAP, STALE, Watched
+from pix2pix_edge.runtime.frame import QUEUE_FULL, RATE_LIMIT, SOURCE_GAP, STALE, Histogram, Watched
 from pix2pix_edge.runtime.streaming.timings import AGE
 from pix2pix_edge.runtime.web.broadcast import Broadcast
 from pix2pix_edge.runtime.web.prometheus import Metrics, printable
@@ -53,7 +53,7 @@ class MayFail(Protocol):
 
 @dataclass(frozen=True)
 class Status:
-    """state: waiting (for the first frame), streaming, stalled or ended. Latency: from capture to delivery.
+    """state: waiting (for the first frame), streaming, stalled or ended. Latency, ages: from capture to delivery.
 
     view: what is shown until the viewer chooses. among: how many streams the page shows. What is not known, or what
     too few frames support, is None or "".
@@ -70,6 +70,7 @@ class Status:
     latency_p50_ms: float | None
     latency_p95_ms: float | None
     latency_p99_ms: float | None
+    ages: Histogram
     dropped: dict[str, int]
     viewers: int
     source: str
@@ -78,10 +79,6 @@ class Status:
     device: str
     temperature_c: float | None
     watts: float | None
-
-    def quantiles(self) -> dict[str, float | None]:
-        """Return the latency's quantiles, in ms."""
-        return {"0.5": self.latency_p50_ms, "0.95": self.latency_p95_ms, "0.99": self.latency_p99_ms}
 
     def as_json(self) -> str:
         """Return the fields as JSON, ASCII only."""
@@ -150,6 +147,7 @@ class StatusBoard:
                 uptime_s=None if self._attached_at is None else time.monotonic() - self._attached_at,
                 outage=self._outage(),
                 frames=self._stream.timings.frames if self._stream else self._broadcast.number,
+                ages=self._stream.timings.ages() if self._stream else Histogram({}, 0, 0.0),
                 dropped=self._dropped(),
                 viewers=self._viewers(),
             )
@@ -197,6 +195,7 @@ class StatusBoard:
             latency_p50_ms=ages.age_p50_ms if ages else None,
             latency_p95_ms=ages.age_p95_ms if ages else None,
             latency_p99_ms=ages.age_p99_ms if ages else None,
+            ages=Histogram({}, 0, 0.0),
             dropped={},
             viewers=0,
             source=printable(self._name or (stream.source.name if stream else "")),
@@ -231,8 +230,8 @@ def as_prometheus(statuses: Sequence[Status]) -> str:
     one("frames_total", "counter", "Frames delivered.", lambda status: status.frames)
     each("frames_dropped_total", "counter", "Frames dropped, by cause.", lambda status: status.dropped, "cause")
     one("frames_per_second", "gauge", f"Rate over the last {RATE_WINDOW_S:g} s.", lambda status: status.fps)
-    each("latency_seconds", "summary", f"From capture to delivery, over the last {AGE_WINDOW_S:g} s.",
-        lambda status: {q: ms and ms / 1000 for q, ms in status.quantiles().items()}, "quantile")  # fmt: skip
+    ages = (({"source": status.source}, status.ages) for status in statuses)
+    metrics.histogram("latency_seconds", "From capture to delivery.", *ages)
     one("last_frame_age_seconds", "gauge", "Time since the newest frame.", lambda status: status.frame_age_s)
     metrics.add("viewers", "gauge", "Browsers that show the picture.", ({}, statuses[0].viewers))
     metrics.add("board_temperature_celsius", "gauge", "The board's hottest sensor.", ({}, statuses[0].temperature_c))

@@ -79,3 +79,15 @@ def test_with_several_sinks_each_has_its_line() -> None:
         measured.wrote("slow/", 9_000_000)
     lines = {line.split("  ")[0]: line for line in measured.table().splitlines()}
     assert "9.00 ms" in lines["deliver slow/"] and "1.00 ms" in lines["deliver fast.mp4"] and "deliver" not in lines
+
+
+def test_the_histogram_counts_every_frame_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(timings, "WINDOW", 10)
+    measured = Timings()
+    for ms in (4, 5, 40, 60, 5000) * 10:
+        at = 10**10
+        frame = Frame(0, at - ms * 10**6, "a", np.zeros((1, 1, 3), np.uint8), delivered_at=at)
+        measured.add(frame)
+    found = measured.ages()
+    assert found.count == 50 and found.sum_s == pytest.approx(10 * 5.109)
+    assert found.below[0.005] == 20 and found.below[0.05] == 30 and found.below[0.075] == found.below[2.5] == 40
