@@ -138,8 +138,10 @@ def _rows(args: argparse.Namespace, left: list[tuple[str, str]]) -> Any:
         rows = data.from_arrow([table.slice(start, size) for start in range(0, len(left), size)])
         from pix2pix_edge.runtime.batch.translator import Translator
 
-        translated = rows.map(
+        translated = rows.map_batches(
             Translator,
+            batch_size=None,  # a block as it is
+            batch_format="pyarrow",
             fn_constructor_args=(str(Path(args.engine).resolve()), args.backend, threads, args.fit),
             compute=data.ActorPoolStrategy(size=workers),
             num_cpus=threads,

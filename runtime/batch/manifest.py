@@ -5,8 +5,10 @@ from __future__ import annotations
 import io
 import json
 import time
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from pix2pix_edge.runtime.batch.places import file_system, get, is_remote, join, put
 from pix2pix_edge.runtime.errors import InputError
@@ -25,6 +27,14 @@ class Entry:
     sha256: str
     ms: float | None
     error: str
+
+
+def table_of(entries: Iterable[Entry]) -> Any:
+    """Return the entries as a pyarrow.Table."""
+    import pyarrow
+
+    kinds = {"source": "string", "output": "string", "sha256": "string", "ms": "float64", "error": "string"}
+    return pyarrow.Table.from_pylist([asdict(entry) for entry in entries], pyarrow.schema(list(kinds.items())))
 
 
 class Manifest:
@@ -71,15 +81,11 @@ class Manifest:
         """Write what was added as one more part."""
         if not self._waiting:
             return
-        import pyarrow
         import pyarrow.parquet
 
         about = {"engine": self._engine, "written": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
-        schema = pyarrow.schema(
-            [("source", "string"), ("output", "string"), ("sha256", "string"), ("ms", "float64"), ("error", "string")],
-            {"pix2pix_edge": json.dumps(about)},
-        )
         content = io.BytesIO()
-        pyarrow.parquet.write_table(pyarrow.Table.from_pylist([asdict(e) for e in self._waiting], schema), content)
+        described = table_of(self._waiting).replace_schema_metadata({"pix2pix_edge": json.dumps(about)})
+        pyarrow.parquet.write_table(described, content)
         put(join(self._folder, f"part-{self._part:05d}.parquet"), content.getvalue())
         self._part, self._waiting = self._part + 1, []

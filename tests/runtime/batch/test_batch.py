@@ -80,7 +80,7 @@ def test_an_engine_that_does_not_fit_and_a_sink_that_is_read(folder: Path, inver
     words = ("--source", folder, "--sink")
     assert "which is read" in batch("--engine", inverter, *words, folder).stderr
     batches = write_inverter(tmp_path / "four.onnx", batch=4)
-    assert "with a batch of 1" in batch("--engine", batches, *words, tmp_path / "out").stderr
+    assert "takes a batch of 4" in batch("--engine", batches, *words, tmp_path / "out").stderr
     assert batch("--engine", inverter, *words, tmp_path / "out").returncode == 0
     other = write_inverter(tmp_path / "other.onnx", 64)
     refused = batch("--engine", other, *words, tmp_path / "out")

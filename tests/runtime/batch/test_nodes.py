@@ -1,0 +1,47 @@
+"""A batch on a Ray cluster of three nodes, on this machine by Ray's own utility; run with `make test-batch`."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from pix2pix_edge.runtime.images import read_image
+from tests.conftest import REPOSITORY, picture, write_inverter, write_rgb
+
+pytest.importorskip("ray")
+pytestmark = pytest.mark.slow
+
+COUNT = 600
+
+
+def test_a_node_that_dies_in_mid_run_loses_nothing(tmp_path: Path) -> None:
+    from ray.cluster_utils import Cluster
+
+    (tmp_path / "in").mkdir()
+    engine = write_inverter(tmp_path / "inverter.onnx", 32)
+    for index in range(COUNT):
+        write_rgb(tmp_path / "in" / f"{index}.png", picture(index % 60, 300, 300))
+    sink = tmp_path / "out"
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
+    try:
+        nodes = [cluster.add_node(num_cpus=1) for _ in range(3)]
+        cluster.wait_for_nodes()
+        words = ["--engine", engine, "--source", tmp_path / "in", "--sink", sink, "--address", cluster.address]
+        command = [sys.executable, "-m", "pix2pix_edge", "batch", *map(str, words)]
+        with subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True) as process:
+            while len(list(sink.glob("*.png"))) < COUNT // 10:
+                assert process.poll() is None
+                time.sleep(0.05)
+            cluster.remove_node(nodes[1], allow_graceful=False)
+            assert len(list(sink.glob("*.png"))) < COUNT, "it was still running"
+            stdout, _ = process.communicate(timeout=400)
+        assert process.returncode == 0, stdout
+    finally:
+        cluster.shutdown()
+    assert f"{COUNT} translated, 0 could not be" in stdout
+    assert len(list(sink.glob("*.png"))) == COUNT
+    assert all(read_image(path).shape == (32, 32, 3) for path in sink.glob("*.png"))
