@@ -168,3 +168,34 @@ def test_the_image_is_built_on_an_ordinary_base() -> None:
     assert built.returncode == 0, built.stderr
     ran = subprocess.run(["docker", "run", "--rm", built.stdout.strip()], capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stderr
+
+
+@pytest.mark.slow
+def test_the_part_of_the_image_that_needs_no_gpu_is_built_and_translates(tmp_path: Path) -> None:
+    """By buildah, which needs no daemon, or docker. PLAIN_BASE: a base that is here, where no registry answers."""
+    base, image = os.environ.get("PLAIN_BASE", "docker.io/library/debian:12"), "localhost/pix2pix-edge-plain"
+    options = ["--target", "plain", "--build-arg", f"BASE={base}", "--file", "docker/Dockerfile", "--tag", image, "."]
+    (tmp_path / "out").mkdir()
+    volumes = [f"--volume={REPOSITORY}/{name}:/{name}:ro" for name in ("models", "samples")]
+    volumes.append(f"--volume={tmp_path}/out:/out")
+    engine = "/models/facades.int8.cpu.onnx"
+    translate = ["runtime/run.py", "--engine", engine, "--source", "/samples", "--sink", "/out/"]
+
+    def run(*command: str) -> str:
+        done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+        return done.stdout
+
+    if shutil.which("buildah"):
+        run("buildah", "bud", "--isolation", "chroot", *options)
+        container = run("buildah", "from", "--pull-never", image).strip()
+        run("buildah", "run", "--isolation", "chroot", *volumes, container, "--", "python3", *translate)
+        run("buildah", "rm", container)
+    elif (
+        subprocess.run(["docker", "info"], capture_output=True, check=False).returncode if shutil.which("docker") else 1
+    ):
+        pytest.skip("there is neither buildah nor a docker that answers")
+    else:
+        run("docker", "build", *options)
+        run("docker", "run", "--rm", *volumes, image, *translate)
+    assert len(list((tmp_path / "out").iterdir())) == len(list((REPOSITORY / "samples").glob("*.png")))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,20 +19,9 @@ from pix2pix_edge.runtime.nvidia.cuda import CaptureError, Device
 from tests import fake_cuda
 from tests.conftest import REPOSITORY, write_inverter
 from tests.simulator import Simulator, build_plan, install, run_simulated
+from tests.simulator.conftest import IMAGE, SIZE, plan, simulator
 
-SIZE = 16
-IMAGE = np.full((1, SIZE, SIZE, 3), 9, np.uint8)
-
-
-@pytest.fixture
-def simulator() -> Iterator[Simulator]:
-    with install("10.3") as installed:
-        yield installed
-
-
-@pytest.fixture
-def plan(simulator: Simulator, tmp_path: Path) -> Path:
-    return build_plan(write_inverter(tmp_path / "inverter.onnx", SIZE), tmp_path / "inverter.plan")
+__all__ = ["plan", "simulator"]
 
 
 @pytest.mark.parametrize(

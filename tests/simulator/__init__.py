@@ -37,8 +37,6 @@ from tests.simulator.spec import full_version
 
 VERSIONS = ("10.3", "10.13", "10.16", "11.4")
 GROUPS = ("tensorrt", "pycuda", "cuda")
-_BUILDS = {"10.3.0": 26}
-"""The fourth number, where `tensorrt.__version__` does not say it: a plan's header does."""
 
 __all__ = ["VERSIONS", "Simulator", "SimulatorError", "build_plan", "install", "run_simulated", "simulated_tensorrt"]
 
@@ -61,7 +59,7 @@ def make_tensorrt(version: str, gpu: FakeGpu) -> Tensorrt:
     """Return the simulated module of a version, "10.3" or in full."""
     full = full_version(version)
     numbers = [int(n) for n in full.split(".")]
-    numbers += [_BUILDS[full]] if len(numbers) == 3 else []
+    numbers += [26] if full == "10.3.0" else []  # the build, which a plan's header says
     made: list[Tensorrt] = []
     behaviours = {
         **basic_behaviours(lambda: made[0]),
