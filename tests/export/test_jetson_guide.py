@@ -144,7 +144,10 @@ def test_what_the_image_holds_runs(tmp_path: Path) -> None:
         for name in names:
             shutil.copytree(REPOSITORY / name, tmp_path / target, symlinks=True)
     environment = {**os.environ, "PYTHONPATH": sysconfig.get_path("purelib")}  # with -S: no editable install of ours
-    for words in (ast.literal_eval(DOCKERFILE.rpartition("CMD ")[2]), ["-m", "export", "build", "--help"]):
+    for words in (
+        ast.literal_eval(DOCKERFILE.partition("\nCMD ")[2].splitlines()[0]),
+        ["-m", "export", "build", "--help"],
+    ):
         command = [sys.executable, "-S", *words]
         done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
