@@ -61,9 +61,9 @@ class Precision:
 class Rewrite:
     """One change of the graph, exact.
 
-    layer: the node that was changed. rewrite: "upsampling", "scale", "shift", "batch norm", "clip". form: what became
-    of it, "none" where it was left alone, then with a reason where that was no choice. multiply_adds, weight_bytes:
-    before and after.
+    layer: the node that was changed. rewrite: "upsampling", "transposed" (convolution), "scale", "shift", "batch
+    norm", "clip", "idle taps". form: what became of it, "none" where it was left alone, then with a reason where that
+    was no choice. multiply_adds, weight_bytes: before and after.
     """
 
     layer: str

@@ -2,17 +2,19 @@
 
 Upsampling and the convolution after it, and transposed convolutions, become convolutions of the small map
 (polyphase.py), batch norm's scales and the input conversion go into the convolutions beside them (absorb.py), idle
-clips go away (clip.py). Nothing else is touched, and what looks like upsampling but is left alone is reported with its
-reason.
+clips (clip.py) and idle taps go away. Nothing else is touched, and what looks like upsampling but is left alone is
+reported with its reason.
 """
 
 from __future__ import annotations
 
 import copy
+from math import prod
 from typing import Any
 
 import numpy as np
 import onnx
+from onnx import helper
 
 from pix2pix_edge.export.graph import polyphase
 from pix2pix_edge.export.graph.absorb import absorb
@@ -39,6 +41,44 @@ def fold(graph: Graph, form: str = "auto") -> list[Rewrite]:
         return []
     graph.sort()
     rewrites = [*absorb(graph), *drop_idle_clips(graph), *fold_upsampling(graph, form), *fold_transposed(graph, form)]
+    graph.sort()
+    return [*rewrites, *drop_idle_taps(graph)]
+
+
+def drop_idle_taps(graph: Graph) -> list[Rewrite]:
+    """Leave out the rows and columns of kernels that only ever meet zeros around the map.
+
+    The last convolution on the way to a bottom of one cell, 4×4 with stride 2 over 2×2 cells, keeps a quarter.
+    """
+    shapes = graph.shapes()
+    rewrites = []
+    for conv in [node for node in graph.nodes if node.op_type == "Conv" and node.input[1] in graph.constants]:
+        known, weight = attributes(conv), graph.constants[conv.input[1]]
+        if known.get("auto_pad", b"NOTSET") != b"NOTSET" or "pads" not in known or weight.ndim != 4:
+            continue
+        strides, dilations = known.get("strides", [1, 1]), known.get("dilations", [1, 1])
+        sizes, results, pads = shapes[conv.input[0]][2:], shapes[conv.output[0]][2:], list(known["pads"])
+        window = [slice(None), slice(None)]
+        for axis, kernel in enumerate(weight.shape[2:]):
+            places = (
+                np.arange(results[axis])[:, None] * strides[axis] + np.arange(kernel) * dilations[axis] - pads[axis]
+            )
+            useful = np.flatnonzero(((places >= 0) & (places < sizes[axis])).any(axis=0))
+            first, last = (int(useful[0]), int(useful[-1])) if len(useful) else (0, kernel - 1)
+            pads[axis] -= first * dilations[axis]
+            pads[axis + 2] -= (kernel - 1 - last) * dilations[axis]
+            window.append(slice(first, last + 1))
+        kept = np.ascontiguousarray(weight[tuple(window)])
+        if kept.shape == weight.shape or min(pads) < 0:
+            continue
+        conv.input[1] = graph.constant(f"{conv.name}:weight", kept)
+        del conv.attribute[:]
+        known |= {"pads": pads, "kernel_shape": kept.shape[2:]}
+        conv.attribute.extend(helper.make_attribute(name, value) for name, value in known.items())
+        times = prod(shapes[conv.output[0]])
+        form = "×".join(map(str, kept.shape[2:]))
+        before, after = ((times * prod(w.shape[1:]), w.nbytes) for w in (weight, kept))
+        rewrites.append(Rewrite(conv.name, "idle taps", form, (before[0], after[0]), (before[1], after[1])))
     graph.sort()
     return rewrites
 

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 
 from pix2pix_edge.export.graph import polyphase
 from pix2pix_edge.export.graph.fold import FORMS, fold
@@ -316,3 +318,30 @@ def test_tensorrt_accepts_every_form(plain: Callable[[str], Graph], tmp_path: Pa
         onnx.save(graph.to_model(), files[-1])
     answer = subprocess.run([tool, *files], capture_output=True, text=True, check=False)
     assert answer.stdout.count("ACCEPTED") == answer.stdout.count("lowered 0") == len(files), answer.stdout
+
+
+@given(
+    size=st.integers(1, 4),
+    kernel=st.integers(1, 5),
+    stride=st.integers(1, 3),
+    dilation=st.integers(1, 2),
+    pads=st.tuples(st.integers(0, 6), st.integers(0, 6)),
+)
+@settings(max_examples=150)
+def test_taps_that_meet_only_zeros_change_nothing(
+    size: int, kernel: int, stride: int, dilation: int, pads: tuple[int, int]
+) -> None:
+    room = size + sum(pads) - (kernel - 1) * dilation - 1
+    assume(room >= 0)
+    given_pads = [pads[0], 1, pads[1], 1]
+    body = f"y = Conv <strides = [{stride}, 1], dilations = [{dilation}, 1], pads = {given_pads}> (x, w, b)"
+    constants = {"w": random(3, 2, kernel, 3), "b": random(3)}
+    assert_unchanged(graph_of(body, constants, (1, 2, size, 4), (1, 3, room // stride + 1, 4)), "auto")
+
+
+def test_the_way_to_a_bottom_of_one_cell_keeps_a_quarter_of_its_kernel() -> None:
+    body = "y = Conv <strides = [2, 2], pads = [1, 1, 1, 1]> (x, w, b)"
+    graph = graph_of(body, {"w": random(3, 2, 4, 4), "b": random(3)}, (1, 2, 2, 2), (1, 3, 1, 1))
+    (rewrite,) = assert_unchanged(graph)
+    assert (rewrite.rewrite, rewrite.form, rewrite.multiply_adds) == ("idle taps", "2×2", (96, 24))
+    assert graph.constants[graph.nodes[0].input[1]].shape == (3, 2, 2, 2)
