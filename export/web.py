@@ -63,7 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     size = write_site(args.engines, args.out, runtime=args.onnxruntime_web)
     print(
-        f"{args.out}: {len(args.engines)} models, {size / 1e6:.1f} MB in all; try it, at http://127.0.0.1:8000, with:"
+        f"{args.out}: models: {len(args.engines)}, {size / 1e6:.1f} MB in all; try it, at http://127.0.0.1:8000, with:"
     )
     print(f"  python -m http.server --bind 127.0.0.1 --directory {shlex.quote(str(args.out))} 8000")
     if size > MOST_BYTES:

@@ -251,6 +251,10 @@ class Sink(abc.ABC):
     def write(self, frame: Frame) -> None:
         """Take one translated frame. Raises InputError when it cannot, ViewerQuitError to end the stream."""
 
+    def rest(self) -> None:
+        """Called where the sink stays: no more frames come, and close() only when the stream is stopped."""
+        return
+
     @abc.abstractmethod
     def close(self) -> None:
         """Finish what was written; a second call does nothing. Raises InputError when it is not whole."""

@@ -225,6 +225,8 @@ class Stream:
             while (frame := outlet.queue.get()) is not None:
                 outlet.write(frame, self._delivered)
             if self._lingers and outlet.stays:
+                for sink in outlet.sinks:
+                    sink.rest()
                 self._crew.wait_for_shutdown()
         except BaseException:
             self.stop()

@@ -25,7 +25,7 @@ class Pane(Sink):
     def __init__(self, live: LiveSite, port: int, left: Callable[[], None]) -> None:
         """port: where the page is. left: called once this pane shows nothing new any more."""
         self.broadcast, self.port = live.broadcast, port
-        self._live, self._left = live, left
+        self._live, self._left, self._closed = live, left, False
 
     def attach(self, stream: Watched) -> None:
         """Show this stream's numbers."""
@@ -35,9 +35,14 @@ class Pane(Sink):
         """Show a translated frame; takes microseconds."""
         self.broadcast.put(frame)
 
+    def rest(self) -> None:
+        """Tell the viewers that the stream has ended; the page stays."""
+        self.broadcast.end()
+
     def close(self) -> None:
         """Tell the viewers that the stream has ended; with the last pane the page ends. A second call does nothing."""
-        if not self.broadcast.ended.is_set():
+        if not self._closed:
+            self._closed = True
             self.broadcast.end()
             self._left()
 

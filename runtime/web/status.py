@@ -134,17 +134,19 @@ class StatusBoard:
         return "stalled" if age > STALLED_S else "streaming", age
 
     def read(self) -> Status:
-        """Return the status, at most FRESH_S old, its state and counts up to date."""
+        """Return the status, at most FRESH_S old, its state and counts up to date; after the end, the last one."""
         state, age = self.state()
+        now = time.monotonic()
+        until = now - (age or 0.0) if state == "ended" else now
         with self._lock:
-            if self._last is None or time.monotonic() - self._read_at > FRESH_S:
+            if self._last is None or state != "ended" and now - self._read_at > FRESH_S:
                 self._last = self._read(state)
-                self._read_at = time.monotonic()
+                self._read_at = now
             return dataclasses.replace(
                 self._last,
                 state=state,
                 frame_age_s=age,
-                uptime_s=None if self._attached_at is None else time.monotonic() - self._attached_at,
+                uptime_s=None if self._attached_at is None else max(0.0, until - self._attached_at),
                 outage=self._outage(),
                 frames=self._stream.timings.frames if self._stream else self._broadcast.number,
                 ages=self._stream.timings.ages() if self._stream else Histogram({}, 0, 0.0),

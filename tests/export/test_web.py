@@ -134,14 +134,6 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "site"
 
 
-def kept(browser: Chromium, what: str) -> Path:
-    for old in browser.downloads.glob("*"):
-        old.unlink()
-    browser.value(f"document.getElementById('keep-{what}').click()")
-    browser.value("new Promise(done => setTimeout(done, 1500))")
-    return next(browser.downloads.glob("*.png"))
-
-
 @pytest.mark.slow
 def test_the_browser_computes_the_same_pictures_also_without_a_connection(site: Path, tmp_path: Path) -> None:
     block = "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1"  # whoever else is asked is not there
@@ -156,9 +148,9 @@ def test_the_browser_computes_the_same_pictures_also_without_a_connection(site: 
                     " s.dispatchEvent(new Event('change')); })()"
                 )
                 browser.value("new Promise(done => setTimeout(done, 1500))")
-                drawing = read_image(kept(browser, "drawing"))
+                drawing = read_image(browser.download("keep-drawing"))
                 assert np.array_equal(drawing, read_image(sample))
-                assert np.array_equal(read_image(kept(browser, "picture")), engine(drawing[None])[0])
+                assert np.array_equal(read_image(browser.download("keep-picture")), engine(drawing[None])[0])
             browser.wait("navigator.serviceWorker.controller !== null")
             names = browser.value("performance.getEntriesByType('resource').map(e => e.name)")
             assert all(name.startswith((url, "blob:")) for name in names)
@@ -169,8 +161,8 @@ def test_the_browser_computes_the_same_pictures_also_without_a_connection(site: 
             browser.value(f"(() => {{ const m = document.getElementById('model'); m.value = {number};"
                           " m.dispatchEvent(new Event('change')); })()")  # fmt: skip
             browser.wait(f"document.getElementById('picture').width == 48 && {SHOWN}")
-            picture = cv2.imread(str(kept(browser, "picture")), cv2.IMREAD_UNCHANGED)
-            drawing = cv2.imread(str(kept(browser, "drawing")), cv2.IMREAD_UNCHANGED)
+            picture = cv2.imread(str(browser.download("keep-picture")), cv2.IMREAD_UNCHANGED)
+            drawing = cv2.imread(str(browser.download("keep-drawing")), cv2.IMREAD_UNCHANGED)
             wanted = 255 - (
                 drawing[..., 0] if channels == 1 else np.dstack([drawing, np.full_like(drawing[..., 0], 255)])
             )

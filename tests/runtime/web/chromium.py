@@ -86,6 +86,18 @@ class Chromium:
         node = self.page("DOM.querySelector", nodeId=document, selector=selector)["nodeId"]
         self.page("DOM.setFileInputFiles", nodeId=node, files=[str(file)])
 
+    def download(self, id: str) -> Path:
+        """Click on an element, and return the file that the page gives; the one before is deleted."""
+        for old in self.downloads.glob("*"):
+            old.unlink()
+        self.value(f"document.getElementById({id!r}).click()")
+        until = time.monotonic() + PATIENCE_S
+        # under another name until it is whole
+        while not (found := [file for file in self.downloads.glob("*") if file.suffix in (".png", ".webm")]):
+            assert time.monotonic() < until, f"{id} gives no file"
+            time.sleep(0.05)
+        return found[0]
+
     def key(self, key: str, *, ctrl: bool = False, shift: bool = False) -> None:
         """Press and release a key, by its name or the letter it gives."""
         text = {"text": key} if len(key) == 1 and not ctrl else {}

@@ -70,13 +70,16 @@ def visitors(port: int, process: int, count: int, seconds: float) -> None:
     for thread in threads:
         thread.start()
     time.sleep(min(10.0, seconds / 4))
-    before = memory(process)
+    before, page, ours = memory(process), processor(process), time.process_time()
+    begun = time.monotonic()
     for thread in threads:
         thread.join()
-    mean = sum(got) / count
+    mean, took = sum(got) / count, time.monotonic() - begun
+    page, ours = (processor(process) - page) / took, (time.process_time() - ours) / took
     print(
         f"{count} visitors for {seconds:.0f} s: {sum(got) / seconds:.1f} pictures a second; the slowest got {min(got)},"
-        f" {100 * min(got) / mean:.0f} % of the mean; memory {before:.0f}, then {memory(process):.0f} MB"
+        f" {100 * min(got) / mean:.0f} % of the mean; memory {before:.0f}, then {memory(process):.0f} MB;"
+        f" {page:.2f} processors, and {ours:.2f} for the visitors themselves"
     )
 
 
@@ -86,14 +89,22 @@ class Stream:
     def __init__(self, fps: float) -> None:
         command = ["runtime/run.py", "--engine", str(ENGINE), "--source", f"test://256x256@{fps:g}"]
         self._process = subprocess.Popen([sys.executable, *command], stdout=subprocess.PIPE, text=True)
+        self._begun = time.monotonic()
 
     def end(self) -> str:
         """End it, and return what it says of its rate and its frames' ages."""
+        share = processor(self._process.pid) / (time.monotonic() - self._begun)
         self._process.send_signal(signal.SIGINT)
         said = self._process.communicate()[0]
         rate, age = re.search(r"[\d.]+ fps", said), re.search(r"^age +(.*)$", said, re.MULTILINE)
         assert rate and age, said
-        return f"{rate[0]}, age p50, p95, p99: {' '.join(age[1].split())}"
+        return f"{rate[0]}, {share:.2f} processors, age p50, p95, p99: {' '.join(age[1].split())}"
+
+
+def processor(process: int) -> float:
+    """Return the seconds of processor time that a process has used."""
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def memory(process: int) -> float:

@@ -86,15 +86,8 @@ class Page:
 
     def kept(self, what: str) -> Path:
         """Download "drawing", "picture" or "both"."""
-        for old in self.browser.downloads.glob("*"):
-            old.unlink()
         self.settle()
-        self.press(f"keep-{what}")
-        until = time.monotonic() + 20
-        while not (found := list(self.browser.downloads.glob("*.png"))) and time.monotonic() < until:
-            time.sleep(0.05)
-        time.sleep(0.1)
-        return found[0]
+        return self.browser.download(f"keep-{what}")
 
     def drawing(self) -> Image:
         return read_image(self.kept("drawing"))

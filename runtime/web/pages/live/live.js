@@ -42,7 +42,6 @@ function enter(next) {
   [at("state").textContent, at("message").textContent] = STATES[state];
   at("numbers").classList.toggle("old", !runs);
   for (const id of ["beside", "pause", "record"]) at(id).disabled = !runs;
-  at("snapshot").setAttribute("aria-disabled", String(!["streaming", "stalled"].includes(state)));
   if (!runs) stopRecording();
 }
 
@@ -62,6 +61,7 @@ function update(now) {
   if (!chosen) at("beside").checked = now.view === "side-by-side";
   chosen = true;
   enter(now.state);
+  at("snapshot").setAttribute("aria-disabled", String(!now.frames));
   const why = explain(now);
   if (why) at("message").textContent = why;
   at("source").textContent = now.source;
@@ -116,6 +116,7 @@ function connect() {
     retry = setTimeout(connect, 2000);
     const answer = await fetch("history.json", { method: "HEAD" }).catch(() => null);
     if (answer?.status === 401) location.reload(); // another token holds now: the page asks for it
+    if (!answer) at("snapshot").setAttribute("aria-disabled", "true");
   };
 }
 
