@@ -139,7 +139,7 @@ class StatusBoard:
         now = time.monotonic()
         until = now - (age or 0.0) if state == "ended" else now
         with self._lock:
-            if self._last is None or state != "ended" and now - self._read_at > FRESH_S:
+            if self._last is None or (state != "ended" and now - self._read_at > FRESH_S):
                 self._last = self._read(state)
                 self._read_at = now
             return dataclasses.replace(

@@ -278,6 +278,24 @@ def test_metrics_are_those_of_the_stream(inverter: Path, clip: Path) -> None:
         ask(sink, "/")
 
 
+def test_after_a_stored_source_the_page_stays_and_says_that_it_has_ended(inverter: Path, clip: Path) -> None:
+    sink = WebSink("127.0.0.1", 0)
+    with open_engine(inverter, backend="onnxruntime") as engine:
+        stream = translate(str(clip), engine, [sink])
+        thread = threading.Thread(target=stream.run)
+        thread.start()
+        assert eventually(lambda: json.loads(ask(sink, "/health")[2])["state"] == "ended")
+        first, later = (json.loads(_event(sink)) for _ in range(2))
+        assert first["frames"] == 40 and first["fps"] > 0  # the last numbers stay
+        assert later["fps"] == first["fps"]
+        assert later["uptime_s"] == pytest.approx(first["uptime_s"], abs=0.01)
+        assert ask(sink, "/snapshot.png")[0] == 200
+        stream.stop()
+        thread.join()
+    with pytest.raises(ConnectionRefusedError):
+        ask(sink, "/")
+
+
 class Watched:
     """What the page is told of a stream."""
 
