@@ -28,9 +28,9 @@ from pix2pix_edge.benchmarks.measure.interleave import Nanoseconds
 from pix2pix_edge.benchmarks.report.reader import MOST, load_report
 from pix2pix_edge.benchmarks.report.schema import Rates, Row, Scope
 from pix2pix_edge.benchmarks.report.summary import PERCENTILES, repeat_error, samples_needed, scope_of
-from pix2pix_edge.benchmarks.report.table import markdown_table, printable, rounded
+from pix2pix_edge.benchmarks.report.table import markdown_table, rounded
 from pix2pix_edge.benchmarks.report.tables import scope_table
-from pix2pix_edge.runtime.errors import InputError
+from pix2pix_edge.runtime.errors import InputError, printable
 
 ROUNDS = 20
 """Parts in which the calls of one trtexec run are taken for rounds, so that its drift shows in the interval."""

@@ -128,7 +128,7 @@ def run_command(
             said = redacted(str(error))
             message = f"unexpected {type(error).__name__}: {said} (a defect: run again with --debug and report it)"
             code = 2
-        print("error: " + as_typed(printable(message)), file=sys.stderr)
+        print("error: " + as_typed(printable(" ".join(message.split()))), file=sys.stderr)
         return code
 
 

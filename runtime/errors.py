@@ -82,7 +82,7 @@ def as_typed(text: str, *, installed: bool = INSTALLED) -> str:
 
 def printable(text: str) -> str:
     """Return a message on one line, with what a terminal would obey or cannot show as an escape, such as \\x1b."""
-    line = " ".join(text.split())
+    line = re.sub(r"\s*[^\S ]\s*", " ", text.strip())  # a line's end is one space; a name may have two
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
 
 

@@ -17,7 +17,7 @@ from dataclasses import MISSING, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pix2pix_edge.runtime.errors import InputError
+from pix2pix_edge.runtime.errors import InputError, printable
 from pix2pix_edge.runtime.files import sha256_of, written_beside
 
 FORMAT = "pix2pix-edge/1"
@@ -238,20 +238,20 @@ def from_json(kind: type[T], value: Any, where: str = "it") -> T:
             found = (from_json(t, v, f"{where}[{i}]") for i, (t, v) in enumerate(zip(each, value, strict=True)))
             return typing.cast(T, tuple(found))
     if origin is dict and isinstance(value, dict):
-        entries = {_printable(name): from_json(inner[1], v, f"{where}.{name}"[:80]) for name, v in value.items()}
+        entries = {printable(name): from_json(inner[1], v, f"{where}.{name}"[:80]) for name, v in value.items()}
         return typing.cast(T, entries)
     if kind is float and isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= MOST:
         return typing.cast(T, float(value))
     if kind is str and isinstance(value, str):
-        return typing.cast(T, _printable(value))
+        return typing.cast(T, printable(value))
     if type(value) is kind and kind in (int, bool):
         return value
-    raise ValueError(f"{_printable(where)} must be {_described(kind)}")
+    raise ValueError(f"{printable(where)} must be {_described(kind)}")
 
 
 def _dataclass_from_json(kind: type[T], value: Any, where: str) -> T:
     if not isinstance(value, dict):
-        raise ValueError(f"{_printable(where)} must be an object with names and values")
+        raise ValueError(f"{printable(where)} must be an object with names and values")
     hints = typing.get_type_hints(kind)
     found = {}
     for entry in fields(kind):  # type: ignore[arg-type]
@@ -259,11 +259,11 @@ def _dataclass_from_json(kind: type[T], value: Any, where: str) -> T:
         if name in value:
             found[name] = from_json(hints[name], value[name], name if where == "it" else f"{where}.{name}")
         elif entry.default is MISSING and entry.default_factory is MISSING:
-            raise ValueError(f"{_printable(where)} does not tell {name}")
+            raise ValueError(f"{printable(where)} does not tell {name}")
     try:
         return kind(**found)
     except ValueError as error:
-        raise ValueError(f"{_printable(where)}: {error}") from error
+        raise ValueError(f"{printable(where)}: {error}") from error
 
 
 def to_json(value: Any) -> Any:
@@ -280,11 +280,6 @@ def to_json(value: Any) -> Any:
         if (kept := getattr(value, entry.name)) != default:
             found[entry.name] = to_json(kept)
     return found
-
-
-def _printable(text: str) -> str:
-    """Return a text that a terminal may be given: what is no printable character becomes a question mark."""
-    return text if text.isprintable() else "".join(c if c.isprintable() else "?" for c in text)
 
 
 def _described(kind: Any) -> str:

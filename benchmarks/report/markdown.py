@@ -7,8 +7,9 @@ from pathlib import Path
 from pix2pix_edge.benchmarks.report.page import render_page
 from pix2pix_edge.benchmarks.report.reader import FILE, write
 from pix2pix_edge.benchmarks.report.schema import Report
-from pix2pix_edge.benchmarks.report.table import bullets, markdown_table, printable
+from pix2pix_edge.benchmarks.report.table import bullets, markdown_table
 from pix2pix_edge.benchmarks.report.tables import commands, detail_tables, machine_table, main_table
+from pix2pix_edge.runtime.errors import printable
 from pix2pix_edge.runtime.files import written_beside
 
 TITLE = "pix2pix-edge benchmark"

@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from pix2pix_edge.benchmarks.report.schema import FORMAT, Report
-from pix2pix_edge.benchmarks.report.table import printable
-from pix2pix_edge.runtime.errors import InputError, require
+from pix2pix_edge.runtime.errors import InputError, printable, require
 from pix2pix_edge.runtime.files import written_beside
 from pix2pix_edge.runtime.sidecar import to_json
 

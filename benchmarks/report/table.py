@@ -6,6 +6,8 @@ import html
 from dataclasses import dataclass, field
 from math import floor, isfinite, log10
 
+from pix2pix_edge.runtime.errors import printable
+
 
 @dataclass(frozen=True)
 class Table:
@@ -15,11 +17,6 @@ class Table:
     columns: list[str]
     rows: list[list[str]]
     notes: list[str] = field(default_factory=list)
-
-
-def printable(text: str) -> str:
-    """Return a text on one line and without what would steer a terminal: such characters become �."""
-    return "".join(c if c.isprintable() else " " if c.isspace() else "\ufffd" for c in text)
 
 
 def escaped(text: str) -> str:

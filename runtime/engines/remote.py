@@ -21,7 +21,7 @@ import numpy as np
 from pix2pix_edge.runtime.addresses import redacted
 from pix2pix_edge.runtime.engines.base import INPUT_NAME, OUTPUT_NAME, Images, TensorSpec, check_contract
 from pix2pix_edge.runtime.engines.host import HostEngine
-from pix2pix_edge.runtime.errors import PATIENCE, EngineError, InputError
+from pix2pix_edge.runtime.errors import PATIENCE, EngineError, InputError, printable
 
 ADDRESS = re.compile(r"(https?):/+([^/@?#\s]+)(/v2/models/[^/?#\s]+(?:/versions/[0-9]+)?)/?")
 """One slash after the scheme is enough: a pathlib.Path, which files are, drops the second."""
@@ -212,4 +212,4 @@ def _specs(tensors: Any) -> list[TensorSpec]:
 
 def _word(value: Any) -> str:
     """Return a server's word for a terminal: printable, and not too long."""
-    return "".join(c if c.isprintable() else "?" for c in str(value if value is not None else ""))[:200]
+    return printable(str(value if value is not None else ""))[:200]

@@ -41,10 +41,5 @@ class Metrics:
         return "\n".join(self._lines) + "\n"
 
 
-def printable(text: str) -> str:
-    """Return a text without what no screen shows: control characters, and bytes of a name that are not UTF-8."""
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
-
-
 def _escaped(text: str) -> str:
     return text.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")

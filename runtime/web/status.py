@@ -13,10 +13,11 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 
 from pix2pix_edge.runtime.board import Board, read_board
+from pix2pix_edge.runtime.errors import printable
 from pix2pix_edge.runtime.frame import QUEUE_FULL, RATE_LIMIT, SOURCE_GAP, STALE, Histogram, Watched
 from pix2pix_edge.runtime.streaming.timings import AGE
 from pix2pix_edge.runtime.web.broadcast import Broadcast
-from pix2pix_edge.runtime.web.prometheus import Metrics, printable
+from pix2pix_edge.runtime.web.prometheus import Metrics
 
 FRESH_S = 0.9
 """A status younger than this is given again."""

@@ -54,9 +54,9 @@ def label_reader() -> Any:
 def trained_label_reader() -> Any:
     """Return the label reader that this project judges with."""
     load_tensorflow("judging pictures")
-    import keras
-
-    return keras.models.load_model(WEIGHTS, compile=False)
+    network = label_reader()
+    network.load_weights(WEIGHTS)  # not load_model(): an older Keras does not know what a newer one writes of a layer
+    return network
 
 
 def classes_of(labels: Any) -> Any:

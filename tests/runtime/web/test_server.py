@@ -312,7 +312,7 @@ def test_the_page_is_told_why_there_is_no_picture(sink: WebSink) -> None:
     now = time.monotonic()
     sink.attach(Watched(("no route to the camera\x1b[2J", now - 3, now + 4)))
     told = json.loads(_event(sink))
-    assert told["outage"]["why"] == "no route to the camera\N{REPLACEMENT CHARACTER}[2J"
+    assert told["outage"]["why"] == r"no route to the camera\x1b[2J"
     assert told["outage"]["since_s"] >= 3 and 0 <= told["outage"]["next_try_s"] <= 4 and told["uptime_s"] >= 0
     sink.attach(Watched())
     assert json.loads(_event(sink))["outage"] is None
