@@ -107,11 +107,20 @@ def _not_compiled(function: Any = None, **settings: Any) -> Any:
 
 
 def _express(proto: Any) -> None:
-    """Write what tf2onnx hands through unchanged in ONNX's words: Erfc(x) = 1 - Erf(x), of Keras' exact GELU."""
+    """Write in ONNX's words what tf2onnx does not.
+
+    Erfc(x) = 1 - Erf(x), of Keras' exact GELU. A transposed convolution that cuts off less than nothing at its end has
+    output padding.
+    """
     from onnx import helper, numpy_helper
 
     nodes = []
     for node in proto.graph.node:
+        for pads in (a.ints for a in node.attribute if node.op_type == "ConvTranspose" and a.name == "pads"):
+            ends = pads[len(pads) // 2 :]
+            if min(ends) < 0:
+                node.attribute.append(helper.make_attribute("output_padding", [max(0, -end) for end in ends]))
+                pads[len(pads) // 2 :] = [max(0, end) for end in ends]
         if node.op_type != "Erfc":
             nodes.append(node)
             continue

@@ -99,7 +99,22 @@ def nested(size: int = 32) -> Any:
     return keras.Model(image, layers.Conv2D(3, 1, activation="tanh", name="head")(decoder(encoder(image))))
 
 
-NETWORKS = {build.__name__: build for build in (unet, resnet, classic_unet, transposed, nested)}
+def transposed_kinds(size: int = 32) -> Any:
+    """Transposed convolutions as Keras pads them: kernels of 2 to 5, padding, output padding."""
+    import keras
+    from keras import layers
+
+    image = keras.Input((size, size, 3))
+    x, kernels = image, range(2, 6)
+    kinds = [(k, "same", None) for k in kernels] + [(k, "valid", tail) for k in kernels for tail in (0, 1)]
+    for kernel, padding, tail in kinds:
+        x = layers.Conv2D(4, 3, strides=2, padding="same")(x)
+        x = layers.Conv2DTranspose(4, kernel, strides=2, padding=padding, output_padding=tail, activation="elu")(x)
+        x = layers.CenterCrop(size, size)(x)
+    return keras.Model(image, layers.Conv2D(3, 1, activation="tanh")(layers.Concatenate()([x, image])))
+
+
+NETWORKS = {build.__name__: build for build in (unet, resnet, classic_unet, transposed, transposed_kinds, nested)}
 
 
 def save(model: Any, path: Path) -> Path:
