@@ -13,10 +13,12 @@ import numpy as np
 import pytest
 
 from pix2pix_edge.runtime.engine import open_engine
-from pix2pix_edge.runtime.images import read_image
+from pix2pix_edge.runtime.frame import fit
+from pix2pix_edge.runtime.images import encode_image, read_image
 from tests.conftest import REPOSITORY, picture, write_inverter, write_rgb
 
 pytest.importorskip("ray")
+BOXED = REPOSITORY / "models" / "facades.int8.cpu.onnx"
 pytestmark = pytest.mark.slow
 
 
@@ -51,8 +53,6 @@ def test_each_picture_is_the_engine_s_and_a_bad_one_is_named(folder: Path, inver
     assert len(found) == 151 and len({row["output"] for row in found}) == 151
     assert [str(row["source"]).endswith("bad.png") for row in found if row["error"]] == [True]
     with open_engine(inverter) as engine:
-        from pix2pix_edge.runtime.frame import fit
-
         for path in sorted(folder.iterdir())[::29]:
             expected = engine(fit(read_image(path), 32)[None])[0]
             assert np.array_equal(read_image(tmp_path / "out" / path.name), expected)
@@ -60,20 +60,35 @@ def test_each_picture_is_the_engine_s_and_a_bad_one_is_named(folder: Path, inver
     assert again.returncode == 0 and "150 of them done before" in again.stdout
 
 
-def test_after_a_kill_the_next_run_loses_and_doubles_nothing(folder: Path, inverter: Path, tmp_path: Path) -> None:
-    sink = tmp_path / "out"
-    words = [sys.executable, "-m", "pix2pix_edge", "batch", "--engine", inverter, "--source", folder, "--sink", sink]
-    process = subprocess.Popen(list(map(str, words)), cwd=REPOSITORY, start_new_session=True, stderr=subprocess.DEVNULL)
-    end = time.monotonic() + 120
-    while len(list(sink.glob("*.png"))) < 20 and time.monotonic() < end:
-        time.sleep(0.05)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    done = batch("--engine", inverter, "--source", folder, "--sink", sink)
+def test_killed_20_times_at_random_it_loses_doubles_and_halves_nothing(folder: Path, tmp_path: Path) -> None:
+    source, sink, count = tmp_path / "in", tmp_path / "out", 2000
+    source.mkdir()
+    for number in range(count):
+        os.link(folder / f"{number % 150}.png", source / f"{number}.png")
+    words = ("--engine", BOXED, "--source", source, "--sink", sink)
+    command = [sys.executable, "-m", "pix2pix_edge", "batch", *map(str, words)]
+    random, kills = np.random.default_rng(), 0
+    for _ in range(20):
+        with subprocess.Popen(command, cwd=REPOSITORY, start_new_session=True, stderr=subprocess.DEVNULL) as process:
+            before, end = len(list(sink.glob("*.png"))), time.monotonic() + 60
+            while len(list(sink.glob("*.png"))) == before and process.poll() is None and time.monotonic() < end:
+                time.sleep(0.02)
+            time.sleep(random.uniform(0, 0.8))
+            kills += process.poll() is None
+            os.killpg(process.pid, signal.SIGKILL)
+    left = len(list(sink.glob("*.png")))
+    done = batch(*words)
+    print(f"{kills} kills; {left} of {count} were there before the last run")
     assert done.returncode == 0, done.stderr
     found = [row for row in rows(sink) if not row["error"]]
-    assert len(found) == 150 and {Path(str(row["output"])).name for row in found} == {p.name for p in folder.iterdir()}
-    assert all(read_image(path).shape == (32, 32, 3) for path in sink.glob("*.png"))
+    assert len(found) == count and {Path(str(row["output"])).name for row in found} == {
+        p.name for p in source.iterdir()
+    }
+    with open_engine(BOXED) as engine:
+        expected = [engine(fit(read_image(folder / f"{number}.png"), 256)[None])[0] for number in range(150)]
+    for number in range(count):
+        assert (sink / f"{number}.png").read_bytes() == encode_image(".png", expected[number % 150])
+    assert len(list(sink.glob("*.png"))) == count
 
 
 def test_an_engine_that_does_not_fit_and_a_sink_that_is_read(folder: Path, inverter: Path, tmp_path: Path) -> None:
