@@ -69,7 +69,10 @@ def test_killed_20_times_at_random_it_loses_doubles_and_halves_nothing(folder: P
     command = [sys.executable, "-m", "pix2pix_edge", "batch", *map(str, words)]
     random, kills = np.random.default_rng(), 0
     for _ in range(20):
-        with subprocess.Popen(command, cwd=REPOSITORY, start_new_session=True, stderr=subprocess.DEVNULL) as process:
+        with subprocess.Popen(
+            command, cwd=REPOSITORY, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        ) as process:
+            assert process.stdout and b"2000 pictures" in process.stdout.readline()  # those killed before are gone now
             before, end = len(list(sink.glob("*.png"))), time.monotonic() + 60
             while len(list(sink.glob("*.png"))) == before and process.poll() is None and time.monotonic() < end:
                 time.sleep(0.02)
