@@ -49,7 +49,7 @@ def test_stages_run_in_threads_of_their_own_and_sinks_are_closed_by_the_thread_t
     seen: set[str] = set()
     sink, other = Recorder(name="a"), Recorder(name="a")
     with SlowEngine(trouble=lambda call: seen.update(stream_threads())) as engine:
-        translate(Camera(5), engine, [sink, other]).run()
+        translate(Camera(20), engine, [sink, other]).run()  # more than the stages together can hold
     assert seen >= {f"{PREFIX}{stage}" for stage in ("capture", "prepare", "translate")}
     assert sink.threads == {f"{PREFIX}deliver a"} and other.threads == {f"{PREFIX}deliver a (1)"}
     assert not stream_threads()
