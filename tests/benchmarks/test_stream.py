@@ -63,8 +63,8 @@ def test_throughput_is_a_share_of_the_bare_engine() -> None:
         one = [np.array([frame_ns])] * 6
         return Timings({"frame": one, "cpu": one, "switches": one})
 
-    null, mp4, *_ = throughput_rows({"bare": timings(100), "null": timings(101), "mp4": timings(125)})
-    assert null.value.startswith("99.0 %") and null.kept and mp4.value.startswith("80.0 %") and not mp4.kept
+    null, webm, *_ = throughput_rows({"bare": timings(100), "null": timings(101), "webm": timings(125)})
+    assert null.value.startswith("99.0 %") and null.kept and webm.value.startswith("80.0 %") and not webm.kept
 
 
 def test_the_trials_measure_a_real_stream(tmp_path: Path) -> None:
@@ -75,7 +75,7 @@ def test_the_trials_measure_a_real_stream(tmp_path: Path) -> None:
         run = live(engine, 600.0, 0.5)
         stored = long_run(engine, clip, 520)
     assert {name: (sample.rounds, sample.error) for name, sample in measured.items()} == {
-        "bare": (2, ""), "null": (2, ""), "mp4": (2, ""),
+        "bare": (2, ""), "null": (2, ""), "webm": (2, ""),
     }  # fmt: skip
     assert len(run.age) > 10 and (run.age > run.engine).all() and sum(run.dropped.values()) > 0
     assert (stored.lost, stored.out_of_order, stored.files_left) == (0, 0, 0)
