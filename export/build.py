@@ -195,7 +195,10 @@ def cache_name(machine: Capabilities) -> str:
 def _check_request(file: Path, out: Path, batch: int | None, workspace_mib: int | None) -> None:
     """Raise InputError for what needs no TensorRT to be seen as wrong."""
     check_file(file, (".onnx",))
-    read_engine(file)
+    if read_engine(file).outputs[0].dtype == "uint16":
+        raise InputError(
+            f"{file} gives pictures of 16 bits, and TensorRT has no such type; convert its model again without --bits"
+        )
     if out.suffix != ".plan":
         raise InputError(f"--out {out} must end in .plan, by which the runtime knows it")
     if batch is not None and batch < 1:

@@ -53,11 +53,11 @@ def run(args: argparse.Namespace) -> None:
         open_any(args.b, args.backend, args.threads) as b,
     ):
         shape = a.input.shape[1:]
-        if b.input.shape[1:] != shape or b.output.shape[1:] != a.output.shape[1:]:
-            raise InputError(
-                f"{args.a} takes {listed(shape)} and gives {listed(a.output.shape[1:])}, {args.b} takes"
-                f" {listed(b.input.shape[1:])} and gives {listed(b.output.shape[1:])}; compare files of one generator"
-            )
+        ends = [
+            f"takes {listed(e.input.shape[1:])} and gives {e.output.dtype}{listed(e.output.shape[1:])}" for e in (a, b)
+        ]
+        if ends[0] != ends[1]:
+            raise InputError(f"{args.a} {ends[0]}, {args.b} {ends[1]}; compare files of one generator")
 
         def translate(path: Path) -> tuple[Image, Image, Image]:
             image = fit(read_image(path, channels=shape[2]), shape)
@@ -104,7 +104,7 @@ def write_gallery(path: Path, rows: Sequence[tuple[Image, Image, Image]]) -> Non
     from pix2pix_edge.runtime.frame import as_image
     from pix2pix_edge.runtime.images import sheet, write_image
 
-    inputs, a, b = zip(*rows, strict=True)
+    inputs, a, b = ([as_image(image) for image in column] for column in zip(*rows, strict=True))
     differences = [cv2.convertScaleAbs(cv2.absdiff(x, y), alpha=AMPLIFIED) for x, y in zip(a, b, strict=True)]
     columns = {"input": inputs, "A": a, "B": b, f"difference x{AMPLIFIED}": differences}
-    write_image(path, sheet({title: [as_image(image) for image in images] for title, images in columns.items()}))
+    write_image(path, sheet(columns))

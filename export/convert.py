@@ -52,6 +52,7 @@ UNSURE = 8.0
 """Levels: a picture that a few roundings change by more decides nothing."""
 MIN_PSNR_FP16, MIN_SSIM_FP16 = 45.0, 0.97  # of FP16, and of BF16 on CPUs that have it
 SHOWN = 4  # rows of the sheet
+HALF_BITS = 11  # of the numbers that FP16 tells apart
 
 Judge = Callable[[Engine], FidelitySummary]
 """Returns an engine's fidelity as the sidecar keeps it; raises GateFailedError where it is not enough."""
@@ -137,8 +138,11 @@ def run(args: argparse.Namespace) -> None:
         found.require(MIN_PSNR_FP16, MIN_SSIM_FP16, "FP16 changes the pictures too much", f"use {fp32}, which is whole")
         return found.summary(fp32.name)
 
-    found = write(to_half(graph), fp16, "fp16", content, resembles_fp32)
-    print(f"{fp16}  {_megabytes(fp16)}, PSNR {found.psnr_db:.1f} dB to FP32")
+    if pixels.bits > HALF_BITS:
+        print(f"no FP16 file: FP16 tells {HALF_BITS} bits apart, and these pictures have {pixels.bits}")
+    else:
+        found = write(to_half(graph), fp16, "fp16", content, resembles_fp32)
+        print(f"{fp16}  {_megabytes(fp16)}, PSNR {found.psnr_db:.1f} dB to FP32")
     print(as_typed(f"next: runtime/run.py --engine {shlex.quote(str(fp32))} --source DIR --sink DIR"))
 
 
@@ -266,10 +270,7 @@ def _arithmetic(graph: Graph) -> str:
 
 
 def _palette(file: Path) -> tuple[Colour, ...]:
-    """Return the colours of the label maps that the network was trained on, as train wrote them beside it, or none.
-
-    Raises InputError when the file is no palette.
-    """
+    """Return the colours of label maps that train wrote beside a network, or none. Raises InputError for no palette."""
     if not file.is_file():
         return ()
     try:

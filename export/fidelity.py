@@ -8,6 +8,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from pix2pix_edge.runtime.engines.base import Images
 from pix2pix_edge.runtime.errors import GateFailedError
@@ -22,12 +23,17 @@ WINDOW, SIGMA = 11, 1.5
 C1, C2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
 
 
+def levels(picture: Images) -> NDArray[np.float64]:
+    """Return a uint8 or uint16 array in levels of 255."""
+    return picture.astype(np.float64) / (257 if picture.dtype == np.uint16 else 1)
+
+
 def psnr(a: Images, b: Images) -> float:
     """Return the peak signal-to-noise ratio in dB of two uint8 arrays of one shape, over all their values together.
 
     Infinite where they are equal.
     """
-    error = float(np.mean(np.square(a.astype(np.float64) - b)))
+    error = float(np.mean(np.square(levels(a) - levels(b))))
     return 10 * float(np.log10(255**2 / error)) if error else float("inf")
 
 
@@ -37,7 +43,7 @@ def ssim(a: Image, b: Image) -> float:
     As its authors define it: an 11×11 Gaussian window of sigma 1.5, only where it fits into the picture; here for each
     channel, then the mean. A picture smaller than the window is compared as one whole.
     """
-    x, y = a.astype(np.float64), b.astype(np.float64)
+    x, y = levels(a), levels(b)
     window = min(WINDOW, *a.shape[:2])
     kernel = cv2.getGaussianKernel(window, SIGMA)
     edge = window // 2
@@ -54,8 +60,9 @@ def ssim(a: Image, b: Image) -> float:
 
 
 def max_difference(a: Images, b: Images) -> int:
-    """Return the largest difference of two uint8 arrays of one shape, in levels of 255."""
-    return int(cv2.absdiff(a.reshape(-1), b.reshape(-1)).max())
+    """Return the largest difference of two arrays of one shape and type, in levels of 255, of uint16 rounded up."""
+    largest = int(cv2.absdiff(a.reshape(-1), b.reshape(-1)).max())
+    return -(-largest // 257) if a.dtype == np.uint16 else largest
 
 
 @dataclass(frozen=True)

@@ -58,7 +58,11 @@ def run(args: argparse.Namespace) -> None:
     if args.images < 1:
         raise InputError(f"--images {args.images} must be at least 1; 200 are usual")
     check_file(args.model, (".onnx",))
-    read_engine(args.model)
+    wanted = TARGETS if args.target == "both" else (args.target,)
+    if read_engine(args.model).outputs[0].dtype == "uint16":
+        if args.target == "tensorrt":
+            raise InputError(f"{args.model} gives pictures of 16 bits, which TensorRT cannot; give --target cpu")
+        wanted = ("cpu",)
     graph = Graph.load(args.model)
     graph.sort()
     if any(node.op_type == "DequantizeLinear" for node in graph.nodes):
@@ -74,7 +78,7 @@ def run(args: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory(prefix="quantize-") as folder:
         search = Search(request, graph, layers, Path(folder))
         failures = []
-        for name in TARGETS if args.target == "both" else (args.target,):
+        for name in wanted:
             try:
                 write(search, CLASSES[name])
             except GateFailedError as error:  # the other target may pass

@@ -141,7 +141,7 @@ def config_text(name: str, file: Path, sidecar: Sidecar, batch: int, instances: 
 
 def _tensor(spec: TensorSpec, batch: int) -> str:
     dims = ", ".join(map(str, spec.shape[1:] if batch else spec.shape))
-    return f'    name: "{spec.name}"\n    data_type: TYPE_UINT8\n    dims: [ {dims} ]\n'
+    return f'    name: "{spec.name}"\n    data_type: TYPE_{spec.dtype.upper()}\n    dims: [ {dims} ]\n'
 
 
 def _kind(file: Path) -> str:

@@ -113,6 +113,11 @@ def _model(path: Path, number: int) -> Model:
     """Return what the page is told of an engine that a browser can run."""
     check_file(path, (".onnx",))
     with open_engine(path, backend="onnxruntime") as engine:
+        if engine.output.dtype != "uint8":
+            raise InputError(
+                f"a browser shows pictures of 8 bits, and those of {path} have 16; translate folders with: pix2pix-edge"
+                f" run --engine {shlex.quote(str(path))} --source DIR --sink DIR"
+            )
         return dataclasses.replace(model_of(path, engine.input), file=f"model-{number}.onnx")
 
 

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from pix2pix_edge.runtime.errors import InputError
 
-Image = NDArray[np.uint8]
-"""uint8 [H, W, 3], RGB, C-contiguous. What a network takes or gives may have 1 (grey) or 4 channels (RGBA)."""
+Image = NDArray[Any]
+"""uint8 [H, W, 3], RGB, C-contiguous. What a network takes or gives may have 1 (grey) or 4 channels (RGBA), and what it
+gives 16 bits, uint16."""
 
 STAGES = ("capture", "prepare", "engine", "deliver")
 
@@ -112,12 +113,12 @@ def whole_shape(shape: int | tuple[int, ...]) -> tuple[int, int, int]:
 def view(frame: Frame, mode: str = "output", *, raw: bool = False) -> Image:
     """Return what a sink shows of a translated frame: "output" [H, W, 3], "side-by-side" [H, 2 W, 3], input left.
 
-    raw: of the output alone, the channels that the network gives, 1 or 4 of them too: for files, which can keep them.
+    raw: of the output alone, the channels and bits that the network gives: for files, which can keep them.
     """
     assert frame.prepared is not None and frame.translated is not None, "the frame has not been translated yet"
     if mode == "side-by-side":
         return np.concatenate([as_image(frame.prepared), as_image(frame.translated)], axis=1)
-    return frame.translated if raw or frame.translated.shape[2] == 3 else as_image(frame.translated)
+    return frame.translated if raw else as_image(frame.translated)
 
 
 STALE = "stale"

@@ -47,9 +47,7 @@ def folders_below(folder: Path) -> Iterator[Path]:
 def _entries(folder: Path) -> list[Path]:
     try:
         return list(folder.iterdir())
-    except NotADirectoryError:
-        return []
-    except FileNotFoundError:
+    except (NotADirectoryError, FileNotFoundError):
         return []
 
 
@@ -96,8 +94,8 @@ def distinct_names(paths: Sequence[Path]) -> list[str]:
 def read_image(path: str | Path, max_pixels: int = MAX_PIXELS, *, channels: int = 3) -> Image:
     """Read an image file as uint8 [H, W, 3] RGB; 16-bit, grey and alpha images are converted.
 
-    channels: 4 keeps the alpha of a file that has one, [H, W, 4]. Raises BadPictureError when the file is missing,
-    truncated, an animation, too large or not an image.
+    channels: 4 keeps the alpha of a file that has one. Raises BadPictureError when it is missing, truncated, an
+    animation, too large or no image.
     """
     try:
         data = Path(path).read_bytes()
@@ -127,17 +125,18 @@ def decode_image(data: bytes, name: str, max_pixels: int = MAX_PIXELS, *, channe
             f"{name} is an animation, of which only the first picture could be read; make a video of it, for example:"
             f" magick {'apng:' if data[:8] == _PNG else ''}{shlex.quote(name)} {into}"
         )
-    # the check of our own, because up to OpenCV 4.10 the missing part of a JPEG comes out grey, without a word
+    # up to OpenCV 4.10 the missing part of a JPEG comes out grey, without a word
     try:
         buffer = np.frombuffer(data, np.uint8)
         image = cv2.imdecode(buffer, cv2.IMREAD_COLOR) if whole and data else None
-        with_alpha = cv2.imdecode(buffer, cv2.IMREAD_UNCHANGED) if channels == 4 and image is not None else None
-        if with_alpha is not None and with_alpha.shape[2:] == (4,) and with_alpha.dtype == np.uint8:
-            image = with_alpha
+        if channels == 4 and image is not None:
+            with_alpha = cv2.imdecode(buffer, cv2.IMREAD_UNCHANGED)
+            if with_alpha is not None and with_alpha.shape[2:] == (4,):
+                image = with_alpha if with_alpha.dtype == np.uint8 else with_alpha >> 8
     except cv2.error:  # for example more pixels than OpenCV allows
         image = None
     if image is None:
-        state = "is empty" if not data else "is not a whole image that OpenCV can read"
+        state = "is empty" if not data else "is not a whole image of 8 or 16 bits that OpenCV can read"
         raise BadPictureError(f"{name} {state}; repair it or take it away")
     return as_rgb(np.asarray(image, np.uint8))
 
@@ -254,15 +253,17 @@ def encode_image(ending: str, image: Image) -> bytes:
     """Return the file, of the kind that `ending` names (".png"), that write_image() would write."""
     import cv2
 
+    if image.dtype == np.uint16 and ending not in (".png", ".tif", ".tiff", ".pgm", ".ppm", ".jp2"):
+        image = (image >> 8).astype(np.uint8)
     keeps = ending in (".png", ".tif", ".tiff", ".webp")
     order = {3: cv2.COLOR_RGB2BGR, 4: cv2.COLOR_RGBA2BGRA if keeps else cv2.COLOR_RGBA2BGR}.get(image.shape[2])
     return bytes(cv2.imencode(ending, image if order is None else cv2.cvtColor(image, order))[1])
 
 
 def write_image(path: Path, image: Image) -> None:
-    """Write a uint8 image, grey [H, W, 1], RGB or RGBA, by the ending of `path`; only PNG, TIFF and WebP keep an alpha.
+    """Write a uint8 or uint16 image, grey [H, W, 1], RGB or RGBA, by its path's ending. Raises InputError.
 
-    Raises InputError when it cannot be written.
+    PNG, TIFF and WebP keep an alpha; PNG, TIFF, PGM, PPM and JPEG 2000 keep 16 bits, of which others get the upper 8.
     """
     encoded = encode_image(path.suffix.lower(), image)
     try:

@@ -13,6 +13,10 @@ from pix2pix_edge.runtime.errors import InputError
 from pix2pix_edge.train.networks import generator
 from pix2pix_edge.train.settings import Settings, read_settings
 
+DARK = -0.05
+"""A network for [-1, 1] gives some value below it when it is shown noise, black, greys and white."""
+NEARLY = 0.05
+
 
 def load(path: Path) -> Any:
     """Return the network in `path`. Raises InputError when there is none."""
@@ -69,6 +73,7 @@ def teacher_of(settings: Settings) -> keras.Model | None:
             f" {side}, or another teacher"
         )
     check_direction(path, settings.direction)
+    check_values(path, teacher, side)
     first = next((layer for layer in teacher.layers if isinstance(layer, keras.layers.Conv2D)), None)
     if first is not None:
         folded = generator(first.filters, side, folded=True)
@@ -79,6 +84,20 @@ def teacher_of(settings: Settings) -> keras.Model | None:
                 teacher = folded
     teacher.trainable = False
     return teacher
+
+
+def check_values(path: Path, teacher: keras.Model, side: int) -> None:
+    """Raise InputError when a teacher's pictures do not have the values of ours, [-1, 1]: by its function."""
+    random = np.random.default_rng(0)
+    flat = np.broadcast_to(np.linspace(-1, 1, 4).reshape(4, 1, 1, 1), (4, side, side, 3))
+    inputs = np.concatenate([random.uniform(-1, 1, (4, side, side, 3)), flat]).astype(np.float32)
+    pictures = np.concatenate([np.asarray(teacher(one[None], training=False)) for one in inputs])
+    low, high = float(pictures.min()), float(pictures.max())
+    if low > DARK or max(-low, high) > 1 + NEARLY:
+        raise InputError(
+            f"--teacher {path} gives {low:.2f} to {high:.2f} whatever it is shown, where our pictures are in [-1, 1];"
+            " give a teacher with these values, one that ends in tanh"
+        )
 
 
 def same_function(one: keras.Model, other: keras.Model, side: int) -> bool:

@@ -21,6 +21,7 @@ from pix2pix_edge.runtime.engines.base import Images
 from pix2pix_edge.runtime.engines.onnx_file import read_onnx
 from pix2pix_edge.runtime.errors import InputError, ToolkitError
 from pix2pix_edge.runtime.files import sha256_of, written_beside
+from pix2pix_edge.runtime.frame import as_image
 from pix2pix_edge.runtime.sidecar import FidelitySummary, Sidecar, read_sidecar
 
 GALLERY = "gallery"
@@ -189,8 +190,8 @@ def write_gallery(
             _write(folder / file, reference.outputs[index])
             if scores.itself:
                 continue
-            output = measured.outputs[index]
-            difference = np.abs(output.astype(np.int16) - reference.outputs[index]) * AMPLIFIED
+            output = as_image(measured.outputs[index])
+            difference = np.abs(output.astype(np.int16) - as_image(reference.outputs[index])) * AMPLIFIED
             stem = f"{GALLERY}/{index:04d}-{number}"
             _write(folder / f"{stem}-output.jpg", output)
             _write(folder / f"{stem}-difference.jpg", np.clip(difference, 0, 255).astype(np.uint8))
@@ -205,4 +206,4 @@ def _write(path: Path, image: Images) -> None:
     import cv2
 
     with written_beside(path) as temporary:
-        cv2.imwrite(str(temporary), cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 90])
+        cv2.imwrite(str(temporary), cv2.cvtColor(as_image(image), cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 90])

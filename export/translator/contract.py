@@ -21,6 +21,8 @@ Range = tuple[float, float]
 SYMMETRIC: Range = (-1.0, 1.0)
 UNIT: Range = (0.0, 1.0)
 LEVELS: Range = (0.0, 255.0)
+WHITE = {8: 255, 16: 65535}
+"""What white is in a picture of so many bits."""
 
 # The luma of ITU-R BT.601 in fifteen bits, as OpenCV computes it: exact in FP32, and white stays white.
 LUMA = (9798 / 32768, 19235 / 32768, 3735 / 32768)
@@ -33,7 +35,8 @@ class Options:
     """What a user says of a network whose file does not say it; None where it is to be examined.
 
     size: (height, width). mean, std: per channel, of pictures in [0, 1], as torchvision has them. custom: a Python
-    file that registers layers. batch_statistics: batch norm by the statistics of the picture itself.
+    file that registers layers. batch_statistics: batch norm by the statistics of the picture itself. bits: of each
+    value of the picture that comes out, 8 or 16.
     """
 
     size: tuple[int, int] | None = None
@@ -44,13 +47,15 @@ class Options:
     std: tuple[float, ...] = ()
     batch_statistics: bool = False
     custom: Path | None = None
+    bits: int = 8
 
 
 @dataclass(frozen=True)
 class Pixels:
     """How pictures, uint8 [N, H, W, C] RGB, and what the network takes and gives belong together.
 
-    takes, gives: (height, width, channels). A network that takes one channel is given the grey of RGB pictures.
+    takes, gives: (height, width, channels). A network that takes one channel is given the grey of RGB pictures. bits:
+    of the pictures that it gives, 8 or 16.
     """
 
     takes: tuple[int, int, int]
@@ -60,6 +65,7 @@ class Pixels:
     bgr: bool = False
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
+    bits: int = 8
 
     @property
     def picture(self) -> tuple[int, int, int]:
@@ -87,9 +93,12 @@ class Pixels:
         levels: Floats = (values.astype(np.float32) - np.float32(low)) * np.float32(255 / (high - low))
         return levels[..., order(self.gives[2])] if self.bgr else levels
 
-    def to_picture(self, values: Floats) -> NDArray[np.uint8]:
-        """Return the network's output as uint8 [N, H, W, C], RGB."""
-        return np.clip(np.round(self.to_levels(values)), 0, 255).astype(np.uint8)
+    def to_picture(self, values: Floats) -> Floats:
+        """Return the network's output as uint8 or, of 16 bits, uint16 [N, H, W, C], RGB."""
+        white = np.float32(WHITE[self.bits])
+        levels = self.to_levels(values) * (white / np.float32(255))
+        picture: Floats = np.clip(np.round(levels), 0, white).astype(f"uint{self.bits}")
+        return picture
 
 
 def picture_shape(takes: tuple[int, int, int]) -> tuple[int, int, int]:

@@ -7,7 +7,7 @@ batch norm, whose moving statistics say what the values before it were in traini
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -65,8 +65,13 @@ def examine(
     values = np.concatenate([translator.run(_given(translator, shown, image)) for image in images[:LOOKED_AT]])
     low, high = (float(np.percentile(values, share)) for share in (0.5, 99.5))
     result = Finding(options.output_range, "as you say") if options.output_range else None
-    if graph.output.type.tensor_type.elem_type == onnx.TensorProto.UINT8:
+    kind = graph.output.type.tensor_type.elem_type
+    if kind == onnx.TensorProto.UINT8:
         result = Finding(LEVELS, "its output is uint8")
+        if options.bits != 8:
+            raise InputError(f"{translator.path} gives uint8, which has no more than 8 bits; leave --bits out")
+    elif kind == onnx.TensorProto.UINT16:
+        result, options = Finding((0.0, 65535.0), "its output is uint16"), replace(options, bits=16)
     result = result or _of_limits(graph, last) or _of_values(translator, low, high, last, source)
     if high - low < 1e-3 * (result.limits[1] - result.limits[0]):
         raise InputError(
@@ -83,7 +88,9 @@ def _pixels(translator: Translator, options: Options, source: Range, result: Ran
     for name, values in (("--mean", options.mean), ("--std", options.std)):
         if len(values) not in (0, 1, translator.takes[2]):
             raise InputError(f"{name} has {len(values)} values; give one, or {translator.takes[2]}")
-    return Pixels(translator.takes, translator.gives, source, result, options.bgr, options.mean, options.std)
+    return Pixels(
+        translator.takes, translator.gives, source, result, options.bgr, options.mean, options.std, options.bits
+    )
 
 
 def _given(translator: Translator, pixels: Pixels, image: Image) -> Array:

@@ -28,7 +28,7 @@ WORKING = 18
 """The opset that the passes over a graph know; older files are brought to it."""
 DOMAINS = ("", "ai.onnx")
 FLOATS = {1: np.float32, 10: np.float16, 11: np.float64}
-UINT8 = 2
+UINT8, UINT16 = 2, 4
 RANDOM = ("Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike")
 
 
@@ -113,7 +113,7 @@ class OnnxTranslator(Translator):
             self.model.graph.input.extend(kept)
         value: onnx.ValueInfoProto = getattr(self.model.graph, what)[0]
         kind = value.type.tensor_type.elem_type
-        if kind not in (*FLOATS, UINT8):
+        if kind not in (*FLOATS, UINT8) and (what == "input" or kind != UINT16):
             raise InputError(f"{self.path}: its {what} {value.name} is {_listed(value)}, which is no picture")
         return value
 

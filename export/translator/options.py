@@ -22,6 +22,8 @@ def add_translator_options(parser: argparse.ArgumentParser) -> None:
     add("--std", type=_numbers, default=(), metavar="R,G,B", help="and divided by")
     add("--batch-statistics", action="store_true",
         help="batch norm by the statistics of each picture, as in training with batch 1")  # fmt: skip
+    add("--bits", type=int, choices=(8, 16), default=8,
+        help="of the pictures that come out; 16 for depth, kept by PNG and TIFF files (default: 8)")  # fmt: skip
     add("--custom", type=Path, metavar="FILE.py", help="registers layers of your own; the file is run")
 
 
@@ -41,6 +43,7 @@ def options_of(args: argparse.Namespace) -> Options:
         args.std,
         args.batch_statistics,
         args.custom,
+        args.bits,
     )
 
 

@@ -37,7 +37,7 @@ class ReferenceEngine(HostEngine):
         super().__init__(slots=1)
         self.translator, self.pixels = translator, pixels
         self.input = TensorSpec(INPUT_NAME, (1, *pixels.picture), "uint8")
-        self.output = TensorSpec(OUTPUT_NAME, (1, *pixels.gives), "uint8")
+        self.output = TensorSpec(OUTPUT_NAME, (1, *pixels.gives), f"uint{pixels.bits}")
 
     def describe(self) -> dict[str, str]:
         return {

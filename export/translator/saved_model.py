@@ -69,8 +69,7 @@ class SavedModelTranslator(Translator):
             gives_shape = result.shape[1:]
         self.check_shapes(shape, tuple(gives_shape))
         self.framework = f"TensorFlow {tf.__version__}"
-        if any(node.op.startswith("FusedBatchNorm") and node.attr["is_training"].b for node in nodes):
-            self._refuse_training_mode(nodes)
+        self._refuse_training_mode()
         if drawn := sorted({node.op for node in nodes if node.op in RANDOM and "dropout" not in node.name.lower()}):
             self.notes.append(f"its graph holds {', '.join(drawn)}, which its serving function may draw anew each time")
 
@@ -90,19 +89,33 @@ class SavedModelTranslator(Translator):
         result = self._serve(**{self._input: tf.cast(image, self._dtype)})[self._output]
         return result if self.is_uint8 and result.dtype == tf.uint8 else tf.cast(result, tf.float32)
 
-    def _refuse_training_mode(self, nodes: list[Any]) -> None:
-        """Refuse what the converter would turn into moving statistics, if the serving function computes it."""
-        graph = self._function.get_concrete_function(
-            tensorflow().TensorSpec((1, *self.takes), tensorflow().uint8 if self.is_uint8 else tensorflow().float32)
-        ).graph.as_graph_def()
-        computed = [*graph.node, *(node for function in graph.library.function for node in function.node_def)]
-        names = [n.name for n in computed if n.op.startswith("FusedBatchNorm") and n.attr["is_training"].b]
-        called = any(n.op.startswith("FusedBatchNorm") and not n.attr["is_training"].b for n in computed)
-        if names and not called:
+    def _refuse_training_mode(self) -> None:
+        """Refuse what the converter would turn into moving statistics, if the serving function computes it.
+
+        Asked of the loaded function: in the file, is_training is left out where it has its default, which is True.
+        """
+        tf = tensorflow()
+        spec = tf.TensorSpec((1, *self.takes), tf.uint8 if self.is_uint8 else tf.float32)
+        computed = list(_computed(self._function.get_concrete_function(spec).graph.as_graph_def()))
+        norms = [node for node in computed if node.op.startswith("FusedBatchNorm")]
+        if names := [node.name for node in norms if node.attr["is_training"].b]:
             raise InputError(
-                f"{self.path} computes batch norm by the picture's own statistics ({names[0]}); convert the .keras or"
-                " .h5 file of the same model, with --batch-statistics"
+                f"{self.path} computes {len(names)} of its {len(norms)} batch norms by the picture's own statistics"
+                f" ({names[0]}); convert the .keras or .h5 file of the same model, with --batch-statistics where they"
+                " are to be so in all"
             )
+
+
+def _computed(graph: Any) -> Iterator[Any]:
+    """Yield the nodes of a GraphDef, and those of the functions that they call, but not of others in its library."""
+    functions = {function.signature.name: function for function in graph.library.function}
+    waiting = [graph.node]
+    while waiting:
+        for node in waiting.pop():
+            yield node
+            for value in node.attr.values():
+                called = [functions.pop(f.name, None) for f in (value.func, *value.list.func)]
+                waiting += [function.node_def for function in called if function]
 
 
 def _nodes(path: Path) -> Iterator[Any]:

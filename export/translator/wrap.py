@@ -1,4 +1,4 @@
-"""The contract around a network's graph: uint8 [1, H, W, C] RGB in and out, all conversions as nodes."""
+"""The contract around a network's graph: uint8 [1, H, W, C] RGB in, uint8 or uint16 out, all conversions as nodes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import onnx
 from onnx import TensorProto, helper
 
 from pix2pix_edge.export.graph.graph import Graph, attributes
-from pix2pix_edge.export.translator.contract import LUMA, Pixels, order
+from pix2pix_edge.export.translator.contract import LUMA, WHITE, Pixels, order
 from pix2pix_edge.runtime.engines.base import INPUT_NAME, OUTPUT_NAME
 
 TO_NCHW, TO_NHWC = [0, 3, 1, 2], [0, 2, 3, 1]
@@ -73,7 +73,8 @@ def _at_the_input(graph: Graph, pixels: Pixels, layout: str, kind: int) -> None:
 def _at_the_output(graph: Graph, pixels: Pixels, layout: str, kind: int) -> None:
     tensor = graph.output.name
     shape = [1, *pixels.gives]
-    graph.output.CopyFrom(helper.make_tensor_value_info(OUTPUT_NAME, TensorProto.UINT8, shape))
+    made = TensorProto.UINT16 if pixels.bits == 16 else TensorProto.UINT8
+    graph.output.CopyFrom(helper.make_tensor_value_info(OUTPUT_NAME, made, shape))
     if kind == TensorProto.UINT8 and layout == "NHWC" and not pixels.bgr:
         graph.relabel({}, {tensor: OUTPUT_NAME})
         return
@@ -83,18 +84,21 @@ def _at_the_output(graph: Graph, pixels: Pixels, layout: str, kind: int) -> None
     chain = Chain(graph, tensor, "output")
     if kind != TensorProto.UINT8:
         low, high = pixels.output_range
+        white = WHITE[pixels.bits]
+        if kind == TensorProto.UINT16:
+            chain.add("Cast", to=TensorProto.FLOAT)
         if low:
             chain.add("Add", np.float32(-low))
-        if high - low != 255:
-            chain.add("Mul", np.float32(255 / (high - low)))
-        chain.add("Clip", np.float32(0), np.float32(255))
+        if high - low != white:
+            chain.add("Mul", np.float32(white / (high - low)))
+        chain.add("Clip", np.float32(0), np.float32(white))
         chain.add("Round")
     if pixels.bgr:
         places = np.array(order(pixels.gives[2]), np.int64)
         chain.add("Gather", places, axis=1 if layout == "NCHW" else 3)
     if layout == "NCHW":
         chain.add("Transpose", perm=TO_NHWC)
-    chain.add("Cast", to=TensorProto.UINT8)
+    chain.add("Cast", to=made)
     chain.nodes[-1].output[0] = OUTPUT_NAME
     graph.nodes += chain.nodes
 

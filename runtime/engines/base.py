@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,11 +16,15 @@ from pix2pix_edge.runtime.errors import EngineError
 from pix2pix_edge.runtime.sidecar import TensorSpec as TensorSpec
 from pix2pix_edge.runtime.sidecar import read_sidecar
 
-Images = NDArray[np.uint8]
-"""A batch: uint8 [N, H, W, C]: RGB, with C = 3; a mask or depth, with 1; RGBA, with 4."""
+Images = NDArray[Any]
+"""A batch: uint8 [N, H, W, C]: RGB, with C = 3; a mask or depth, with 1; RGBA, with 4. What an engine gives may be
+uint16."""
 
 CHANNELS = (1, 3, 4)
 """Of what an engine gives; it takes 3 or 4, and a network that wants grey makes it itself."""
+
+DTYPES = ("uint8", "uint16")
+"""Of what an engine gives; it takes uint8. With 16 bits, files keep what no screen shows: depth."""
 
 UNKNOWN = "unknown"
 """The precision of a file that has no sidecar."""
@@ -89,7 +93,8 @@ def check_contract(path: Path | str, inputs: Sequence[TensorSpec], outputs: Sequ
     """Raise EngineError, saying what to do with this file, unless it keeps docs/architecture.md, "Exported graph"."""
     ours = True
     for specs, name, channels in ((inputs, INPUT_NAME, CHANNELS[1:]), (outputs, OUTPUT_NAME, CHANNELS)):
-        is_picture = len(specs) == 1 and specs[0].dtype == "uint8" and len(specs[0].shape) == 4
+        dtypes = DTYPES if name == OUTPUT_NAME else DTYPES[:1]
+        is_picture = len(specs) == 1 and specs[0].dtype in dtypes and len(specs[0].shape) == 4
         ours &= is_picture and specs[0].shape[3] in channels and specs[0].name == name and min(specs[0].shape) > 0
     if ours and inputs[0].shape[:3] == outputs[0].shape[:3]:
         return
@@ -118,7 +123,7 @@ def _no_translator(inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) 
         return "one picture in and one out are all that there may be"
     for spec in (inputs[0], outputs[0]):
         places = [spec.shape[place] for place in (1, 3)] if len(spec.shape) == 4 else []
-        if "float" not in spec.dtype and spec.dtype != "uint8":
+        if "float" not in spec.dtype and spec.dtype not in (DTYPES if spec is outputs[0] else DTYPES[:1]):
             return f"{spec.dtype} are labels or indices, and no picture"
         if not any(length in CHANNELS or length < 0 for length in places):
             return "both must be pictures, [N, H, W, C] or [N, C, H, W], of 1, 3 or 4 channels"

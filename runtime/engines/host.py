@@ -71,7 +71,7 @@ class HostEngine(abc.ABC):
     def _timed(self, images: Images) -> tuple[Images, int]:
         start = time.perf_counter_ns()
         translated = self._run(images)
-        if translated.shape[1:] != self.output.shape[1:] or translated.dtype != np.uint8:  # the file has lied
+        if translated.shape[1:] != self.output.shape[1:] or translated.dtype != self.output.dtype:  # the file has lied
             raise EngineError(
                 f"the engine made {translated.dtype}{list(translated.shape)}, but its file declares"
                 f" {self.output.dtype}{list(self.output.shape)}; export it again with:"

@@ -111,19 +111,19 @@ class RemoteEngine(HostEngine):
         raise EngineError(f"{self.address} answered without {OUTPUT_NAME}; is it the model that it was?")
 
     def _tensor(self, output: dict[str, Any], binary: bytes) -> Images:
-        shape = self.output.shape
-        if output.get("shape") != list(shape) or output.get("datatype") != "UINT8":
+        shape, dtype = self.output.shape, self.output.dtype
+        if output.get("shape") != list(shape) or output.get("datatype") != dtype.upper():
             said = f"{_word(output.get('datatype'))}{_word(output.get('shape'))}"
             raise EngineError(
-                f"{self.address} made {said} where UINT8{list(shape)} was declared; is it the same model?"
+                f"{self.address} made {said} where {dtype.upper()}{list(shape)} was declared; is it the same model?"
             )
         if "data" in output:  # a server without the extension for binary tensors
             try:
-                values = np.array(output["data"], np.uint8)
+                values = np.array(output["data"], dtype)
             except (ValueError, TypeError, OverflowError) as error:
                 raise EngineError(f"{self.address} answered with what is no picture ({error})") from error
         else:
-            values = np.frombuffer(binary, np.uint8)
+            values = np.frombuffer(binary, dtype)
         if values.size != math.prod(shape):
             raise EngineError(
                 f"{self.address} sent {values.size} values of {math.prod(shape)}; the picture is not whole"

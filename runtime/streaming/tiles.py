@@ -56,7 +56,7 @@ class TiledTicket:
         size = image.shape[:2]
         image = _at_least(image, height, width)
         rows, columns = spread(image.shape[0], height), spread(image.shape[1], width)
-        translated = np.empty((*image.shape[:2], self._engine.output.shape[3]), np.uint8)
+        translated = np.empty((*image.shape[:2], self._engine.output.shape[3]), self._engine.output.dtype)
         count = len(rows) * len(columns)
         with tqdm(
             total=count, unit="tile", leave=False, dynamic_ncols=True, disable=None if count > FEW else True
@@ -70,7 +70,7 @@ class TiledTicket:
                     bar.update()
                 # what lies above the next row of tiles is finished
                 done = height if place == len(rows) - 1 else rows[place + 1][0] - top
-                translated[top : top + done] = np.clip(np.rint(band[:done]), 0, 255)
+                translated[top : top + done] = np.clip(np.rint(band[:done]), 0, np.iinfo(translated.dtype).max)
                 band[: height - done] = band[done:]
                 band[height - done :] = 0
         result = translated[None, : size[0], : size[1]]

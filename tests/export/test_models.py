@@ -259,6 +259,32 @@ def test_a_saved_model_that_reads_files_is_refused(tmp_path: Path) -> None:
         open_translator(tmp_path / "saved", Options())
 
 
+@pytest.mark.parametrize("training", [(True, False), (True, True), (False, False)])
+def test_a_saved_model_that_is_partly_in_training_mode_is_refused(tmp_path: Path, training: tuple[bool, bool]) -> None:
+    import tensorflow as tf
+
+    class Partly(tf.Module):
+        def norm(self, x: Any, training: bool) -> Any:
+            moving = None if training else tf.fill([3], 0.3)
+            return tf.compat.v1.nn.fused_batch_norm(x, tf.ones(3), tf.zeros(3), moving, moving, is_training=training)[0]
+
+        @tf.function(input_signature=[tf.TensorSpec((None, 16, 16, 3), tf.float32)])
+        def serve(self, image: Any) -> Any:
+            return tf.tanh(self.norm(self.norm(image, training[0]), training[1]))
+
+        @tf.function(input_signature=[tf.TensorSpec((None, 16, 16, 3), tf.float32)])
+        def train(self, image: Any) -> Any:  # what is not served decides nothing
+            return self.norm(image, True)
+
+    module = Partly()
+    tf.saved_model.save(module, str(tmp_path / "saved"), signatures={"serving_default": module.serve})
+    if not any(training):
+        assert open_translator(tmp_path / "saved", Options()).takes == (16, 16, 3)
+        return
+    with pytest.raises(InputError, match=rf"computes {sum(training)} of its 2 batch norms by the picture's own"):
+        open_translator(tmp_path / "saved", Options())
+
+
 @pytest.mark.parametrize("ending", ["h5", "keras"])
 def test_a_lambda_layer_never_runs(tmp_path: Path, ending: str) -> None:
     import keras

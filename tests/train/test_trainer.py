@@ -247,3 +247,13 @@ def test_first_weights_are_those_of_init(tmp_path: Path) -> None:
     wrong = dataclasses.replace(settings, filters=3)
     with pytest.raises(InputError, match="is no generator of 3 filters at 64 pixels"):
         initialise(wrong, generator(3, SIZE))
+
+
+@pytest.mark.parametrize(("last", "says"), [("sigmoid", r"0\.\d+ to 0\.\d+"), ("levels", r"to \d{2,}\.")])
+def test_a_teacher_of_other_values_is_refused_by_what_it_gives(tmp_path: Path, last: str, says: str) -> None:
+    image = keras.Input((SIZE, SIZE, 3))
+    x = keras.layers.Conv2D(8, 3, padding="same", activation="relu")(image)
+    x = keras.layers.Conv2D(3, 3, padding="same", activation="sigmoid")(x)
+    keras.Model(image, keras.layers.Rescaling(255.0)(x) if last == "levels" else x).save(tmp_path / "t.keras")
+    with pytest.raises(InputError, match=rf"t\.keras gives .*{says}.* our pictures are in \[-1, 1\]"):
+        teacher_of(dataclasses.replace(SMALL, teacher=str(tmp_path / "t.keras")))
