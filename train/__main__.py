@@ -37,6 +37,7 @@ from pix2pix_edge.train.settings import (
     read_settings,
     resumed,
     settings_path,
+    size_of,
 )
 
 if TYPE_CHECKING:
@@ -45,13 +46,6 @@ if TYPE_CHECKING:
     from pix2pix_edge.train.pairs.layouts import DataSet
 
 LOOKED_AT = 32  # label maps, for their colours
-
-
-def image_size(text: str) -> int:
-    value = at_least(1)(text)
-    if value not in (32, 64, 128, 256, 512, 1024):
-        raise argparse.ArgumentTypeError(f"must be 32, 64, 128, 256, 512 or 1024, got {value}")
-    return value
 
 
 def seed(text: str) -> int:
@@ -93,7 +87,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     option("epochs", "passes over the training pairs", type=at_least(1), metavar="N")
     option("batch-size", "pairs per step", type=at_least(1), metavar="N")
     option("filters", "width of both networks: 64, 32, 16, …", type=at_least(1), metavar="N")
-    option("image-size", "side of the images in pixels: a power of two", type=image_size, metavar="S")
+    option("image-size", "of the images in pixels: a square's side, or width x height", type=size_of, metavar="S|WxH")
+    option("input-channels", "of what the network sees: 1 grey, 3 RGB, 4 with alpha", type=int, choices=(1, 3, 4))
+    option("output-channels", "of what it makes: 1 for masks and depth", type=int, choices=(1, 3, 4))
     option("direction", "what becomes what; BtoA where A is the picture", choices=(*DIRECTIONS, *OTHER_NAMES))
     parser.add_argument(
         "--recipe", choices=RECIPES, help="defaults of the losses and of their schedule; paper: the article's"
@@ -142,6 +138,9 @@ def settings_of(args: argparse.Namespace) -> Settings:
     """Return the run's settings. Raises InputError when --out and --resume do not fit."""
     chief = place_of(args.distribute).chief
     given = {name: value for name, value in vars(args).items() if name in Settings.__dataclass_fields__}
+    if "image_size" in given:
+        height, width = given["image_size"]
+        given |= {"image_size": height, "image_width": None if height == width else width}
     if args.resume and args.recipe:
         raise InputError("a resumed run goes on by its own recipe; leave out --recipe")
     if args.resume:
@@ -153,15 +152,16 @@ def settings_of(args: argparse.Namespace) -> Settings:
     return dataclasses.replace(RECIPES[args.recipe or "sharp"], **given)
 
 
-def read_samples(folder: Path, side: int) -> list[Image]:
+def read_samples(folder: Path, settings: Settings) -> list[Image]:
     """Return the pictures of a folder as the generator takes them. Raises InputError."""
-    from pix2pix_edge.runtime.frame import fit
     from pix2pix_edge.runtime.images import list_images, read_image
+    from pix2pix_edge.train.data import as_channels
 
     files = list_images(folder)
     if not files:
         raise InputError(f"--samples {folder} holds no images; give a folder that does, or leave it out")
-    return [fit(read_image(path), side) for path in files]
+    channels = settings.input_channels
+    return [as_channels(read_image(path, channels=channels), settings.size, channels) for path in files]
 
 
 def warn_of_left_out(data_set: DataSet) -> None:
@@ -198,6 +198,9 @@ def drawn(kind: str, settings: Settings) -> Material:
     """Return pairs that are drawn while the network trains."""
     from pix2pix_edge.train.pairs.drawn import EPOCH, HELD_OUT, DrawnPairs
 
+    if settings.size != (settings.image_size,) * 2 or settings.channels != (3, 3):
+        raise InputError("drawn pairs are square and RGB; leave the channels and WxH out, or give --data a folder")
+
     def pairs(part: str, count: int) -> DrawnPairs:
         return DrawnPairs(kind, part, count, settings.image_size, settings.seed, settings.direction)
 
@@ -233,15 +236,15 @@ def found(settings: Settings, resuming: bool) -> tuple[Material, Settings]:
             f"--validation {settings.validation} of {len(train_pairs)} training pairs leaves fewer than a batch of"
             f" {settings.batch_size}; give less to either"
         )
-    kind = (settings.direction, settings.palette)
-    held_out = Pairs(test_pairs, settings.image_size, *kind)
-    side = round(settings.image_size * ENLARGED) if settings.augment else settings.image_size
-    everything = Pairs(train_pairs, side, *kind)
+    kind = (settings.direction, settings.palette, settings.channels)
+    held_out = Pairs(test_pairs, settings.size, *kind)
+    scale = ENLARGED if settings.augment else 1
+    everything = Pairs(train_pairs, (round(settings.size[0] * scale), round(settings.size[1] * scale)), *kind)
     checked(data, (everything, held_out))
     labels = [everything[index][int(everything.flip)] for index in range(min(LOOKED_AT, len(everything)))]
     warn_of_darkness(labels)
     kept, set_aside = split(train_pairs, settings.validation)
-    validation = Pairs(set_aside, settings.image_size, *kind)
+    validation = Pairs(set_aside, settings.size, *kind)
     way = data_set.way(settings.direction)
     return Material(everything.only(kept), validation, held_out, labels, way), settings
 
@@ -264,14 +267,14 @@ def run(args: argparse.Namespace) -> None:
         material, settings = found(settings, args.resume)
     training, validation, held_out = material.training, material.validation, material.held_out
     if settings.samples:
-        samples: Any = [(picture, None) for picture in read_samples(Path(settings.samples), settings.image_size)]
+        samples: Any = [(picture, None) for picture in read_samples(Path(settings.samples), settings)]
     else:
         shown = next(pairs for pairs in (validation, held_out, training) if len(pairs))
         samples = [shown[index] for index in range(min(3, len(shown)))]
     print(
         f"{len(training)} pairs to train on, {len(validation)} to judge epochs by, {len(held_out)} held out;"
         f" {settings.filters} filters at"
-        f" {settings.image_size}x{settings.image_size}, {settings.epochs} epochs -> {args.out}"
+        f" {settings.size[1]}x{settings.size[0]}, {settings.epochs} epochs -> {args.out}"
     )
     print(material.way)
 
@@ -279,7 +282,8 @@ def run(args: argparse.Namespace) -> None:
     from pix2pix_edge.train.loop import train
 
     train(args.out, settings, training, validation, samples, args.distribute)
-    if material.labels and settings.direction == "label2picture" and place_of(args.distribute).chief:
+    in_colours = settings.direction == "label2picture" and settings.input_channels == 3
+    if material.labels and in_colours and place_of(args.distribute).chief:
         write_palette(args.out, palette_of(material.labels))
     generator = args.out / "generator.keras"
     print(as_typed(f"{generator}; next: python -m export convert {shlex.quote(str(generator))} --out DIR"))

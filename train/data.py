@@ -23,48 +23,77 @@ from pix2pix_edge.train.pairs.palette import painted
 # The paper enlarges to 286 and crops 256 of it; other sizes keep the ratio.
 ENLARGED = 286 / 256
 KEPT_IN_MEMORY = 1 << 30
-SQUARE = 0.05  # halves of a file that holds both may differ from a square by so much
+SQUARE = 0.05  # halves of a file that holds both may differ from a square, or from the size's form, by so much
+Size = int | tuple[int, int]
+"""The side of a square, or (height, width)."""
 
 
-def read_pair(pair: Pair, side: int | None = None, indexed: bool = False) -> tuple[Image, Image]:
-    """Return label and picture of a pair, both [side, side, 3] or, where side is None, as they are.
+def read_pair(
+    pair: Pair, size: Size | None = None, indexed: bool = False, channels: tuple[int, int] = (3, 3)
+) -> tuple[Image, Image]:
+    """Return label and picture of a pair, [H, W, C] of a size or, where that is None, as they are.
 
-    indexed: label maps hold class indices, which are painted. Raises InputError when a file cannot be read, the two
-    differ in size, or one that should hold both is not twice as wide as tall.
+    indexed: label maps hold class indices, which are painted. channels: of label and picture: 1 for grey, 4 with alpha.
+    Raises InputError when a file cannot be read, the two differ in size, or one that should hold both is not as wide as
+    two of them.
     """
-    label = read_image(pair.label)
+    label = read_image(pair.label, channels=channels[0])
     if pair.label == pair.picture:
         height, width = label.shape[:2]
-        if width % 2 or abs(width - 2 * height) > SQUARE * height:
+        across, down = (size[1], size[0]) if isinstance(size, tuple) else (1, 1)
+        if width % 2 or abs(width * down - 2 * height * across) > SQUARE * height * across:
             raise InputError(
-                f"{pair.label} is {width}x{height}, but a picture and its label side by side are twice as wide as tall"
+                f"{pair.label} is {width}x{height}, but a picture and its label side by side are {_wide(across, down)}"
                 " together; if they are files of their own, call their folders train_label/ and train_picture/"
             )
         picture, label = label[:, : width // 2], label[:, width // 2 :]
     else:
-        picture = read_image(pair.picture)
-        if label.shape != picture.shape:
+        picture = read_image(pair.picture, channels=channels[1])
+        if label.shape[:2] != picture.shape[:2]:
             sizes = "x".join(map(str, label.shape[1::-1])), "x".join(map(str, picture.shape[1::-1]))
             raise InputError(f"{pair.label} is {sizes[0]} but its picture {sizes[1]}")
     if indexed:
         label = painted(label, pair.label)
-    if side is None:
+    if size is None:
         return label, picture
-    return fit(label, side), fit(picture, side)
+    first, second = (as_channels(one, size, count) for one, count in zip((label, picture), channels, strict=True))
+    return first, second
+
+
+def _wide(across: int, down: int) -> str:
+    return "twice as wide as tall" if across == down else f"as wide to tall as {2 * across} to {down}"
+
+
+def as_channels(image: Image, size: Size, count: int) -> Image:
+    """Return a picture of a size with 1 (grey, as an engine makes it of RGB), 3 or 4 channels."""
+    import cv2
+
+    height, width = (size, size) if isinstance(size, int) else size
+    fitted = fit(image, (height, width, max(3, count)))
+    return np.asarray(cv2.cvtColor(fitted, cv2.COLOR_RGB2GRAY)[..., None], np.uint8) if count == 1 else fitted
 
 
 class Pairs:
-    """Pairs at one size: pairs[i] is (source, target), uint8 [side, side, 3] each, as the direction says.
+    """Pairs at one size: pairs[i] is (source, target), uint8 [H, W, C] each, as the direction says.
 
     Up to 1 GiB of them stay in memory once read; the rest is read again each time.
     """
 
-    def __init__(self, pairs: list[Pair], side: int, direction: str, indexed: bool = False) -> None:
+    def __init__(
+        self,
+        pairs: list[Pair],
+        size: Size,
+        direction: str,
+        indexed: bool = False,
+        channels: tuple[int, int] = (3, 3),
+    ) -> None:
+        """channels: of source and target."""
         self.pairs = pairs
         self.indexed = indexed
-        self.side = side
+        self.size = (size, size) if isinstance(size, int) else size
+        self.channels = channels
         self.flip = direction == "picture2label"
-        room = KEPT_IN_MEMORY // (2 * 3 * side * side)
+        room = KEPT_IN_MEMORY // (sum(channels) * self.size[0] * self.size[1])
         self.memory: list[tuple[Image, Image] | None] = [None] * min(room, len(pairs))
 
     def __len__(self) -> int:
@@ -72,7 +101,8 @@ class Pairs:
 
     def only(self, pairs: list[Pair]) -> Pairs:
         """Return some of the pairs, with what of them is in memory."""
-        chosen = Pairs(pairs, self.side, "picture2label" if self.flip else "label2picture", self.indexed)
+        direction = "picture2label" if self.flip else "label2picture"
+        chosen = Pairs(pairs, self.size, direction, self.indexed, self.channels)
         known = dict(zip(self.pairs, self.memory, strict=False))
         chosen.memory = [known.get(pair) for pair in pairs[: len(chosen.memory)]]
         return chosen
@@ -84,7 +114,8 @@ class Pairs:
     def __getitem__(self, index: int) -> tuple[Image, Image]:
         pair = self.memory[index] if index < len(self.memory) else None
         if pair is None:
-            pair = read_pair(self.pairs[index], self.side, self.indexed)
+            channels = self.channels[::-1] if self.flip else self.channels
+            pair = read_pair(self.pairs[index], self.size, self.indexed, channels)
             if index < len(self.memory):
                 self.memory[index] = pair
         return pair[::-1] if self.flip else pair
@@ -174,7 +205,7 @@ def prefetch(dataset: Iterable[Any]) -> Iterator[Any]:
 
 def batches(
     pairs: Pairs,
-    image_size: int,
+    image_size: Size,
     batch_size: int,
     seed: int,
     epoch: int,
@@ -183,7 +214,7 @@ def batches(
     workers: int = 1,
     replicas: int = 1,
 ) -> Any:
-    """Return one epoch as a tf.data.Dataset of (source, target), float32 [batch_size / replicas, S, S, 3] in [-1, 1].
+    """Return one epoch as a tf.data.Dataset of (source, target), float32 [batch_size / replicas, H, W, C] in [-1, 1].
 
     Order, crops and mirroring follow from seed and epoch alone, so a run that stopped after `skip` batches goes on
     exactly where it was. Pairs enlarged beyond image_size are cropped at random and mirrored half of the time, source
@@ -192,21 +223,23 @@ def batches(
     import tensorflow as tf
 
     pairs = pairs.of_epoch(epoch)
+    height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
+    room = (pairs.size[0] - height, pairs.size[1] - width)
 
     def prepare(index: NDArray[np.int64]) -> Image:
-        pair = np.stack(pairs[int(index)])
-        if pairs.side > image_size:
+        pair = np.concatenate(pairs[int(index)], axis=2)
+        if max(room) > 0:
             random = np.random.default_rng((seed, epoch, int(index)))
-            top, left = random.integers(0, pairs.side - image_size, 2, endpoint=True)
-            pair = pair[:, top : top + image_size, left : left + image_size]
+            top, left = random.integers(0, room, 2, endpoint=True)
+            pair = pair[top : top + height, left : left + width]
             if random.random() < 0.5:
-                pair = pair[:, :, ::-1]
+                pair = pair[:, ::-1]
         return np.ascontiguousarray(pair)
 
     def scaled(pair: Any) -> tuple[Any, Any]:
-        pair = tf.ensure_shape(pair, (batch_size // replicas, 2, image_size, image_size, 3))
+        pair = tf.ensure_shape(pair, (batch_size // replicas, height, width, sum(pairs.channels)))
         pair = tf.cast(pair, tf.float32) / 127.5 - 1.0
-        return pair[:, 0], pair[:, 1]
+        return pair[..., : pairs.channels[0]], pair[..., pairs.channels[0] :]
 
     whole = len(pairs) // batch_size
     order = np.random.default_rng((seed, epoch)).permutation(len(pairs))[: whole * batch_size]

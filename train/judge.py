@@ -27,6 +27,7 @@ import numpy as np
 from pix2pix_edge.runtime.cli import CommandParser, run_command
 from pix2pix_edge.runtime.errors import InputError
 from pix2pix_edge.runtime.files import written_beside
+from pix2pix_edge.runtime.frame import as_image
 from pix2pix_edge.train.native import load_tensorflow
 from pix2pix_edge.train.settings import DIRECTIONS, OTHER_NAMES
 
@@ -103,10 +104,10 @@ def judge(translate: Callable[[Any], Any], seen_by: Any, pairs: Pairs) -> Scores
         fake, scores = traced(*(tf.constant(image[None].astype(np.float32) / 127.5 - 1) for image in (label, real)))
         for name, value in scores.items():
             sums.setdefault(name, []).append(float(value))
-        fakes.append(fake.numpy())
-        reals.append(real)
+        fakes.append(as_image(fake.numpy()))
+        reals.append(as_image(real))
         read_fake.add(fakes[-1], label if labelled else None)
-        read_real.add(real, None)
+        read_real.add(reals[-1], None)
     of_set = compare(picture_statistics(fakes, read_fake.features), picture_statistics(reals, read_real.features))
     return (
         {name: float(np.mean(values)) for name, values in sums.items()}
@@ -119,7 +120,11 @@ def has_class_labels(pairs: Pairs) -> bool:
     """Tell whether the sources of pairs are label maps in the drawn classes' colours."""
     from pix2pix_edge.train.pairs.palette import shows_facade_classes
 
-    return not pairs.flip and shows_facade_classes(pairs[index][0] for index in range(min(8, len(pairs))))
+    return (
+        not pairs.flip
+        and pairs.channels[0] == 3
+        and shows_facade_classes(pairs[index][0] for index in range(min(8, len(pairs))))
+    )
 
 
 def judge_real(pairs: Pairs) -> Scores:
@@ -173,22 +178,25 @@ def run(args: argparse.Namespace) -> None:
     from pix2pix_edge.train.data import Pairs, checked
     from pix2pix_edge.train.networks import feature_extractor
     from pix2pix_edge.train.pairs.layouts import find_data_set
-    from pix2pix_edge.train.saved import check_direction, load, shapes_of, side_of
+    from pix2pix_edge.train.saved import check_direction, ends_of, load, shapes_of
 
     generators = {path: load(path) for path in args.generators}
-    sides = {path: side_of(path, generator) for path, generator in generators.items()}
-    side = sides[args.generators[0]]
+    ends = {path: ends_of(path, generator) for path, generator in generators.items()}
+    takes, gives = ends[args.generators[0]]
     data_set = find_data_set(args.data)
     direction = data_set.direction(args.direction)
     for path in generators:
         check_direction(path, direction)
-    if other := next((path for path in sides if sides[path] != side), None):
-        raise InputError(f"{other} takes {sides[other]} pixels, {args.generators[0]} takes {side}; judge it apart")
+    if other := next((path for path in ends if ends[path] != (takes, gives)), None):
+        raise InputError(
+            f"{other} takes {list(ends[other][0])} and gives {list(ends[other][1])}, {args.generators[0]} takes"
+            f" {list(takes)} and gives {list(gives)}; judge it apart"
+        )
     discriminator = load(args.by) if args.by else None
-    if discriminator and [shape[1:] for shape in shapes_of(discriminator)] != [(side, side, 3)] * 2:
-        raise InputError(f"--by {args.by} is no discriminator of {side} pixels; give the discriminator.keras of a run")
+    if discriminator and [shape[1:] for shape in shapes_of(discriminator)] != [takes, gives]:
+        raise InputError(f"--by {args.by} is no discriminator of such pictures; give the discriminator.keras of a run")
     seen = feature_extractor(discriminator) if discriminator else None
-    pairs = Pairs(data_set.held_out, side, direction)
+    pairs = Pairs(data_set.held_out, takes[:2], direction, channels=(takes[2], gives[2]))
     if not len(pairs):
         raise InputError(f"{args.data} holds no test pairs; it needs test_label/ and test_picture/, or the like")
     checked(args.data, [pairs])

@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from pix2pix_edge.runtime.errors import InputError, ToolkitError
 from pix2pix_edge.runtime.files import written_beside
-from pix2pix_edge.runtime.frame import Image
+from pix2pix_edge.runtime.frame import Image, as_image
 from pix2pix_edge.runtime.images import sheet, write_image
 from pix2pix_edge.train.checkpoint import Progress, Row, checkpoint_path, load_checkpoint, save_checkpoint
 from pix2pix_edge.train.data import Pairs, batches, prefetch
@@ -106,7 +106,7 @@ def train_epoch(
     def feed(_: object = None) -> Any:
         return batches(
             training,
-            settings.image_size,
+            settings.size,
             settings.batch_size,
             settings.seed,
             progress.epoch,
@@ -197,4 +197,6 @@ def sample_grid(trainer: Trainer, samples: Samples) -> Image:
     """Return the sheet of the samples, as translated in inference mode, with the truth where it is known."""
     sources, targets = zip(*(samples[index] for index in range(len(samples))), strict=True)
     columns = {"Input": sources, "Predicted": [trainer.translate(source[None])[0] for source in sources]}
-    return sheet(columns | {"Ground truth": targets} if targets[0] is not None else columns)
+    if targets[0] is not None:
+        columns["Ground truth"] = targets
+    return sheet({title: [as_image(picture) for picture in pictures] for title, pictures in columns.items()})

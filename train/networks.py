@@ -22,6 +22,7 @@ import keras
 import tensorflow as tf
 
 from pix2pix_edge.runtime.errors import InputError
+from pix2pix_edge.train.data import Size
 
 DEEPEST = 7
 DROPOUT = 0.5
@@ -29,22 +30,36 @@ SLOPE = 0.2
 MOMENTUM = 0.9  # how much of the moving statistics each step keeps; every exported picture is made with them
 
 
-def widths(filters: int, image_size: int) -> list[int]:
-    """Return the channels of each encoder level: f, 2f, 4f, 8f, 8f, … down to a map of 2x2, at most 7 levels.
+SMALLEST, LARGEST, LEAST_LEVELS = 32, 2048, 4
 
-    Raises InputError unless filters is at least 1 and image_size a power of two from 32 to 1024.
+
+def widths(filters: int, image_size: Size) -> list[int]:
+    """Return the channels of each encoder level: f, 2f, 4f, 8f, 8f, … down to a map of 2 pixels, at most 7 levels.
+
+    As many levels as both sides can be halved. Raises InputError unless filters is at least 1 and both sides are
+    multiples of 16 from 32 to 2048.
     """
+    height, width = both_sides(image_size)
     if filters < 1:
         raise InputError(f"--filters must be at least 1, not {filters}")
-    if not 32 <= image_size <= 1024 or image_size & (image_size - 1):
-        raise InputError(f"--image-size must be 32, 64, 128, 256, 512 or 1024, not {image_size}")
-    levels = min(DEEPEST, image_size.bit_length() - 2)
+    levels = min(DEEPEST, *(min((side & -side).bit_length() - 1, side.bit_length() - 2) for side in (height, width)))
+    if levels < LEAST_LEVELS or not all(SMALLEST <= side <= LARGEST for side in (height, width)):
+        raise InputError(
+            f"--image-size must be of multiples of {2**LEAST_LEVELS} from {SMALLEST} to {LARGEST}, not {width}x{height}"
+        )
     return [filters * min(2**level, 8) for level in range(levels)]
 
 
-def generator(filters: int = 64, image_size: int = 256, *, folded: bool = False) -> keras.Model:
-    """Return the U-Net: float32 [N, S, S, 3] in [-1, 1] -> the same; 41.8 M weights with 64 filters at 256.
+def both_sides(size: Size) -> tuple[int, int]:
+    return (size, size) if isinstance(size, int) else size
 
+
+def generator(
+    filters: int = 64, image_size: Size = 256, *, channels: tuple[int, int] = (3, 3), folded: bool = False
+) -> keras.Model:
+    """Return the U-Net: float32 [N, H, W, C] in [-1, 1] -> the same; 41.8 M weights with 64 filters at 256.
+
+    channels: of the images that it takes, and of those that it gives.
     folded: for training: upsampling and convolution are one step, and batch norm sees the batch of all replicas. The
     weights and the function are the same; only the plain form consists of standard layers, so that is the one to save.
     Below 256 there are fewer levels, and dropout only where the map has its full 8 x filters channels.
@@ -53,7 +68,7 @@ def generator(filters: int = 64, image_size: int = 256, *, folded: bool = False)
     synchronized = folded and tf.distribute.has_strategy()
     norm = partial(keras.layers.BatchNormalization, momentum=MOMENTUM, synchronized=synchronized)
     down = widths(filters, image_size)
-    image = keras.Input((image_size, image_size, 3), name="image")
+    image = keras.Input((*both_sides(image_size), channels[0]), name="image")
     x = image
     skips = []
     for level, width in enumerate(down):
@@ -70,20 +85,30 @@ def generator(filters: int = 64, image_size: int = 256, *, folded: bool = False)
             x = keras.layers.Dropout(DROPOUT)(x)
         x = norm(name=f"{name}_norm")(x)
         x = keras.layers.Concatenate()([x, skip])
-    return keras.Model(image, _upsampled(x, 3, "tanh", folded, f"up{len(down)}"), name="generator")
+    return keras.Model(image, _upsampled(x, channels[1], "tanh", folded, f"up{len(down)}"), name="generator")
 
 
-def discriminator(filters: int = 64, image_size: int = 256, *, scales: int = 1, spectral: bool = False) -> keras.Model:
-    """Return the PatchGAN: two images [N, S, S, 3] -> logits [N, S/16, S/16, 1], above 0 where a patch looks real.
+def discriminator(
+    filters: int = 64,
+    image_size: Size = 256,
+    *,
+    channels: tuple[int, int] = (3, 3),
+    scales: int = 1,
+    spectral: bool = False,
+) -> keras.Model:
+    """Return the PatchGAN: two images [N, H, W, C] -> logits [N, H/16, W/16, 1], above 0 where a patch looks real.
 
+    channels: of the generator's input, and of its output.
     scales: so many networks, each of which sees the images at half the size of the one before, so that one judges the
     grain of a wall and another a window with its wall; a list of logits (Wang et al., "pix2pixHD", arXiv 1711.11585).
     spectral: each kernel is divided by its largest singular value, in place of batch norm, which at batch 1 would
     hide a picture's mean colours from it (Miyato et al., arXiv 1802.05957).
     The article ends in a sigmoid; here it is part of the loss, where it cannot overflow.
     """
-    source = keras.Input((image_size, image_size, 3), name="source")
-    target = keras.Input((image_size, image_size, 3), name="target")
+    source, target = (
+        keras.Input((*both_sides(image_size), count), name=name)
+        for name, count in zip(("source", "target"), channels, strict=True)
+    )
     conv = SpectralConv2D if spectral else keras.layers.Conv2D
     images = keras.layers.Concatenate()([source, target])
     logits = []

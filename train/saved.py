@@ -13,8 +13,6 @@ from pix2pix_edge.runtime.errors import InputError
 from pix2pix_edge.train.networks import generator
 from pix2pix_edge.train.settings import Settings, read_settings
 
-DARK = -0.05
-"""A network for [-1, 1] gives some value below it when it is shown noise, black, greys and white."""
 NEARLY = 0.05
 
 
@@ -36,13 +34,15 @@ def shapes_of(network: Any) -> list[tuple[int | None, ...]]:
     return [tuple(tensor.shape) for tensor in network.inputs]
 
 
-def side_of(path: Path, generator: Any) -> int:
-    """Return the side of the images of the generator in `path`. Raises InputError for another network."""
-    shapes = shapes_of(generator)
-    side = shapes[0][1] if len(shapes[0]) == 4 else None
-    if side is None or [*shapes, *(tuple(tensor.shape) for tensor in generator.outputs)] != [(None, side, side, 3)] * 2:
+def ends_of(path: Path, generator: Any) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
+    """Return (H, W, C) of what the generator in `path` takes and of what it gives.
+
+    Raises InputError for another network.
+    """
+    ends = [*shapes_of(generator), *(tuple(tensor.shape) for tensor in generator.outputs)]
+    if [len(shape) for shape in ends] != [4, 4] or None in ends[0][1:] or ends[0][1:3] != ends[1][1:3]:
         raise InputError(f"{path} is not a generator of this project; give a RUN/generator.keras")
-    return side
+    return ends[0][1:], ends[1][1:]  # type: ignore[return-value]
 
 
 def check_direction(path: Path, direction: str) -> None:
@@ -66,43 +66,44 @@ def teacher_of(settings: Settings) -> keras.Model | None:
         return None
     path = Path(settings.teacher)
     teacher = load(path)
-    side = side_of(path, teacher)
-    if side != settings.image_size:
+    takes, gives = ends_of(path, teacher)
+    wanted = tuple((*settings.size, count) for count in settings.channels)
+    if (takes, gives) != wanted:
         raise InputError(
-            f"--teacher {path} takes images of {side} pixels, this run has {settings.image_size}; give --image-size"
-            f" {side}, or another teacher"
+            f"--teacher {path} makes {list(gives)} of {list(takes)}, and this run {list(wanted[1])} of"
+            f" {list(wanted[0])}; give its --image-size and channels, or another teacher"
         )
     check_direction(path, settings.direction)
-    check_values(path, teacher, side)
+    check_values(path, teacher, takes)
     first = next((layer for layer in teacher.layers if isinstance(layer, keras.layers.Conv2D)), None)
     if first is not None:
-        folded = generator(first.filters, side, folded=True)
+        folded = generator(first.filters, settings.size, channels=settings.channels, folded=True)
         weights = teacher.get_weights()
         if [value.shape for value in weights] == [value.shape for value in folded.get_weights()]:
             folded.set_weights(weights)
-            if same_function(teacher, folded, side):
+            if same_function(teacher, folded, takes):
                 teacher = folded
     teacher.trainable = False
     return teacher
 
 
-def check_values(path: Path, teacher: keras.Model, side: int) -> None:
+def check_values(path: Path, teacher: keras.Model, shape: tuple[int, ...]) -> None:
     """Raise InputError when a teacher's pictures do not have the values of ours, [-1, 1]: by its function."""
     random = np.random.default_rng(0)
-    flat = np.broadcast_to(np.linspace(-1, 1, 4).reshape(4, 1, 1, 1), (4, side, side, 3))
-    inputs = np.concatenate([random.uniform(-1, 1, (4, side, side, 3)), flat]).astype(np.float32)
+    flat = np.broadcast_to(np.linspace(-1, 1, 4).reshape(4, 1, 1, 1), (4, *shape))
+    inputs = np.concatenate([random.uniform(-1, 1, (4, *shape)), flat]).astype(np.float32)
     pictures = np.concatenate([np.asarray(teacher(one[None], training=False)) for one in inputs])
     low, high = float(pictures.min()), float(pictures.max())
-    if low > DARK or max(-low, high) > 1 + NEARLY:
+    if low >= 0 or max(-low, high) > 1 + NEARLY:
         raise InputError(
             f"--teacher {path} gives {low:.2f} to {high:.2f} whatever it is shown, where our pictures are in [-1, 1];"
             " give a teacher with these values, one that ends in tanh"
         )
 
 
-def same_function(one: keras.Model, other: keras.Model, side: int) -> bool:
+def same_function(one: keras.Model, other: keras.Model, shape: tuple[int, ...]) -> bool:
     """Tell whether two networks make the same picture of noise, rounding apart."""
-    noise = np.random.default_rng(0).uniform(-1, 1, (1, side, side, 3)).astype(np.float32)
+    noise = np.random.default_rng(0).uniform(-1, 1, (1, *shape)).astype(np.float32)
     return bool(np.allclose(one(noise, training=False), other(noise, training=False), atol=1e-3))
 
 
@@ -112,8 +113,8 @@ def initialise(settings: Settings, *networks: keras.Model) -> None:
     weights = load(path).get_weights()
     if [value.shape for value in weights] != [value.shape for value in networks[0].get_weights()]:
         raise InputError(
-            f"--init {path} is no generator of {settings.filters} filters at {settings.image_size} pixels; give its"
-            " --filters and --image-size"
+            f"--init {path} is no generator of {settings.filters} filters for images of"
+            f" {settings.size[1]}x{settings.size[0]}; give its --filters, --image-size and channels"
         )
     for network in networks:
         network.set_weights(weights)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import json
 from pathlib import Path
 
+from pix2pix_edge.runtime.cli import at_least
 from pix2pix_edge.runtime.errors import InputError
 from pix2pix_edge.runtime.files import written_beside
 from pix2pix_edge.runtime.sidecar import from_json, read_json
@@ -26,7 +28,10 @@ class Settings:
     epochs: int = 100
     batch_size: int = 1
     filters: int = 64
-    image_size: int = 256
+    image_size: int = 256  # the height; and the width, where that is not said
+    image_width: int | None = None
+    input_channels: int = 3
+    output_channels: int = 3
     direction: str = "label2picture"
     adversarial: str = "hinge"
     scales: int = 2
@@ -48,6 +53,25 @@ class Settings:
     palette: bool = False
     pairs: int | None = None  # found on disk: the order of the pairs follows from their number
     teacher_sha256: str = ""  # found on disk: another file would teach other pictures
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the images."""
+        return self.image_size, self.image_width or self.image_size
+
+    @property
+    def channels(self) -> tuple[int, int]:
+        """Of the images that the generator takes, and of those that it gives."""
+        return self.input_channels, self.output_channels
+
+
+def size_of(text: str) -> tuple[int, int]:
+    """Return (height, width) of S or WxH, for argparse."""
+    width, _, height = text.lower().partition("x")
+    sides = at_least(1)(height or width), at_least(1)(width)
+    if any(side % 16 or not 32 <= side <= 2048 for side in sides):
+        raise argparse.ArgumentTypeError(f"must be S or WxH, multiples of 16 from 32 to 2048, got {text}")
+    return sides
 
 
 # "paper" is the article's: Isola et al. 2017, by its loop of 50 epochs.
@@ -98,10 +122,11 @@ def resumed(saved: Settings, given: dict[str, object]) -> Settings:
     may_change = set(MAY_CHANGE)
     if bool(saved.teacher) != bool(whole.teacher):
         may_change.remove("teacher")
+    before, now = ({**vars(one), "image_size": "{1}x{0}".format(*one.size)} for one in (saved, whole))
     differing = [
-        f"--{field.name.replace('_', '-')} {getattr(saved, field.name)} (now {getattr(whole, field.name)})"
-        for field in dataclasses.fields(Settings)
-        if field.name not in may_change and getattr(saved, field.name) != getattr(whole, field.name)
+        f"--{name.replace('_', '-')} {before[name]} (now {now[name]})"
+        for name in before
+        if name not in may_change | {"image_width"} and before[name] != now[name]
     ]
     if differing:
         raise InputError(

@@ -45,10 +45,11 @@ class Trainer(keras.Model):
         self.settings = settings
         self.teacher = teacher
         with precision_of(settings.precision):
-            self.generator = generator(settings.filters, settings.image_size, folded=True)
+            self.generator = generator(settings.filters, settings.size, channels=settings.channels, folded=True)
             self.discriminator = discriminator(
                 settings.filters,
-                settings.image_size,
+                settings.size,
+                channels=settings.channels,
                 scales=settings.scales,
                 spectral=settings.adversarial == "hinge",
             )
@@ -59,7 +60,7 @@ class Trainer(keras.Model):
         self.discriminator_optimizer.build(self.discriminator.trainable_variables)
         self.averaged = self.generator
         if settings.average:
-            self.averaged = generator(settings.filters, settings.image_size, folded=True)
+            self.averaged = generator(settings.filters, settings.size, channels=settings.channels, folded=True)
         self.averaged.set_weights(self.generator.get_weights())
         self.losses_so_far = {name: keras.metrics.Mean(name) for name in LOSSES}
         self.strategy = tf.distribute.get_strategy()
@@ -151,14 +152,14 @@ class Trainer(keras.Model):
             mean.reset_state()
 
     def translate(self, images: Image) -> Image:
-        """Return the generator's pictures in inference mode: uint8 [N, S, S, 3] RGB -> the same."""
+        """Return the generator's pictures in inference mode: uint8 [N, H, W, C] -> the same."""
         predicted = self.averaged(images.astype(np.float32) / 127.5 - 1.0, training=False)
         pictures: Image = np.clip(np.rint((predicted.numpy() + 1.0) * 127.5), 0, 255).astype(np.uint8)
         return pictures
 
     def plain_generator(self) -> keras.Model:
         """Return the generator in standard layers, with the present weights: what generator.keras holds."""
-        plain = generator(self.settings.filters, self.settings.image_size)
+        plain = generator(self.settings.filters, self.settings.size, channels=self.settings.channels)
         plain.set_weights(self.averaged.get_weights())
         return plain
 

@@ -137,8 +137,8 @@ def test_the_command(tmp_path: Path, data: Path, capsys: pytest.CaptureFixture[s
         (["0.keras", "--by", "sum.keras"], "is no discriminator"),
         (["0.keras", "small.keras"], "judge it apart"),
         (["d.keras"], "is not a generator of this project"),
-        (["0.keras", "--by", "small.keras"], "is no discriminator of 64 pixels"),
-        (["0.keras", "--by", "small-d.keras"], "is no discriminator of 64 pixels"),
+        (["0.keras", "--by", "small.keras"], "is no discriminator of such pictures"),
+        (["0.keras", "--by", "small-d.keras"], "is no discriminator of such pictures"),
         (["other-way/generator.keras"], "was trained with --direction picture2label"),
     ):
         words = [word if word.startswith("--") else str(tmp_path / word) for word in wrong]

@@ -131,7 +131,7 @@ def test_help_is_fast_and_loads_nothing_heavy() -> None:
     [
         ("--filters", "0", "must be at least 1, got 0"),
         ("--epochs", "many", "expected a whole number"),
-        ("--image-size", "100", "must be 32, 64"),
+        ("--image-size", "100", "multiples of 16 from 32 to 2048"),
         ("--l1-weight", "-1", "not below 0"),
         ("--l1-weight", "nan", "not below 0"),
         ("--batch-size", "0", "must be at least 1"),
@@ -222,7 +222,7 @@ def test_a_teacher_that_does_not_fit(data: Path, tmp_path: Path, capfd: pytest.C
     write_settings(tmp_path / "small", Settings(direction="picture2label"))
     run = tmp_path / "run"
     for name, expected in (
-        ("large", "takes images of 64 pixels, this run has 32"),
+        ("large", "makes [64, 64, 3] of [64, 64, 3], and this run [32, 32, 3] of [32, 32, 3]"),
         ("small", "was trained with --direction picture2label, not label2picture"),
         ("other", "is not a generator of this project"),
         ("missing", "is not a network saved by Keras"),

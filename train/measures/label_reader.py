@@ -22,6 +22,9 @@ from pix2pix_edge.train.native import load_tensorflow
 
 WEIGHTS = Path(__file__).with_name("label_reader.keras")
 WIDTHS = (12, 24, 48, 72, 96)
+WHOLE = 32
+"""It reads pictures whose sides are multiples of it."""
+
 STRIDE = 4
 """Its labels are a quarter of the picture in size; a facade's thinnest parts have four pixels at 256."""
 

@@ -99,8 +99,10 @@ class LabelReading:
     def add(self, picture: Image, label: Image | None) -> None:
         """Look at a picture, and where its label map is given, compare with it."""
         from pix2pix_edge.runtime.facades.styles import CLASSES
-        from pix2pix_edge.train.measures.label_reader import STRIDE, classes_of
+        from pix2pix_edge.train.measures.label_reader import STRIDE, WHOLE, classes_of
 
+        height, width = (length - length % WHOLE for length in picture.shape[:2])
+        picture, label = picture[:height, :width], None if label is None else label[:height, :width]
         logits, features = self.read(picture[None].astype(np.float32) / 127.5 - 1)
         self.features.append(features.numpy().reshape(-1, features.shape[-1]))
         if label is None:

@@ -27,11 +27,11 @@ class DrawnPairs(Pairs):
         return self.count
 
     def of_epoch(self, epoch: int) -> Pairs:
-        return DrawnPairs(self.kind, self.part, self.count, self.side, self.seed, self.direction, epoch)
+        return DrawnPairs(self.kind, self.part, self.count, self.size[0], self.seed, self.direction, epoch)
 
     def __getitem__(self, index: int) -> tuple[Image, Image]:
         number = index + (self.epoch or 0) * self.count
-        pair = draw_pair(self.seed, number, self.side, self.part, self.kind == "sketches")
+        pair = draw_pair(self.seed, number, self.size[0], self.part, self.kind == "sketches")
         return pair[::-1] if self.flip else pair
 
 
