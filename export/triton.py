@@ -76,14 +76,11 @@ def write_repository(
     name every dimension. Raises InputError.
     """
     check_file(file)
-    if file.suffix not in (".plan", ".onnx"):
-        raise InputError(f"{file} is neither .plan nor .onnx; give a file written by: python -m export")
-    sidecar = _sidecar(file)
-    if file.suffix == ".plan" and package_of(file) == "tensorrt_rtx":
-        raise InputError(f"{file} is a plan of TensorRT-RTX, which Triton does not serve; give its .onnx")
     if file.suffix == ".onnx":
         read_engine(file)  # a server would read what it says lies in other files
     sidecar = _sidecar(file)
+    if file.suffix == ".plan" and package_of(file) == "tensorrt_rtx":
+        raise InputError(f"{file} is a plan of TensorRT-RTX, which Triton does not serve; give its .onnx")
     name = name or file.name.partition(".")[0]
     if not re.fullmatch(r"[A-Za-z0-9_][\w.-]*", name, re.ASCII):
         raise InputError(f"{name!r} cannot be a model's name; use letters, digits, '-', '_' and '.' in --name")

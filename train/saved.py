@@ -42,7 +42,7 @@ def ends_of(path: Path, generator: Any) -> tuple[tuple[int, int, int], tuple[int
     ends = [*shapes_of(generator), *(tuple(tensor.shape) for tensor in generator.outputs)]
     if [len(shape) for shape in ends] != [4, 4] or None in ends[0][1:] or ends[0][1:3] != ends[1][1:3]:
         raise InputError(f"{path} is not a generator of this project; give a RUN/generator.keras")
-    return ends[0][1:], ends[1][1:]  # type: ignore[return-value]
+    return ends[0][1:], ends[1][1:]
 
 
 def check_direction(path: Path, direction: str) -> None:

@@ -245,7 +245,7 @@ def test_first_weights_are_those_of_init(tmp_path: Path) -> None:
         for one, other in zip(network.get_weights(), given.get_weights(), strict=True):
             np.testing.assert_array_equal(one, other)
     wrong = dataclasses.replace(settings, filters=3)
-    with pytest.raises(InputError, match="is no generator of 3 filters at 64 pixels"):
+    with pytest.raises(InputError, match="is no generator of 3 filters for images of 64x64"):
         initialise(wrong, generator(3, SIZE))
 
 
