@@ -114,7 +114,7 @@ def run(args: argparse.Namespace) -> int:
         _say(f"throughput, {args.rounds} rounds of bare engine, null and webm")
         throughput(engine, clip, Path(temporary), Budget(args.rounds, TURN_S, TURN_S), timings)
         bare_ns = engine_ns(engine, np.zeros(shape, np.uint8), TURN_S)
-        calm_s = min(args.seconds, CALM_FRAMES * 2 * bare_ns / 1e9)
+        calm_s = min(args.seconds, max(1.0, CALM_FRAMES * 2 * bare_ns / 1e9))  # threads take their time to start
         _say(f"latency at half the engine's rate, {calm_s:.0f} s")
         calm = live(engine, 0.5e9 / bare_ns, calm_s)
         _say(f"freshness at {OVERLOAD:g} times the engine's rate, {args.seconds:g} s")
