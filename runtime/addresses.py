@@ -172,6 +172,11 @@ _ADDRESS = re.compile(r"(?!test:|csi:)\b[A-Za-z][A-Za-z0-9+.-]*:/{1,2}(?=[^\s/])
 _BARE = re.compile(r"[^\s:@/'\"]+:(?!//)[^\s@].*@([^\s'\",]*)", re.DOTALL)
 """admin:secret@camera:554; behind test:// and in ?size=WxH@FPS the sign @ means a rate."""
 
+_NAMED = re.compile(
+    r"([?&;\s](?:[\w-]*(?:pass\w*|pw|pwd|psw)|token|auth|key|secret|session\w*)=)[^\s&'\",]+", re.IGNORECASE
+)
+"""0?password=secret, rtspsrc user-pw=secret: no address, but the name says what it is."""
+
 
 def redacted(text: str) -> str:
     """Return a message without the user names, passwords and query values of the addresses in it.
@@ -180,7 +185,7 @@ def redacted(text: str) -> str:
     """
     scheme, bare = _ADDRESS.search(text), _BARE.search(text)
     if scheme is None or (bare and bare.start() < scheme.start()):  # what looks like a scheme is of a password
-        return _BARE.sub(lambda found: f"***@{_without_values(found[1])}", text)
+        return _NAMED.sub(r"\1***", _BARE.sub(lambda found: f"***@{_without_values(found[1])}", text))
     rest = text[scheme.end() :]
     # a password may hold spaces and quotes; behind the last @ an address ends at the first of them
     address = re.match(r"(?:.*@)?[^\s'\",]*", rest, re.DOTALL)

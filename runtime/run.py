@@ -26,7 +26,7 @@ ROOT = str(Path(__file__).resolve().parent.parent)
 if __package__ in (None, "") and sys.path[0] != ROOT:
     sys.path[0] = ROOT  # a script's own folder comes first there, and cuda.py must not hide the package cuda
 
-from pix2pix_edge.runtime.addresses import redacted  # noqa: E402
+from pix2pix_edge.runtime.addresses import redacted, shown  # noqa: E402
 from pix2pix_edge.runtime.cli import (  # noqa: E402
     FIT_MODES,
     VIEW_MODES,
@@ -94,6 +94,7 @@ def run(args: argparse.Namespace) -> int:
     sources: list[Source] = []
     with Interrupt() as interrupt, contextlib.ExitStack() as stack:
         for spec in args.source:
+            interrupt.opening = f"--source {printable(shown(spec))}"
             sources.append(open_source(spec, loop=args.loop, max_pixels=args.max_pixels))
             stack.callback(sources[-1].close)
             _say_skipped(sources[-1])
@@ -105,6 +106,7 @@ def run(args: argparse.Namespace) -> int:
         if (args.token or args.token_file) and not has_page:
             raise InputError("--token is for a page, and there is none; add: --sink http://127.0.0.1:8080")
         token = token_from(args) if has_page else None
+        interrupt.opening = f"--engine {printable(redacted(str(args.engine)))}"
         engine = open_engine(
             args.engine,
             backend=args.backend,
@@ -118,6 +120,7 @@ def run(args: argparse.Namespace) -> int:
 
             cv2.setNumThreads(1)
         wanted = [] if interrupt.received else specs
+        interrupt.opening = "a --sink"
         sinks = open_sinks(wanted, sources, mode=args.view, limit=args.limit, token=token)
         for sink in (sink for each in sinks for sink in each):
             stack.callback(sink.close)
@@ -162,11 +165,15 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _say_skipped(source: Source) -> None:
-    """Name the files that the source was pointed at and does not read, by kind."""
+    """Name what the source was pointed at and does not read: files, by kind, and sound."""
+    from pix2pix_edge.runtime.sources.containers import has_sound
+
     if source.skipped:
         kinds = Counter(path.suffix.lower() for path in source.skipped)
         counts = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
         warn(f"skipped, because it reads no such files from a folder: {counts} (the first: {source.skipped[0]})")
+    if source.fps and source.files and has_sound(source.files[0]):
+        warn(f"{source.files[0]} has sound, which is left out")
 
 
 def _engine_line(engine: Engine) -> str:

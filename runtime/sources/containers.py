@@ -1,7 +1,8 @@
-"""Whether a video file is as long as its container says: a copy, a card or a crash may have cut off its end."""
+"""Whether a video file is as long as its container says (a copy, a card or a crash may have cut it), and has sound."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import BinaryIO
 
@@ -26,16 +27,44 @@ def is_truncated(path: Path) -> bool:
     return False
 
 
+HEAD_BYTES = 1 << 20
+
+
+def has_sound(path: Path) -> bool:
+    """Whether an MP4, MOV, AVI or Matroska file has a track of sound; False for any other file."""
+    length = path.stat().st_size
+    with path.open("rb") as file:
+        start = file.read(HEAD_BYTES)
+        if start[4:8] not in _BOXES:
+            # AVI's kind of stream, Matroska's name of a codec
+            return re.search(rb"strh....auds|\x86[\x81-\xbf]A_", start, re.DOTALL) is not None
+        at = 0
+        while at + 8 <= length:
+            file.seek(at)
+            size, name = _box_head(file)
+            if name == b"moov":
+                file.seek(at)
+                return re.search(rb"hdlr.{8}soun", file.read(min(size, 64 * HEAD_BYTES)), re.DOTALL) is not None
+            at += size or length
+        return False
+
+
+def _box_head(file: BinaryIO) -> tuple[int, bytes]:
+    """Return the size (0: to the end of the file) and the name of the box that begins here."""
+    header = file.read(16)
+    size = int.from_bytes(header[:4], "big")
+    if size == 1:
+        size = int.from_bytes(header[8:16], "big")
+    return size if size >= 8 else 0, header[4:8]
+
+
 def _boxes_end(file: BinaryIO, length: int) -> int:
     """Return where the last box of an MP4 or MOV file ends (ISO/IEC 14496-12, 4.2)."""
     at = 0
     while at + 8 <= length:
         file.seek(at)
-        header = file.read(16)
-        size = int.from_bytes(header[:4], "big")
-        if size == 1:
-            size = int.from_bytes(header[8:16], "big")
-        if size < 8:  # 0: to the end of the file
+        size, _ = _box_head(file)
+        if not size:
             return length
         at += size
     return at

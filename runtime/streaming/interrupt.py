@@ -36,6 +36,8 @@ class Interrupt:
 
     def __init__(self) -> None:
         self.received = False
+        self.opening = ""
+        """What is being opened, as people call it: named where it hangs."""
         self._stream: Stoppable | None = None
         self._arrived = 0
         self._left = threading.Event()
@@ -53,7 +55,7 @@ class Interrupt:
                 if self._stream is not None:
                     self._stream.stop()
                 elif not self._left.wait(LEAVE_S):  # a source or an engine is being opened, and hangs
-                    print("interrupted", file=sys.stderr, flush=True)
+                    print(f"interrupted: {self.opening} hung while it was opened", file=sys.stderr, flush=True)
                     os._exit(130)
 
     @contextlib.contextmanager

@@ -44,6 +44,8 @@ def test_what_is_secret_in_an_address_is_not_shown(text: str, shown: str) -> Non
         ("http://host/a b?token=secret", "http://host/a b?***"),
         ("rtsp:/me:secret@host", "rtsp:/***@host"),
         ("me:secret@host:554", "***@host:554"),
+        ("0?password=secret", "0?password=***"),
+        ("rtspsrc location=x user-pw=secret ! appsink", "rtspsrc location=x user-pw=*** ! appsink"),
         ("0?size=640x480@30", "0?size=640x480@30"),
         ("test://640x480@30", "test://640x480@30"),
         ("rtsp://host/live@2", "rtsp://host/live@2"),

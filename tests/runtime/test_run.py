@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import pytest
 
-from tests.conftest import REPOSITORY, eventually, index_of, picture, read_video, write_rgb
+from tests.conftest import REPOSITORY, eventually, index_of, picture, read_video, write_rgb, write_video
 
 SCRIPT = REPOSITORY / "runtime" / "run.py"
 ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith(("OPENCV", "DISPLAY"))}
@@ -64,6 +64,13 @@ def test_a_video_to_a_video_and_a_folder_keeps_count_and_order(inverter: Path, c
     assert "40 frames" in stdout and "ONNX Runtime" in stdout
     for stage in ("capture", "prepare", "engine", "deliver"):
         assert stage in stdout
+
+
+def test_sound_that_is_left_out_is_said_once(inverter: Path, tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.avi", 5)
+    path.write_bytes(path.read_bytes() + b"strh8\0\0\0auds")
+    _, _, stderr = run("--engine", inverter, "--source", "a.avi", "--loop", 2, cwd=tmp_path)
+    assert stderr == "warning: a.avi has sound, which is left out\n"
 
 
 def test_limit_and_loop(inverter: Path, tmp_path: Path) -> None:
@@ -169,8 +176,6 @@ def test_debug_shows_the_traceback(inverter: Path, tmp_path: Path) -> None:
 
 
 def test_a_truncated_video_is_reported(inverter: Path, tmp_path: Path) -> None:
-    from tests.conftest import write_video
-
     path = write_video(tmp_path / "clip.avi", 60, size=(128, 128))
     data = path.read_bytes()
     path.write_bytes(data[: len(data) * 2 // 3])

@@ -13,7 +13,7 @@ from pix2pix_edge.runtime.errors import InputError
 from pix2pix_edge.runtime.frame import BadPictureError, Frame, Source
 from pix2pix_edge.runtime.images import read_image
 from pix2pix_edge.runtime.sources import open_source
-from pix2pix_edge.runtime.sources.containers import is_truncated
+from pix2pix_edge.runtime.sources.containers import has_sound, is_truncated
 from tests.conftest import index_of, picture, write_rgb, write_video
 
 
@@ -169,6 +169,23 @@ def test_a_damaged_video_with_a_number_in_its_name_is_no_image_sequence(tmp_path
     (tmp_path / "clip00.mp4").write_bytes(b"\0" * 4096)
     with pytest.raises(InputError, match=r"clip00\.mp4 is not a video"):
         open_source(tmp_path / "clip00.mp4")
+
+
+@pytest.mark.parametrize("ending", [".mp4", ".mov", ".mkv", ".avi"])
+def test_sound_is_found(tmp_path: Path, ending: str) -> None:
+    path = write_video(tmp_path / f"clip{ending}", 5)
+    whole = path.read_bytes()
+    assert not has_sound(path)
+    if ending in (".mp4", ".mov"):  # the same track again, called one of sound
+        movie, track = (whole.rindex(name) - 4 for name in (b"moov", b"trak"))
+        size = int.from_bytes(whole[track : track + 4], "big")
+        added = whole[track : track + size].replace(b"vide", b"soun")
+        total = int.from_bytes(whole[movie : movie + 4], "big") + size
+        spoken = whole[:movie] + total.to_bytes(4, "big") + whole[movie + 4 : track] + added + whole[track:]
+    else:
+        spoken = whole.replace(b"V_MPEG4/ISO/ASP", b"A_MPEG4/ISO/ASP").replace(b"strh8\0\0\0vids", b"strh8\0\0\0auds")
+    path.write_bytes(spoken)
+    assert has_sound(path)
 
 
 @pytest.mark.parametrize("loop", [1, 3])

@@ -8,6 +8,7 @@ import os
 import random
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -295,6 +296,20 @@ def test_a_signal_ends_a_stream_whose_source_has_stalled(inverter: Path, tmp_pat
         process.send_signal(signal.SIGINT)
         _, stderr = process.communicate(timeout=60)
     assert (process.returncode, stderr) == (130, "interrupted\n")
+
+
+def test_what_hangs_while_it_is_opened_is_named(inverter: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as camera:  # takes the connection, and says nothing
+        address = f"http://me:secret@127.0.0.1:{camera.getsockname()[1]}/x"
+        process = subprocess.Popen(
+            [sys.executable, str(REPOSITORY / "runtime/run.py"), "--engine", inverter, "--source", address],
+            stderr=subprocess.PIPE, text=True, env=os.environ | {"PIX2PIX_EDGE_PATIENCE": "1"},
+        )  # fmt: skip
+        with camera.accept()[0]:
+            process.send_signal(signal.SIGTERM)
+            _, stderr = process.communicate(timeout=60)
+    where = address.replace("me:secret", "***")
+    assert (process.returncode, stderr) == (130, f"interrupted: --source {where} hung while it was opened\n")
 
 
 def test_a_sink_that_blocks_does_not_hold_up_the_end_of_the_process(inverter: Path, tmp_path: Path) -> None:

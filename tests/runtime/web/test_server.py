@@ -398,6 +398,36 @@ def test_what_is_not_there_or_not_understood(sink: WebSink) -> None:
     assert ask(sink, "/" + "x" * 70_000)[0] == 414
 
 
+FOUND = {"/": 200, "/metrics": 200, "/history.json": 200, "/health": 503, "/snapshot.png": 503, "/x": 404, "/../x": 404}
+ODD = {
+    "OPTIONS / HTTP/1.1\r\nHost: localhost": 501,
+    "BREW / HTTP/1.0": 501,
+    "GET / HTTP/1.0": 200,
+    "GET / HTTP/1.1": 200,
+    "GET / HTTP/1.1\r\nHost: evil.example": 403,
+    "GET /snapshot.png?view=x HTTP/1.0": 400,
+    "GET /" + "x" * 70_000 + " HTTP/1.0": 414,
+    "GET / HTTP/9.9": 505,
+    "GET": 400,
+    "GET //[ HTTP/1.0": 404,
+}
+RAW = ODD | {
+    f"{method} {path} HTTP/1.1\r\nHost: 127.0.0.1": {"POST": 405, "PUT": 501, "DELETE": 501}.get(method, status)
+    for path, status in FOUND.items()
+    for method in ("GET", "HEAD", "POST", "PUT", "DELETE")
+}
+
+
+@pytest.mark.parametrize("request_text", RAW, ids=lambda text: text[:40].replace("\r\n", " "))
+def test_raw_requests_get_the_right_status(sink: WebSink, request_text: str) -> None:
+    with socket.create_connection(("127.0.0.1", sink.port), timeout=60) as connection:
+        connection.sendall(f"{request_text}\r\n\r\n".encode())
+        connection.shutdown(socket.SHUT_WR)
+        answer = connection.recv(1000)
+    # Python's server answers with the bare status line where it could not read a version
+    assert re.search(rb"\d{3} ", answer).group().split()[0] == str(RAW[request_text]).encode()  # type: ignore[union-attr]
+
+
 @pytest.mark.parametrize(
     "rubbish",
     [
