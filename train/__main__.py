@@ -98,6 +98,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     option("scales", "discriminators, each at half the size of the one before", type=at_least(1), metavar="N")
     option("feature-weight", "weight of the distance in the discriminators' maps", type=weight, metavar="W")
     option("l1-weight", "weight of the L1 loss", type=weight, metavar="W")
+    option("fringe-weight", "weight of the L1 loss of colours at fine scale", type=weight, metavar="W")
     option("teacher", "a wider network of the same data to learn from as well", metavar="GENERATOR.keras")
     option("teacher-weight", "weight of the distance to the teacher's pictures", type=weight, metavar="W")
     option("learning-rate", "of Adam, for the generator", type=weight, metavar="R")
@@ -118,6 +119,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_false",
         default=absent,
         help="no random crop out of an enlarged pair, and no mirroring",
+    )
+    parser.add_argument(
+        "--even-light",
+        action="store_true",
+        default=absent,
+        help="the network divides its input by the light on the paper: for drawings that a camera sees",
     )
     parser.add_argument(
         "--palette",
@@ -261,10 +268,8 @@ def run(args: argparse.Namespace) -> None:
             " run with another --out"
         )
     settings = dataclasses.replace(settings, teacher_sha256=taught_by)
-    if kind := kind_of(settings.data):
-        material = drawn(kind, settings)
-    else:
-        material, settings = found(settings, args.resume)
+    kind = kind_of(settings.data)
+    material, settings = (drawn(kind, settings), settings) if kind else found(settings, args.resume)
     training, validation, held_out = material.training, material.validation, material.held_out
     if settings.samples:
         samples: Any = [(picture, None) for picture in read_samples(Path(settings.samples), settings)]
@@ -273,8 +278,7 @@ def run(args: argparse.Namespace) -> None:
         samples = [shown[index] for index in range(min(3, len(shown)))]
     print(
         f"{len(training)} pairs to train on, {len(validation)} to judge epochs by, {len(held_out)} held out;"
-        f" {settings.filters} filters at"
-        f" {settings.size[1]}x{settings.size[0]}, {settings.epochs} epochs -> {args.out}"
+        f" {settings.filters} filters at {settings.size[1]}x{settings.size[0]}, {settings.epochs} epochs -> {args.out}"
     )
     print(material.way)
 

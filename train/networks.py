@@ -13,6 +13,7 @@ collection made popular. Importing this module loads TensorFlow.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -27,6 +28,7 @@ from pix2pix_edge.train.data import Size
 DEEPEST = 7
 DROPOUT = 0.5
 SLOPE = 0.2
+DARKEST = 0.02  # added to the white of the paper, so that a black frame is divided by something
 MOMENTUM = 0.9  # how much of the moving statistics each step keeps; every exported picture is made with them
 
 
@@ -55,13 +57,19 @@ def both_sides(size: Size) -> tuple[int, int]:
 
 
 def generator(
-    filters: int = 64, image_size: Size = 256, *, channels: tuple[int, int] = (3, 3), folded: bool = False
+    filters: int = 64,
+    image_size: Size = 256,
+    *,
+    channels: tuple[int, int] = (3, 3),
+    folded: bool = False,
+    even_light: bool = False,
 ) -> keras.Model:
     """Return the U-Net: float32 [N, H, W, C] in [-1, 1] -> the same; 41.8 M weights with 64 filters at 256.
 
     channels: of the images that it takes, and of those that it gives.
     folded: for training: upsampling and convolution are one step, and batch norm sees the batch of all replicas. The
     weights and the function are the same; only the plain form consists of standard layers, so that is the one to save.
+    even_light: the image is divided by the brightness of the paper first, for drawings that a camera sees.
     Below 256 there are fewer levels, and dropout only where the map has its full 8 x filters channels.
     Raises InputError as widths() does.
     """
@@ -69,7 +77,7 @@ def generator(
     norm = partial(keras.layers.BatchNormalization, momentum=MOMENTUM, synchronized=synchronized)
     down = widths(filters, image_size)
     image = keras.Input((*both_sides(image_size), channels[0]), name="image")
-    x = image
+    x = evened(image, both_sides(image_size)) if even_light else image
     skips = []
     for level, width in enumerate(down):
         name = f"down{level + 1}"
@@ -86,6 +94,27 @@ def generator(
         x = norm(name=f"{name}_norm")(x)
         x = keras.layers.Concatenate()([x, skip])
     return keras.Model(image, _upsampled(x, channels[1], "tanh", folded, f"up{len(down)}"), name="generator")
+
+
+def evened(image: Any, sides: tuple[int, int]) -> Any:
+    """Return an image divided, channel by channel, by the white of the paper around each pixel: [-1, 1] -> [-1, 1].
+
+    The white is a morphological closing of a small picture of brightest spots: what is dark over less than a quarter of
+    the side is filled, and a slope of light stays. So neither lamp nor tint reaches the first convolution, and a
+    stroke, or a hatched window, is black beside it. All layers are standard ones without weights.
+    """
+    together = math.gcd(*sides)
+    cell = min(1 << max(0, (min(sides) // 64).bit_length() - 1), (together & -together) // 4)  # divides both sides
+    positive = keras.layers.Rescaling(0.5, 0.5)(image)
+    white = keras.layers.AveragePooling2D(cell)(positive)  # without noise
+    white = keras.layers.MaxPooling2D(4)(white)
+    for _ in range(2):  # dilate, then erode
+        white = keras.layers.MaxPooling2D(5, strides=1, padding="same")(white)
+        white = keras.layers.Rescaling(-1.0)(white)
+    white = keras.layers.AveragePooling2D(3, strides=1, padding="same")(white)
+    white = keras.layers.UpSampling2D(4 * cell, interpolation="bilinear")(white)
+    share = keras.ops.divide(positive, keras.layers.Rescaling(1.0, DARKEST)(white))
+    return keras.layers.Rescaling(2.0, -1.0)(keras.layers.ReLU(max_value=1.0)(share))
 
 
 def discriminator(

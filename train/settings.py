@@ -17,7 +17,7 @@ OTHER_NAMES = ("AtoB", "BtoA")  # of directions; A is the left half, or the fold
 ADVERSARIAL = ("hinge", "cross-entropy")
 SCHEDULES = ("constant", "linear")
 PRECISIONS = ("float32", "bfloat16")
-FORMAT = "pix2pix-edge-run/2"
+FORMAT = "pix2pix-edge-run/3"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,6 +37,7 @@ class Settings:
     scales: int = 2
     feature_weight: float = 10.0
     l1_weight: float = 10.0
+    fringe_weight: float = 50.0
     teacher: str = ""
     teacher_weight: float = 10.0
     learning_rate: float = 2e-4
@@ -46,6 +47,7 @@ class Settings:
     precision: str = "float32"
     validation: int = 0
     augment: bool = True
+    even_light: bool = False
     seed: int = 0
     limit: int | None = None
     samples: str = ""
@@ -83,6 +85,7 @@ RECIPES = {
         scales=1,
         feature_weight=0.0,
         l1_weight=100.0,
+        fringe_weight=0.0,
         teacher_weight=100.0,
         discriminator_rate=2e-4,
         schedule="constant",

@@ -16,7 +16,7 @@ from pix2pix_edge.train.networks import discriminator, feature_extractor, genera
 from pix2pix_edge.train.settings import Settings
 
 BETA_1 = 0.5
-LOSSES = ("generator_loss", "discriminator_loss", "adversarial", "features", "l1", "teacher")
+LOSSES = ("generator_loss", "discriminator_loss", "adversarial", "features", "l1", "fringes", "teacher")
 
 Seen = Mapping[str, Sequence[Any]]
 """What a discriminator sees of a pair: by scale its maps, and its logits last."""
@@ -25,10 +25,11 @@ Seen = Mapping[str, Sequence[Any]]
 class Trainer(keras.Model):
     """A generator and a discriminator that learn together from (source, target) batches in [-1, 1].
 
-    generator_loss = adversarial + feature_weight x features + l1_weight x l1 + teacher_weight x teacher: adversarial
-    says how far the discriminator is from taking predictions for real, features is the mean absolute difference to the
-    target in the discriminator's maps, summed over each scale's maps and averaged over its scales (pix2pixHD, arXiv
-    1711.11585), l1 that in the picture, teacher that of both to the pictures of the teacher, where there is one.
+    generator_loss = adversarial + feature_weight x features + l1_weight x l1 + fringe_weight x fringes + teacher_weight
+    x teacher: adversarial says how far the discriminator is from taking predictions for real, features is the mean
+    absolute difference to the target in the discriminator's maps, summed over each scale's maps and averaged over its
+    scales (pix2pixHD, arXiv 1711.11585), l1 that in the picture, fringes that in its colours at fine scale, teacher
+    that of maps and picture to the pictures of the teacher, where there is one.
     discriminator_loss is the mean of its losses on real and on predicted pairs. (Isola et al. 2017 have adversarial and
     l1 alone.)
 
@@ -45,7 +46,7 @@ class Trainer(keras.Model):
         self.settings = settings
         self.teacher = teacher
         with precision_of(settings.precision):
-            self.generator = generator(settings.filters, settings.size, channels=settings.channels, folded=True)
+            self.generator = self._generator(folded=True)
             self.discriminator = discriminator(
                 settings.filters,
                 settings.size,
@@ -60,11 +61,17 @@ class Trainer(keras.Model):
         self.discriminator_optimizer.build(self.discriminator.trainable_variables)
         self.averaged = self.generator
         if settings.average:
-            self.averaged = generator(settings.filters, settings.size, channels=settings.channels, folded=True)
+            self.averaged = self._generator(folded=True)
         self.averaged.set_weights(self.generator.get_weights())
         self.losses_so_far = {name: keras.metrics.Mean(name) for name in LOSSES}
         self.strategy = tf.distribute.get_strategy()
         self.step = tf.function(self._step, jit_compile=False)  # XLA is several times slower on a CPU
+
+    def _generator(self, folded: bool) -> keras.Model:
+        wanted = self.settings
+        return generator(
+            wanted.filters, wanted.size, channels=wanted.channels, folded=folded, even_light=wanted.even_light
+        )
 
     def call(self, source: Any, training: bool = False) -> Any:
         return self.averaged(source, training=training)
@@ -92,7 +99,7 @@ class Trainer(keras.Model):
         source, target = data
         wanted = self.settings
         loss = ADVERSARIAL_LOSSES[wanted.adversarial]
-        taught, likeness = tf.constant(0.0), tf.constant(0.0)
+        taught, likeness, fringes = tf.constant(0.0), tf.constant(0.0), tf.constant(0.0)
         with tf.GradientTape(persistent=True) as tape:
             predicted = self.generator(source, training=True)
             fake = self.seen([source, predicted], training=True)
@@ -103,6 +110,9 @@ class Trainer(keras.Model):
             if wanted.feature_weight:
                 likeness = feature_distance(fake, real)
                 generator_loss += wanted.feature_weight * likeness
+            if wanted.fringe_weight and wanted.output_channels >= 3:
+                fringes = tf.reduce_mean(tf.abs(fine_colours(target - predicted)))
+                generator_loss += wanted.fringe_weight * fringes
             if self.teacher is not None:
                 example = self.teacher(source, training=False)
                 taught = tf.reduce_mean(tf.abs(example - predicted))
@@ -118,7 +128,7 @@ class Trainer(keras.Model):
         ):
             variables = network.trainable_variables
             optimizer.apply(tape.gradient(loss, variables), variables)
-        losses = (generator_loss, discriminator_loss, adversarial, likeness, l1, taught)
+        losses = (generator_loss, discriminator_loss, adversarial, likeness, l1, fringes, taught)
         for name, loss in zip(LOSSES, losses, strict=True):
             self.losses_so_far[name].update_state(loss)
         return {name: mean.result() for name, mean in self.losses_so_far.items()}
@@ -159,7 +169,7 @@ class Trainer(keras.Model):
 
     def plain_generator(self) -> keras.Model:
         """Return the generator in standard layers, with the present weights: what generator.keras holds."""
-        plain = generator(self.settings.filters, self.settings.size, channels=self.settings.channels)
+        plain = self._generator(folded=False)
         plain.set_weights(self.averaged.get_weights())
         return plain
 
@@ -199,6 +209,16 @@ def feature_distance(fake: Seen, real: Seen) -> Any:
     pairs = [pair for scale in fake for pair in zip(fake[scale][:-1], real[scale][:-1], strict=True)]
     differences = (tf.cast(tf.abs(a - tf.stop_gradient(b)), tf.float32) for a, b in pairs)
     return sum(tf.reduce_mean(difference) for difference in differences) / len(fake)
+
+
+def fine_colours(image: Any) -> Any:
+    """Return red and blue less green, [N, S, S, 2], without their means over 5x5 pixels.
+
+    A photograph hardly has any: sensors and JPEG keep colours at half the size. So here, unlike in brightness, the one
+    true picture is a fair teacher, and no blur follows from it.
+    """
+    colours = tf.stack([image[..., 0] - image[..., 1], image[..., 2] - image[..., 1]], -1)
+    return colours - tf.nn.avg_pool2d(colours, 5, 1, "SAME")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,6 +6,7 @@ import json
 import zipfile
 from typing import Any
 
+import cv2
 import keras
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from pix2pix_edge.train.networks import (
     FoldedUpConv2D,
     SpectralConv2D,
     discriminator,
+    evened,
     feature_extractor,
     generator,
     plain_discriminator,
@@ -70,6 +72,30 @@ def test_small_generator_keeps_size_and_range(size: int) -> None:
     fake = generator(2, size)(image).numpy()
     assert fake.shape == image.shape
     assert np.abs(fake).max() <= 1
+
+
+def test_evened_light_keeps_every_size_that_a_generator_takes() -> None:
+    for sides in ((32, 32), (48, 112), (240, 320), (256, 256), (272, 2048)):
+        image = keras.Input((*sides, 3))
+        assert evened(image, sides).shape == (None, *sides, 3)
+
+
+@pytest.mark.parametrize("size", [64, 256])
+def test_light_and_tint_of_the_paper_do_not_reach_the_first_convolution(size: int) -> None:
+    random = np.random.default_rng(0)
+    paper = np.ones((size, size, 3), np.float32)
+    for left, top, right, bottom in random.uniform(0, size, (20, 4)).astype(int):
+        cv2.rectangle(paper, (left, top), (right, bottom), (0.1,) * 3, max(1, size // 128))
+    across, down = np.meshgrid(*[np.linspace(0, 1, size, dtype=np.float32)] * 2)
+    image = keras.Input((size, size, 3))
+    even = keras.Model(image, evened(image, (size, size)))
+    sheets = [paper * (0.3 + 0.3 * across)[..., None] * (1, 0.9, 0.7), paper * (0.9 - 0.4 * down * across)[..., None]]
+    flat, *lit = (even(sheet[None].astype(np.float32) * 2 - 1).numpy() for sheet in (paper, *sheets))
+    assert -0.9 < flat.min() < -0.7 and 0.9 < flat.max() <= 1
+    for sheet, found in zip(sheets, lit, strict=True):
+        before = np.abs(2 * (sheet - paper)).mean()
+        assert np.abs(found - flat).mean() < before / 4
+    assert np.isfinite(even(np.full((1, size, size, 3), -1, np.float32))).all()  # a black frame
 
 
 def test_order_of_layers() -> None:

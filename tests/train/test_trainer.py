@@ -15,7 +15,14 @@ from pix2pix_edge.runtime.errors import InputError
 from pix2pix_edge.train.networks import generator
 from pix2pix_edge.train.saved import initialise, teacher_of
 from pix2pix_edge.train.settings import ADVERSARIAL, RECIPES, Settings
-from pix2pix_edge.train.trainer import ADVERSARIAL_LOSSES, FusedAdam, Trainer, cross_entropy, feature_distance
+from pix2pix_edge.train.trainer import (
+    ADVERSARIAL_LOSSES,
+    FusedAdam,
+    Trainer,
+    cross_entropy,
+    feature_distance,
+    fine_colours,
+)
 
 SIZE = 64
 SMALL = Settings(filters=2, image_size=SIZE, epochs=4)
@@ -82,12 +89,12 @@ def test_losses_are_means_over_the_epoch(trainer: Trainer, batch: Any) -> None:
         assert mean == pytest.approx((single[0][name] + single[1][name]) / 2, rel=1e-5), name
     for step in single:
         assert step["l1"] != single[0]["l1"] or step is single[0]
-        expected = step["adversarial"] + 10 * step["features"] + 10 * step["l1"]
+        expected = step["adversarial"] + 10 * step["features"] + 10 * step["l1"] + 50 * step["fringes"]
         assert step["generator_loss"] == pytest.approx(expected, rel=1e-4)
 
 
 def test_without_weights_the_adversarial_loss_is_left(batch: Any) -> None:
-    trainer = Trainer(dataclasses.replace(SMALL, l1_weight=0.0, feature_weight=0.0))
+    trainer = Trainer(dataclasses.replace(SMALL, l1_weight=0.0, feature_weight=0.0, fringe_weight=0.0))
     trainer.step(batch)
     means = trainer.means()
     assert means["generator_loss"] == means["adversarial"]
@@ -149,6 +156,16 @@ def test_feature_distance_sums_maps_and_averages_scales() -> None:
     assert float(feature_distance(fake, real)) == 6.0  # two maps that differ by 3, on either scale; logits do not count
 
 
+def test_fine_colours_are_those_of_a_fringe_not_of_detail_or_of_a_wall() -> None:
+    grain = np.random.default_rng(0).uniform(-1, 1, (1, 32, 32, 1)).astype(np.float32)
+    walls = np.ones((1, 32, 32, 3), np.float32)
+    walls[:, :, 16:] = (0.8, -0.3, 0.1)
+    grey, fringe = (np.abs(fine_colours(tf.constant(grain * colour))).mean() for colour in ((1, 1, 1), (1, 1, 0.5)))
+    assert grey < 1e-6 and fringe > 0.1
+    found = np.abs(fine_colours(tf.constant(walls)))
+    assert found[:, :, 4:12].max() < 1e-6 < found[:, :, 15].max()
+
+
 def test_bfloat16_steps_keep_float32_weights_and_a_float32_picture(batch: Any) -> None:
     trainer = Trainer(dataclasses.replace(SMALL, precision="bfloat16"))
     means = {name: float(value) for name, value in trainer.step(batch).items()}
@@ -181,6 +198,21 @@ def test_a_teacher_pulls_the_student_and_does_not_learn(batch: Any) -> None:
     assert distances[-1] < 0.6 * distances[0], distances
     for weight, then in zip(teacher.weights, before, strict=True):
         np.testing.assert_array_equal(weight, then)
+
+
+def test_a_teacher_is_followed_in_what_the_discriminators_see(batch: Any) -> None:
+    """Pixels alone would teach the mean of what a student cannot tell apart."""
+    teacher = generator(3, SIZE, folded=True)
+    keras.utils.set_random_seed(0)
+    trainer = Trainer(dataclasses.replace(SMALL, learning_rate=0.0, discriminator_rate=0.0), teacher)
+    trainer.step(batch)
+    predicted = trainer.generator(batch[0], training=True)
+    example = teacher(batch[0])
+    pixels = float(tf.reduce_mean(tf.abs(example - predicted)))
+    seen = [trainer.seen([batch[0], picture], training=True) for picture in (predicted, example)]
+    expected = pixels + float(feature_distance(*seen))
+    assert expected > 1.5 * pixels
+    assert trainer.means()["teacher"] == pytest.approx(expected, rel=0.2)  # dropout and power steps differ
 
 
 def test_the_average_follows_the_weights_and_is_what_translates(batch: Any) -> None:

@@ -126,6 +126,7 @@ def photographed(random: np.random.Generator, paper: Image, picture: Image) -> t
     )
     if (sigma := random.uniform(0, 1.2) * size / 256) > 0.3:
         light = cv2.GaussianBlur(light, (0, 0), sigma)
+    light = 255 - (255 - light) * random.uniform(0.7, 1, 3)  # of a ballpoint, or of a pencil
     y, x = np.mgrid[-1 : 1 : size * 1j, -1 : 1 : size * 1j].astype(np.float32)
     angle = random.uniform(0, 2 * np.pi)
     slope = 1 + random.uniform(0, 0.35) * (np.cos(angle) * x + np.sin(angle) * y)
