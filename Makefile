@@ -30,7 +30,7 @@ $(RUNTIME): pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
 	@touch $@
 
-demo: $(RUNTIME) ## translate the drawn label maps in samples/ with the boxed model, and show a contact sheet
+demo: $(RUNTIME) ## translate the drawings in samples/ with the boxed models, and show contact sheets
 	@rm -rf runs/demo
 	$(BIN)/pix2pix-edge demo --out runs/demo
 	@echo 'Draw a house yourself: $(BIN)/pix2pix-edge draw --engine models/facades.int8.cpu.onnx'

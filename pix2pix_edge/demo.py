@@ -1,4 +1,4 @@
-"""Translate the drawn label maps in the box with the model in the box, and show a contact sheet.
+"""Translate the drawn label maps and the sketches in the box with the models in the box, and show contact sheets.
 
 pix2pix-edge demo
 pix2pix-edge demo --out /tmp/facades
@@ -15,7 +15,7 @@ from pix2pix_edge.runtime.images import read_image, sheet, write_image
 from pix2pix_edge.runtime.stream import translate
 
 BOX = Path(__file__).parent
-ENGINE, SAMPLES = BOX / "models" / "facades.int8.cpu.onnx", BOX / "samples"
+SAMPLES = {"facades": BOX / "samples", "sketch": BOX / "samples" / "sketches"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,17 +24,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Write OUT/translated/ and OUT/sheet.png: label maps at the left, what becomes of them at the right."""
-    translated = args.out / "translated"
-    with open_engine(ENGINE) as engine, translate(SAMPLES, engine, [f"{translated}/"]) as stream:
-        frames = list(stream)
-    names = [frame.source for frame in frames]
-    milliseconds = sorted(frame.timings["engine"] / 1e6 for frame in frames)[len(frames) // 2]
-    columns = {
-        title: [read_image(folder / f"{name}.png") for name in names]
-        for title, folder in (("label", SAMPLES), ("translated", translated))
-    }
-    write_image(args.out / "sheet.png", sheet(columns))
-    print(f"{len(names)} pictures, {milliseconds:.1f} ms each in the engine (median)")
-    print(f"Look at {args.out / 'sheet.png'}. Then live, in a browser at http://127.0.0.1:8080:")
-    print(f"  pix2pix-edge run --engine {ENGINE} --source {SAMPLES} --loop 0 --max-fps 2 --sink http://127.0.0.1:8080")
+    """Write for each model OUT/MODEL/ and OUT/MODEL.png: what goes in at the left, what becomes of it at the right."""
+    for name, samples in SAMPLES.items():
+        engine_file = BOX / "models" / f"{name}.int8.cpu.onnx"
+        with open_engine(engine_file) as engine, translate(samples, engine, [f"{args.out / name}/"]) as stream:
+            frames = list(stream)
+        pictures = [frame.source for frame in frames]
+        milliseconds = sorted(frame.timings["engine"] / 1e6 for frame in frames)[len(frames) // 2]
+        columns = {
+            title: [read_image(folder / f"{picture}.png") for picture in pictures]
+            for title, folder in (("drawn", samples), ("translated", args.out / name))
+        }
+        sheet_file = args.out / f"{name}.png"
+        write_image(sheet_file, sheet(columns))
+        print(f"{len(pictures)} pictures, {milliseconds:.1f} ms each in the engine (median): look at {sheet_file}")
+    print("Then live, in a browser at http://127.0.0.1:8080:")
+    print(
+        f"  pix2pix-edge run --engine {engine_file} --source {samples} --loop 0 --max-fps 2 --sink http://127.0.0.1:8080"
+    )

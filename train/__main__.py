@@ -120,12 +120,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=absent,
         help="no random crop out of an enlarged pair, and no mirroring",
     )
-    parser.add_argument(
-        "--even-light",
-        action="store_true",
-        default=absent,
-        help="the network divides its input by the light on the paper: for drawings that a camera sees",
-    )
+    option("even-light", "the network divides its input by the light on the paper", action="store_true")
     parser.add_argument(
         "--palette",
         action="store_true",
