@@ -165,11 +165,12 @@ def test_every_option_of_a_step_is_passed_on_to_it(
     monkeypatch.setattr(everything, "_obstacle_to_plans", lambda: "no GPU")
     given = {
         "convert": ["--fold", "none", "--size", "64x32", "--input-range", "-1,1", "--output-range", "0,1", "--channels",
-                    "bgr", "--batch-statistics", "--custom", "own.py", "--mean", "0.5", "--std", "0.2,0.2,0.3"],
+                    "bgr", "--batch-statistics", "--custom", "own.py", "--mean", "0.5", "--std",
+                    "0.2,0.2,0.3", "--bits", "8"],
         "quantize": ["--target", "both", "--images", "7", "--method", "minmax", "--min-psnr", "30", "--min-ssim", "0.9",
                      "--min-worst", "20", "--cache", "c.json"],
         "build": ["--batch", "4", "--workspace", "512", "--optimization-level", "2", "--timing-cache", "t",
-                  "--verbose"],
+                  "--verbose", "--rtx", "--gpu", "sm86,sm89"],
     }  # fmt: skip
     for step, words in given.items():
         known = {action.option_strings[0] for action in everything._options(step)}

@@ -56,7 +56,7 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
     for wrong, expected in (
         (["--turn", "0"], "--turn must be"),
         (["--data", str(tmp_path / "nowhere")], "is not a folder"),
-        (["--image-size", "100"], "--image-size must be 32"),
+        (["--image-size", "100"], "--image-size must be of multiples of 16"),
     ):
         assert run_subcommand("b", "", COMMANDS, [*words, *wrong]) == 2
         assert expected in capsys.readouterr().err

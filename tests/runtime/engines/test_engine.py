@@ -347,7 +347,8 @@ closing = threading.Thread(target=first.close); closing.start(); closing.join()
 del first
 try:
     os.kill(os.getpid(), signal.SIGINT)
-    time.sleep(30)  # the signal may reach another thread, and the main one hears of it later
+    for _ in range(6000):  # the signal may reach another thread, and the main one hears of it between two steps
+        time.sleep(0.01)
 except KeyboardInterrupt:
     print("interrupted")
 """

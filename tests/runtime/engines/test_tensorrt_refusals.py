@@ -147,7 +147,7 @@ def test_a_command_says_it_in_one_line_and_exits_2(plan: Path, tmp_path: Path) -
 def test_the_report_names_precision_and_board(plan: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = capabilities.probe()
     board = replace(found, jetson_model="NVIDIA Jetson Orin Nano", l4t="36.4.3", jetpack="6.2")
-    monkeypatch.setattr(capabilities, "probe", lambda: board)
+    monkeypatch.setattr(capabilities, "probe", lambda **_: board)
     write_sidecar(plan, Sidecar("plan", precision=Precision("int8", {"a": "int8", "b": "int8", "c": "fp16"})))
     with TensorRTEngine(plan) as engine:
         about = engine.describe()
