@@ -59,7 +59,7 @@ $(PYCUDA): tests/fake_cuda/install.sh | $(READY)
 
 test-oldest: ## run the tests with the lowest versions that pyproject.toml allows, in .venv-oldest
 	@test -x .venv-oldest/bin/python || { $(PYTHON) -m venv .venv-oldest && .venv-oldest/bin/pip install --quiet uv; }
-	.venv-oldest/bin/uv pip install --quiet --python .venv-oldest/bin/python --resolution lowest-direct --editable '.[dev]'
+	.venv-oldest/bin/uv pip install --quiet --upgrade --python .venv-oldest/bin/python --resolution lowest-direct --editable '.[dev]'
 	.venv-oldest/bin/python -m pytest
 
 test-batch: ## run the tests of `pix2pix-edge batch` on a real Ray, in .venv-batch

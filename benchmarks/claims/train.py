@@ -192,9 +192,10 @@ class ArticleLoop:
         self.discriminator = discriminator(settings.filters, size)
         entropy = keras.losses.BinaryCrossentropy(from_logits=True)
         self.real = np.ones((1, *self.discriminator.output_shape[1:]), np.float32)
-        source, target = keras.Input((size, size, 3)), keras.Input((size, size, 3))
+        source = keras.Input((size, size, 3))
         made = self.generator(source)
-        self.combined = keras.Model([source, target], [self.discriminator([source, made]), made])
+        # The original also lists the target as an input that nothing reads, which Keras 3.12 refuses.
+        self.combined = keras.Model(source, [self.discriminator([source, made]), made])
         adam = {"learning_rate": settings.learning_rate, "beta_1": BETA_1}
         # Each is traced at its first call, while the discriminator is in the state that it then keeps in this graph.
         empty = np.zeros((1, size, size, 3), np.float32)
@@ -204,11 +205,11 @@ class ArticleLoop:
         self.combined.compile(
             optimizer=keras.optimizers.Adam(**adam), loss=[entropy, "mae"], loss_weights=[1.0, settings.l1_weight]
         )
-        self.combined.train_on_batch([empty, empty], [self.real, empty])
+        self.combined.train_on_batch(empty, [self.real, empty])
 
     def step(self, source: Any, target: Any) -> None:
         """Move both networks once. source and target: float32 [1, S, S, 3] in [-1, 1]."""
         made = self.generator.predict(source, verbose=0)
         self.discriminator.train_on_batch([source, target], self.real)
         self.discriminator.train_on_batch([source, made], 0 * self.real)
-        self.combined.train_on_batch([source, target], [self.real, target])
+        self.combined.train_on_batch(source, [self.real, target])

@@ -31,7 +31,7 @@ def test_the_article_s_loop_moves_both_networks_and_each_by_its_own_loss() -> No
         moved = [not np.array_equal(now, was) for now, was in zip(weights(network), then, strict=True)]
         assert np.mean(moved) > 0.9
     still = weights(loop.discriminator)
-    loop.combined.train_on_batch([source, target], [loop.real, target])
+    loop.combined.train_on_batch(source, [loop.real, target])
     for now, was in zip(weights(loop.discriminator), still, strict=True):
         np.testing.assert_array_equal(now, was)
 
