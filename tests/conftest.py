@@ -13,7 +13,9 @@ import pytest
 from hypothesis import settings
 from numpy.typing import NDArray
 
-signal.signal(signal.SIGHUP, signal.SIG_DFL)  # what nohup sets would be inherited by what the tests start
+# what nohup, and a shell's background, have set would be inherited by what the tests start
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
+signal.signal(signal.SIGINT, signal.default_int_handler)
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("OPENCV_LOG_LEVEL", "OFF")
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
