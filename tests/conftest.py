@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import signal
 import time
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Generator
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +28,48 @@ settings.register_profile("project", deadline=None, derandomize=True, database=N
 settings.load_profile("project")
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+
+NEEDED = {
+    "tensorflow": [
+        *(
+            f"train/test_{name}.py"
+            for name in ("distribution", "judge", "main", "networks", "resume", "shapes", "trainer")
+        ),
+        "train/measures/test_sets.py",
+        "benchmarks/claims/test_train.py",
+    ],
+    "msgspec": ["benchmarks/*"],
+}
+"""Package of an extra -> what cannot be tested without it, as on a board."""
+
+collect_ignore_glob = [
+    str(REPOSITORY / "tests" / path)
+    for package, paths in NEEDED.items()
+    if not importlib.util.find_spec(package)
+    for path in paths
+]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup() -> Generator[None, object, object]:
+    return (yield from _skip_without_tensorflow())
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call() -> Generator[None, object, object]:
+    return (yield from _skip_without_tensorflow())
+
+
+def _skip_without_tensorflow() -> Generator[None, object, object]:
+    """Skip a test where TensorFlow or Keras is absent and the test itself, or train/, imports it: nothing else may."""
+    try:
+        return (yield)
+    except ModuleNotFoundError as error:
+        importer = Path(traceback.extract_tb(error.__traceback__)[-1].filename).resolve()
+        allowed = any(importer.is_relative_to(REPOSITORY / folder) for folder in ("tests", "train"))
+        if error.name not in ("tensorflow", "keras") or not allowed:
+            raise
+        pytest.skip(f"{error.name} is not installed")
 
 
 def eventually(condition: Callable[[], object], seconds: float = 120.0) -> bool:

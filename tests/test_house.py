@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
-import grimp
 import pytest
 
 from tests.conftest import REPOSITORY
 
+grimp = pytest.importorskip("grimp")
 FOLDERS = ("pix2pix_edge", "train", "export", "runtime", "benchmarks")
 LONGEST_MODULE, FULLEST_FOLDER = 300, 14
 

@@ -227,6 +227,7 @@ def test_dropout_that_stays_on_is_named_with_what_it_changes(tmp_path: Path, cap
 
 
 def test_files_of_keras_2_ask_for_their_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("tensorflow")
     path = tmp_path / "g.keras"
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("metadata.json", json.dumps({"keras_version": "2.13.1"}))
