@@ -54,8 +54,9 @@ def leftovers(folder: str | os.PathLike[str]) -> list[Path]:
         with contextlib.suppress(OSError):
             handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
             try:
-                # one that has just been made may not have been locked yet
-                if time.time() - os.fstat(handle).st_ctime > 1:
+                status = os.fstat(handle)
+                # one that has just been made may not have been locked yet; nothing is written before
+                if status.st_size or time.time() - status.st_ctime > 1:
                     fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     found.append(path)
             finally:

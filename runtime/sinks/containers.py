@@ -15,6 +15,8 @@ MS = 1_000_000
 NEWEST_CLUSTER_MS = 5000  # a block's time is 16 bits, from its cluster's
 FRAGMENT_NS = 1_000_000_000
 TIMESCALE = 90_000
+CODECS = {"VP80": (b"V_VP8", "vp08"), "VP90": (b"V_VP9", "vp09"), "MJPG": (b"V_MJPEG", "jpeg")}
+"""OpenCV's name -> Matroska's, MP4's."""
 
 
 class Container(Protocol):
@@ -35,11 +37,11 @@ class Matroska:
     """A .webm or .mkv; every packet is on the disk at once (RFC 9559; https://www.webmproject.org/docs/container/)."""
 
     def __init__(self, path: Path, codec: str, size: tuple[int, int], frame_ns: int) -> None:
-        """codec: "VP80" or "VP90". size: (width, height). frame_ns: the usual time of a frame. Raises OSError."""
+        """codec: of CODECS. size: (width, height). frame_ns: the usual time of a frame. Raises OSError."""
         self._file = open(path, "wb", buffering=0)  # noqa: SIM115
         self._codec, self.packets, self._cues = codec, 0, b""
         self._cluster: tuple[int, int] | None = None  # its place and its time
-        kind = b"webm" if path.suffix == ".webm" else b"matroska"
+        kind = b"webm" if path.suffix.lower() == ".webm" else b"matroska"
         head: list[tuple[str, int | bytes]] = [
             ("4286", 1),
             ("42F7", 1),
@@ -58,7 +60,7 @@ class Matroska:
         self._file.write(_element("1549A966", *info, _void(len(_element("4489", 0.0)))))
         track = [("D7", 1), ("73C5", 1), ("83", 1), ("9C", 0), ("23E383", frame_ns)]
         video = _element("E0", _element("B0", size[0]), _element("BA", size[1]))
-        name = _element("86", b"V_VP8" if codec == "VP80" else b"V_VP9")
+        name = _element("86", CODECS[codec][0])
         entry = _element("AE", *(_element(name, value) for name, value in track), name, video)
         self._file.write(_element("1654AE6B", entry))
 
@@ -129,20 +131,26 @@ def _void(size: int) -> bytes:
 
 
 class FragmentedMp4:
-    """An .mp4 in fragments of a second, each with its own index (ISO/IEC 14496-12, 8.8; webmproject's VP binding)."""
+    """An .mp4 or .mov in fragments of a second, each with its own index.
+
+    ISO/IEC 14496-12, 8.8; webmproject's VP binding; Apple's QuickTime File Format, Photo-JPEG and movie fragments.
+    """
 
     def __init__(self, path: Path, codec: str, size: tuple[int, int], frame_ns: int) -> None:
-        """codec: "VP90". size: (width, height). frame_ns: the usual time of a frame. Raises OSError."""
+        """codec: of CODECS. size: (width, height). frame_ns: the usual time of a frame. Raises OSError."""
         self._file = open(path, "wb", buffering=0)  # noqa: SIM115
         self._codec, self.packets, self._sequence = codec, 0, 0
         self._waiting: list[tuple[int, bytes]] = []
         width, height = size
+        quicktime = path.suffix.lower() == ".mov"
+        brands = b"qt  \0\0\0\0qt  " if quicktime else b"iso6\0\0\0\1iso6mp41"
+        component, name = (b"mhlr", b"\5video") if quicktime else (bytes(4), b"video\0")
         matrix = struct.pack(">9I", 0x10000, 0, 0, 0, 0x10000, 0, 0, 0, 0x40000000)
-        configuration = _full("vpcC", 1, 0, struct.pack(">6BH", 0, 41, 8 << 4 | 1 << 1, 1, 1, 1, 0))
+        vpx = _full("vpcC", 1, 0, struct.pack(">6BH", 0, 41, 8 << 4 | 1 << 1, 1, 1, 1, 0))
         sample = struct.pack(">6xH16xHHIII H32xHh", 1, width, height, 0x480000, 0x480000, 0, 1, 0x18, -1)
         table = _box(
             "stbl",
-            _full("stsd", 0, 0, struct.pack(">I", 1), _box("vp09", sample, configuration)),
+            _full("stsd", 0, 0, struct.pack(">I", 1), _box(CODECS[codec][1], sample, b"" if codec == "MJPG" else vpx)),
             *(_full(name, 0, 0, bytes(4)) for name in ("stts", "stsc", "stco")),
             _full("stsz", 0, 0, bytes(8)),
         )
@@ -158,7 +166,7 @@ class FragmentedMp4:
             _box(
                 "mdia",
                 _full("mdhd", 0, 0, struct.pack(">8xIIHH", TIMESCALE, 0, 0x55C4, 0)),
-                _full("hdlr", 0, 0, b"\0\0\0\0vide", bytes(12), b"video\0"),
+                _full("hdlr", 0, 0, component, b"vide", bytes(12), name),
                 media,
             ),
         )
@@ -166,7 +174,7 @@ class FragmentedMp4:
             "mvhd", 0, 0, struct.pack(">8xIIIH10x", TIMESCALE, 0, 0x10000, 0x100), matrix, bytes(24), b"\0\0\0\2"
         )
         fragments = _box("mvex", _box("free", bytes(12)), _full("trex", 0, 0, struct.pack(">5I", 1, 1, 0, 0, 0)))
-        self._file.write(_box("ftyp", b"iso6\0\0\0\1iso6mp41"))
+        self._file.write(_box("ftyp", brands))
         self._duration = self._file.tell() + 8 + len(movie) + len(track) + 8
         self._file.write(_box("moov", movie, track, fragments))
 
@@ -223,4 +231,4 @@ def _full(name: str, version: int, flags: int, *parts: bytes) -> bytes:
 
 def _is_key(codec: str, packet: bytes) -> bool:
     """Whether a packet needs none before it (RFC 6386, 9.1; VP9 bitstream, 7.2)."""
-    return not packet[0] & (0x01 if codec == "VP80" else 0x0C)
+    return codec == "MJPG" or not packet[0] & (0x01 if codec == "VP80" else 0x0C)

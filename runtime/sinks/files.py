@@ -12,7 +12,7 @@ from pix2pix_edge.runtime.files import BESIDE, leftovers
 from pix2pix_edge.runtime.frame import Frame, Sink, view
 from pix2pix_edge.runtime.images import write_image
 
-KEEPS = (".webm", ".mkv", ".mp4", ".avi")
+KEEPS = (".webm", ".mkv", ".mp4", ".mov", ".avi")
 """Videos that need no index at their end, and play as far as they were written."""
 
 

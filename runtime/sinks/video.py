@@ -26,10 +26,10 @@ VIDEO_CODECS = {
     ".mp4": ("avc1", "VP90", "mp4v"),
     ".mkv": ("VP80", "MJPG"),
     ".avi": ("MJPG",),
-    ".mov": ("avc1", "mp4v"),
+    ".mov": ("MJPG",),
 }
 """Ending -> codecs, the first that this OpenCV encodes. VP8, VP9 and H.264 (avc1) play in browsers; OpenCV's wheel
-has no H.264. VP8 and VP9 are on the disk, playable, as they come (see containers).
+has no H.264. VP8, VP9 and, but for .avi, Motion JPEG are on the disk, playable, as they come (see containers).
 """
 
 DEFAULT_FPS = 30.0
@@ -54,7 +54,7 @@ class VideoSink(Sink):
     """A video file. It appears under its name only when it is closed, whole and playable; with no frame, not at all.
 
     Each picture is shown when it was shown in its own video or, from a live source, when it happened; a file with one
-    rate for all (.avi, .mov) repeats pictures for that.
+    rate for all (.avi) repeats pictures for that.
     """
 
     def __init__(self, path: str | Path, mode: str = "output", fps: float | None = None, *, live: bool = False) -> None:
@@ -105,7 +105,9 @@ class VideoSink(Sink):
         codecs = VIDEO_CODECS[self.path.suffix.lower()]
         assert self._temporary
         for codec in codecs:
-            kind = _Streamed if codec.startswith("VP") else _Indexed
+            kind: type[_Streamed | _Pictures | _Indexed] = _Streamed if codec.startswith("VP") else _Indexed
+            if codec == "MJPG" and self.path.suffix.lower() != ".avi":
+                kind = _Pictures
             try:
                 return kind(self._temporary, codec, self._fps, image.shape[1::-1])
             except _NoEncoderError:
@@ -168,12 +170,48 @@ class _Indexed:
         return whole
 
 
-class _Streamed:
+class _Packets:
+    """A file of packets that are on the disk as they come."""
+
+    def __init__(self, path: Path, codec: str, fps: float, size: tuple[int, int]) -> None:
+        kind = FragmentedMp4 if path.suffix.lower() in (".mp4", ".mov") else Matroska
+        self._container: Container = kind(path, codec, size, round(1e9 / fps))
+        self._error: OSError | None = None  # said at the end, when nothing more can be lost
+        self._synced = time.monotonic()
+        self._times: list[int] = []
+
+    def _add(self, packet: bytes, time_ns: int) -> None:
+        try:
+            if self._error is None:
+                self._container.add(packet, time_ns)
+            if time.monotonic() - self._synced > SYNC_S:
+                os.fdatasync(self._container.fileno())
+                self._synced = time.monotonic()
+        except OSError as error:
+            self._error = error
+
+    def release(self, end_ns: int) -> bool:
+        try:
+            self._container.close(end_ns)
+        except OSError as error:
+            self._error = error
+        return self._error is None and self._container.packets == len(self._times)
+
+
+class _Pictures(_Packets):
+    """Motion JPEG: each picture is a packet."""
+
+    def write(self, image: cv2.typing.MatLike, time_ns: int) -> None:
+        import cv2
+
+        self._times.append(time_ns)
+        self._add(cv2.imencode(".jpg", image)[1].tobytes(), time_ns)
+
+
+class _Streamed(_Packets):
     """VP8 or VP9, packet by packet: OpenCV hands each on at once through a pipe, where it cannot seek."""
 
     def __init__(self, path: Path, codec: str, fps: float, size: tuple[int, int]) -> None:
-        self._times: list[int] = []
-        self._error: OSError | None = None
         with tempfile.TemporaryDirectory() as folder:
             pipe = Path(folder) / "packets.ivf"
             os.mkfifo(pipe)
@@ -184,41 +222,27 @@ class _Streamed:
                 os.close(self._pipe)
                 raise
         os.set_blocking(self._pipe, True)
-        kind = FragmentedMp4 if path.suffix.lower() == ".mp4" else Matroska
-        self._container: Container = kind(path, codec, size, round(1e9 / fps))
+        super().__init__(path, codec, fps, size)
         self._thread = threading.Thread(target=self._carry, name="video", daemon=True)
         self._thread.start()
 
     def write(self, image: cv2.typing.MatLike, time_ns: int) -> None:
-        if self._error is None:  # where not, it is said at the end, when nothing more can be lost
+        if self._error is None:
             self._times.append(time_ns)
             self._writer.write(image)
 
     def release(self, end_ns: int) -> bool:
         self._writer.release()
         self._thread.join()
-        try:
-            self._container.close(end_ns)
-        except OSError as error:
-            self._error = error
-        return self._error is None and self._container.packets == len(self._times)
+        return super().release(end_ns)
 
     def _carry(self) -> None:
         """Carry packets into the container until the encoder closes its end of the pipe."""
-        synced = time.monotonic()
         with open(self._pipe, "rb") as pipe:
             pipe.read(32)  # the head of the file (https://wiki.multimedia.cx/index.php/IVF)
             while len(head := pipe.read(12)) == 12:
                 length, number = struct.unpack("<IQ", head)
-                packet = pipe.read(length)
-                try:
-                    if self._error is None:
-                        self._container.add(packet, self._times[number])
-                    if time.monotonic() - synced > SYNC_S:
-                        os.fdatasync(self._container.fileno())
-                        synced = time.monotonic()
-                except OSError as error:  # go on reading, or the encoder waits for ever
-                    self._error = error
+                self._add(pipe.read(length), self._times[number])  # after an error too, or the encoder waits for ever
 
 
 def _encoder(path: Path, codec: str, fps: float, size: tuple[int, int]) -> cv2.VideoWriter:
