@@ -7,6 +7,7 @@ that is not of the declared type.
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import stat
@@ -249,10 +250,13 @@ def from_json(kind: type[T], value: Any, where: str = "it") -> T:
     raise ValueError(f"{printable(where)} must be {_described(kind)}")
 
 
+_hints = functools.cache(typing.get_type_hints)  # of each kind once: they cost more than all the rest of the reading
+
+
 def _dataclass_from_json(kind: type[T], value: Any, where: str) -> T:
     if not isinstance(value, dict):
         raise ValueError(f"{printable(where)} must be an object with names and values")
-    hints = typing.get_type_hints(kind)
+    hints = _hints(kind)  # type: ignore[arg-type]
     found = {}
     for entry in fields(kind):  # type: ignore[arg-type]
         name = entry.name

@@ -8,7 +8,6 @@ says. The files of this project are self-contained and have one fixed shape, so 
 from __future__ import annotations
 
 import shlex
-from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from math import prod
@@ -16,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pix2pix_edge.runtime.engines.protobuf import BYTES, VARINT, bodies, fields, integers, text, with_body
+from pix2pix_edge.runtime.engines.protobuf import Message, fields, with_body
 from pix2pix_edge.runtime.errors import EngineError
 from pix2pix_edge.runtime.sidecar import TensorSpec
 
@@ -27,6 +26,7 @@ NODE_INPUT, NODE_OUTPUT, NODE_OPERATOR, NODE_ATTRIBUTE, NODE_DOMAIN = 1, 2, 4, 5
 ATTRIBUTE_TENSOR, ATTRIBUTE_GRAPH, ATTRIBUTE_TENSORS, ATTRIBUTE_GRAPHS, ATTRIBUTE_SPARSE = 5, 6, 10, 11, (22, 23)
 TENSOR_DIMS, TENSOR_TYPE, TENSOR_NAME, TENSOR_RAW, TENSOR_EXTERNAL, TENSOR_LOCATION = 1, 2, 8, 9, 13, 14
 TENSOR_FLOATS, TENSOR_INT32S, TENSOR_STRINGS, TENSOR_INT64S, TENSOR_DOUBLES, TENSOR_UINT64S = 4, 5, 6, 7, 10, 11
+TENSOR_NUMBERS = (TENSOR_FLOATS, TENSOR_INT32S, TENSOR_INT64S, TENSOR_DOUBLES, TENSOR_UINT64S)
 
 DTYPES = {1: "float32", 2: "uint8", 3: "int8", 4: "uint16", 5: "int16", 6: "int32", 7: "int64", 9: "bool",
           10: "float16", 11: "float64", 12: "uint32", 13: "uint64", 16: "bfloat16"}  # fmt: skip
@@ -72,29 +72,30 @@ def read_onnx(path: Path) -> OnnxFile:
         raise EngineError(f"{path} cannot be opened as an exported graph ({reason}); {remedy}") from error
 
 
-def _model(model: memoryview) -> OnnxFile:
-    for opset in bodies(model, MODEL_OPSET):
-        _check_domain(text(opset, 1))
-    if bodies(model, MODEL_TRAINING, MODEL_FUNCTIONS):
+def _model(content: memoryview) -> OnnxFile:
+    model = Message(content)
+    for opset in model.bodies(MODEL_OPSET):
+        _check_domain(Message(opset).text(1))
+    if model.bodies(MODEL_TRAINING, MODEL_FUNCTIONS):
         raise ValueError("it brings functions or training code of its own")
-    graphs = bodies(model, MODEL_GRAPH)
+    graphs = model.bodies(MODEL_GRAPH)
     if len(graphs) != 1:
         raise ValueError("it holds no graph" if not graphs else "it holds more than one graph")
-    graph = graphs[0]
-    if bodies(graph, GRAPH_SPARSE):
+    graph = Message(graphs[0])
+    if graph.bodies(GRAPH_SPARSE):
         raise ValueError("it has sparse weights")
     numbers: dict[str, list[float]] = {}
-    for tensor in bodies(graph, GRAPH_INITIALIZER):
-        numbers[text(tensor, TENSOR_NAME)] = _check_tensor(tensor)
+    for tensor in map(Message, graph.bodies(GRAPH_INITIALIZER)):
+        numbers[tensor.text(TENSOR_NAME)] = _check_tensor(tensor)
     operators = set()
-    for message in bodies(graph, GRAPH_NODE):
+    for message in graph.bodies(GRAPH_NODE):
         node = _node(message)
         _check_domain(node.domain)
         for values in _check_attributes(node):
             numbers |= dict.fromkeys(node.outputs, values)
         _check_growth(node.operator, [numbers.get(name, []) for name in node.inputs])
         operators.add(node.operator)
-    inputs, outputs = (tuple(_spec(value) for value in bodies(graph, number)) for number in (GRAPH_INPUT, GRAPH_OUTPUT))
+    inputs, outputs = (tuple(map(_spec, graph.bodies(number))) for number in (GRAPH_INPUT, GRAPH_OUTPUT))
     return OnnxFile(inputs, outputs, frozenset(operators))
 
 
@@ -114,71 +115,58 @@ class _Node:
     attributes: list[memoryview]
 
 
-def _node(message: memoryview) -> _Node:
-    texts: dict[int, list[str]] = defaultdict(list)
-    attributes = []
-    for field in fields(message):
-        if field.number == NODE_ATTRIBUTE:
-            attributes.append(field.body)
-        elif field.kind == BYTES:
-            texts[field.number].append(bytes(field.body).decode(errors="replace"))
-    operator, domain = (texts[number][-1] if texts[number] else "" for number in (NODE_OPERATOR, NODE_DOMAIN))
-    return _Node(operator, domain, texts[NODE_INPUT], texts[NODE_OUTPUT], attributes)
+def _node(body: memoryview) -> _Node:
+    message = Message(body)
+    return _Node(
+        message.text(NODE_OPERATOR),
+        message.text(NODE_DOMAIN),
+        message.texts(NODE_INPUT),
+        message.texts(NODE_OUTPUT),
+        message.bodies(NODE_ATTRIBUTE),
+    )
 
 
 def _check_attributes(node: _Node) -> Iterator[list[float]]:
     """Yield the numbers of a node's tensors, after they and its other attributes have been looked at."""
-    for attribute in node.attributes:
-        for field in fields(attribute):
-            if field.number in (ATTRIBUTE_GRAPH, ATTRIBUTE_GRAPHS):
-                raise ValueError(f"it holds a program ({node.operator[:60]!r} with a graph inside)")
-            if field.number in ATTRIBUTE_SPARSE:
-                raise ValueError("it has sparse weights")
-            if field.number in (ATTRIBUTE_TENSOR, ATTRIBUTE_TENSORS):
-                yield _check_tensor(field.body)
+    for attribute in map(Message, node.attributes):
+        if attribute.fields.keys() & {ATTRIBUTE_GRAPH, ATTRIBUTE_GRAPHS}:
+            raise ValueError(f"it holds a program ({node.operator[:60]!r} with a graph inside)")
+        if attribute.fields.keys() & {*ATTRIBUTE_SPARSE}:
+            raise ValueError("it has sparse weights")
+        for tensor in attribute.bodies(ATTRIBUTE_TENSOR, ATTRIBUTE_TENSORS):
+            yield _check_tensor(Message(tensor))
 
 
-def _check_tensor(tensor: memoryview) -> list[float]:
+def _check_tensor(tensor: Message) -> list[float]:
     """Return the numbers of a tensor of a few, [] of a larger one. Raises ValueError where its sizes lie."""
-    of_kind: dict[int, list[memoryview]] = defaultdict(list)
-    counted: dict[int, int] = defaultdict(int)
-    for field in fields(tensor):
-        if field.number == TENSOR_EXTERNAL or (field.number == TENSOR_LOCATION and field.value):
-            raise ElsewhereError(f"its tensor {text(tensor, TENSOR_NAME)[:60]!r} lies in another file")
-        if field.kind == BYTES:
-            of_kind[field.number].append(field.body)
-        elif field.kind != VARINT or field.number not in (TENSOR_DIMS, TENSOR_TYPE):
-            counted[field.number] += 1
-    name = bytes(of_kind[TENSOR_NAME][-1]).decode(errors="replace")[:60] if of_kind[TENSOR_NAME] else ""
-    dims, kinds = integers(tensor, TENSOR_DIMS), integers(tensor, TENSOR_TYPE)
+    name = tensor.text(TENSOR_NAME)[:60]
+    if TENSOR_EXTERNAL in tensor.fields or any(field.value for field in tensor.fields.get(TENSOR_LOCATION, ())):
+        raise ElsewhereError(f"its tensor {name!r} lies in another file")
+    dims, kinds, raw = tensor.integers(TENSOR_DIMS), tensor.integers(TENSOR_TYPE), tensor.bodies(TENSOR_RAW)
     dtype = DTYPES.get(kinds[-1] if kinds else 0)
-    if dtype is None or of_kind[TENSOR_STRINGS]:
+    if dtype is None or tensor.bodies(TENSOR_STRINGS):
         raise ValueError(f"its tensor {name!r} holds no numbers that a generator is made of")
     if any(dim < 0 for dim in dims) or (size := prod(dims)) > MOST_VALUES:
         raise ValueError(f"its tensor {name!r} has the absurd shape {str(dims)[:60]}")
-    if of_kind[TENSOR_RAW]:
-        there = len(of_kind[TENSOR_RAW][-1]) / ITEM_BYTES[dtype]
-    else:
-        there = sum(
-            (sum(len(body) for body in of_kind[number]) // width if width else _count_varints(of_kind[number]))
-            + counted[number]
-            for number, width in ((TENSOR_FLOATS, 4), (TENSOR_DOUBLES, 8), (TENSOR_INT32S, 0), (TENSOR_INT64S, 0),
-                                  (TENSOR_UINT64S, 0))
-        )  # fmt: skip
+    there = len(raw[-1]) / ITEM_BYTES[dtype] if raw else sum(_count(tensor, number) for number in TENSOR_NUMBERS)
     if there != size:
         raise ValueError(f"its tensor {name!r} says {size} values and holds {there:g}")
     if size > 16 or dtype not in ("int64", "float32"):
         return []
-    if of_kind[TENSOR_RAW]:
-        return [float(v) for v in np.frombuffer(of_kind[TENSOR_RAW][-1], dtype)]
+    if raw:
+        return [float(v) for v in np.frombuffer(raw[-1], dtype)]
     if dtype == "int64":
-        return [float(v) for v in integers(tensor, TENSOR_INT64S)]
-    return [float(v) for body in of_kind[TENSOR_FLOATS] for v in np.frombuffer(body, np.float32)]
+        return [float(v) for v in tensor.integers(TENSOR_INT64S)]
+    return [float(v) for field in tensor.fields.get(TENSOR_FLOATS, ()) for v in np.frombuffer(field.body, np.float32)]
 
 
-def _count_varints(packed: list[memoryview]) -> int:
-    """Return how many numbers there are: each ends with the only byte below 128."""
-    return sum(int(np.count_nonzero(np.frombuffer(body, np.uint8) < 0x80)) for body in packed)
+def _count(tensor: Message, number: int) -> int:
+    """Return how many numbers a field holds, packed or not; packed varints each end with the only byte below 128."""
+    packed = tensor.bodies(number)
+    single = len(tensor.fields.get(number, ())) - len(packed)
+    if width := {TENSOR_FLOATS: 4, TENSOR_DOUBLES: 8}.get(number):
+        return single + sum(map(len, packed)) // width
+    return single + sum(int(np.count_nonzero(np.frombuffer(body, np.uint8) < 0x80)) for body in packed)
 
 
 def _check_growth(operator: str, inputs: list[list[float]]) -> None:
@@ -191,18 +179,18 @@ def _check_growth(operator: str, inputs: list[list[float]]) -> None:
         raise ValueError("its operator Pad would make a result of an absurd size")
 
 
-def _spec(value: memoryview) -> TensorSpec:
+def _spec(body: memoryview) -> TensorSpec:
     """Return a graph's input or output (a ValueInfoProto)."""
-    shape, dtype = [], "no tensor"
-    for kind in bodies(value, 2):
-        for tensor in bodies(kind, 1):
-            number = (integers(tensor, 1) or [0])[-1]
+    value, shape, dtype = Message(body), [], "no tensor"
+    for kind in value.bodies(2):
+        for tensor in map(Message, Message(kind).bodies(1)):
+            number = (tensor.integers(1) or [0])[-1]
             dtype = DTYPES.get(number, f"type {number}")
-            for dim in (dim for dims in bodies(tensor, 2) for dim in bodies(dims, 1)):
-                shape.append((integers(dim, 1) or [-1])[-1])
+            for dim in (dim for dims in tensor.bodies(2) for dim in Message(dims).bodies(1)):
+                shape.append((Message(dim).integers(1) or [-1])[-1])
     if prod(max(size, 1) for size in shape) > MOST_VALUES:
-        raise ValueError(f"{text(value, 1)[:60]!r} has the absurd shape {str(shape)[:60]}")
-    return TensorSpec(text(value, 1), tuple(shape), dtype)
+        raise ValueError(f"{value.text(1)[:60]!r} has the absurd shape {str(shape)[:60]}")
+    return TensorSpec(value.text(1), tuple(shape), dtype)
 
 
 CONVOLUTIONS = ("Conv", "ConvTranspose")
@@ -215,12 +203,12 @@ def only_inputs_quantized(path: Path) -> bytes:
     whatever is no convolution reads the values that were rounded, instead of what their codes stand for.
     """
     model = np.memmap(path, np.uint8, "r").data
-    nodes = [_node(node) for graph in bodies(model, MODEL_GRAPH) for node in bodies(graph, GRAPH_NODE)]
+    graphs = [Message(graph) for graph in Message(model).bodies(MODEL_GRAPH)]
+    nodes = [_node(node) for graph in graphs for node in graph.bodies(GRAPH_NODE)]
     rounded = {node.outputs[0]: node.inputs[0] for node in nodes if node.operator == "QuantizeLinear"}
     instead = {node.outputs[0]: rounded[node.inputs[0]] for node in nodes
                if node.operator == "DequantizeLinear" and node.inputs[0] in rounded}  # fmt: skip
-    wanted = {name for graph in bodies(model, MODEL_GRAPH) for value in bodies(graph, GRAPH_OUTPUT)
-              for name in [text(value, 1)]}  # fmt: skip
+    wanted = {Message(value).text(1) for graph in graphs for value in graph.bodies(GRAPH_OUTPUT)}
     kept: list[_Node | None] = []
     for node in reversed(nodes):
         kept.append(node if wanted & set(node.outputs) else None)

@@ -6,6 +6,7 @@ https://protobuf.dev/programming-guides/encoding/.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -43,29 +44,37 @@ def fields(message: memoryview) -> Iterator[Field]:
         yield Field(number, kind, value, message[begin:position], message[start:position])
 
 
-def bodies(message: memoryview, *numbers: int) -> list[memoryview]:
-    """Return the bytes of the fields of these numbers: messages, texts, packed numbers."""
-    return [field.body for field in fields(message) if field.number in numbers and field.kind == BYTES]
+class Message:
+    """The fields of a message by their number, read once. Raises ValueError where the bytes are no whole message."""
 
+    def __init__(self, message: memoryview) -> None:
+        self.fields: dict[int, list[Field]] = defaultdict(list)
+        for field in fields(message):
+            self.fields[field.number].append(field)
 
-def text(message: memoryview, number: int) -> str:
-    """Return a text field, the last one as protobuf does; "" where there is none."""
-    found = bodies(message, number)
-    return bytes(found[-1]).decode(errors="replace") if found else ""
+    def bodies(self, *numbers: int) -> list[memoryview]:
+        """Return the bytes of the fields of these numbers: messages, texts, packed numbers."""
+        return [field.body for number in numbers for field in self.fields.get(number, ()) if field.kind == BYTES]
 
+    def texts(self, number: int) -> list[str]:
+        return [bytes(body).decode(errors="replace") for body in self.bodies(number)]
 
-def integers(message: memoryview, number: int) -> list[int]:
-    """Return a repeated field of int64 numbers, packed or not."""
-    found = []
-    for field in fields(message):
-        if field.number == number and field.kind == VARINT:
-            found.append(field.value)
-        elif field.number == number and field.kind == BYTES:
-            position = 0
-            while position < len(field.body):
-                value, position = _varint(field.body, position)
-                found.append(value)
-    return [value - (1 << 64) if value >> 63 else value for value in found]
+    def text(self, number: int) -> str:
+        """Return a text field, the last one as protobuf does; "" where there is none."""
+        return self.texts(number)[-1] if self.bodies(number) else ""
+
+    def integers(self, number: int) -> list[int]:
+        """Return a repeated field of int64 numbers, packed or not."""
+        found = []
+        for field in self.fields.get(number, ()):
+            if field.kind == VARINT:
+                found.append(field.value)
+            elif field.kind == BYTES:
+                position = 0
+                while position < len(field.body):
+                    value, position = _varint(field.body, position)
+                    found.append(value)
+        return [value - (1 << 64) if value >> 63 else value for value in found]
 
 
 def with_body(number: int, body: bytes) -> bytes:
