@@ -39,6 +39,7 @@ def rows() -> list[tuple[str, str]]:
         "Memory": _memory,
         "NumPy": lambda: _version("numpy"),
         "OpenCV": _opencv,
+        "PyAV": lambda: _version("av"),
         "ONNX Runtime": _onnxruntime,
         "OpenVINO": lambda: _version("openvino"),
         "TensorFlow": lambda: _version("tensorflow"),

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import os
-import struct
-import tempfile
 import threading
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from pix2pix_edge.runtime.errors import InputError, native_stderr
+from pix2pix_edge.runtime.errors import InputError
 from pix2pix_edge.runtime.files import free_bytes, written_beside
 from pix2pix_edge.runtime.frame import Frame, Image, Sink, view
 from pix2pix_edge.runtime.sinks.containers import Container, FragmentedMp4, Matroska
+from pix2pix_edge.runtime.sinks.encoders import NoEncoderError, open_encoder, opencv_writer
 from pix2pix_edge.runtime.sinks.files import make_writable
-from pix2pix_edge.runtime.sources.capture import open_file, silent_opencv
+from pix2pix_edge.runtime.sources.capture import open_file
 
 if TYPE_CHECKING:
     import cv2
@@ -28,8 +26,8 @@ VIDEO_CODECS = {
     ".avi": ("MJPG",),
     ".mov": ("MJPG",),
 }
-"""Ending -> codecs, the first that this OpenCV encodes. VP8, VP9 and H.264 (avc1) play in browsers; OpenCV's wheel
-has no H.264. VP8, VP9 and, but for .avi, Motion JPEG are on the disk, playable, as they come (see containers).
+"""Ending -> codecs, the first that is encoded here (see encoders). VP8, VP9 and H.264 (avc1) play in browsers; OpenCV's
+wheel has no H.264. VP8, VP9 and, but for .avi, Motion JPEG are on the disk, playable, as they come (see containers).
 """
 
 DEFAULT_FPS = 30.0
@@ -105,12 +103,11 @@ class VideoSink(Sink):
         codecs = VIDEO_CODECS[self.path.suffix.lower()]
         assert self._temporary
         for codec in codecs:
-            kind: type[_Streamed | _Pictures | _Indexed] = _Streamed if codec.startswith("VP") else _Indexed
-            if codec == "MJPG" and self.path.suffix.lower() != ".avi":
-                kind = _Pictures
+            indexed = self.path.suffix.lower() == ".avi" or codec not in ("VP80", "VP90", "MJPG")
+            kind: type[_Indexed | _Streamed] = _Indexed if indexed else _Streamed
             try:
                 return kind(self._temporary, codec, self._fps, image.shape[1::-1])
-            except _NoEncoderError:
+            except NoEncoderError:
                 continue
         raise InputError(
             f"this OpenCV cannot encode {' or '.join(codecs)} for {self.path}; use --sink"
@@ -140,17 +137,13 @@ class _Abandoned(Exception):
     """Tells written_beside to take its file away."""
 
 
-class _NoEncoderError(Exception):
-    """This OpenCV has not that codec."""
-
-
 class _Indexed:
     """A file that OpenCV writes whole, at one rate, with its index at the end."""
 
     def __init__(self, path: Path, codec: str, fps: float, size: tuple[int, int]) -> None:
         self._path, self._fps, self._count = path, fps, 0
         self._last: cv2.typing.MatLike | None = None
-        self._writer = _encoder(path, codec, fps, size)
+        self._writer = opencv_writer(path, codec, fps, size)
 
     def write(self, image: cv2.typing.MatLike, time_ns: int) -> None:
         for _ in range(round(time_ns * self._fps / 1e9) - self._count):
@@ -170,87 +163,45 @@ class _Indexed:
         return whole
 
 
-class _Packets:
-    """A file of packets that are on the disk as they come."""
+class _Streamed:
+    """A file of packets, in a container of our own, that are on the disk as they come."""
 
     def __init__(self, path: Path, codec: str, fps: float, size: tuple[int, int]) -> None:
+        self._times: list[int] = []
+        self._error: OSError | None = None  # said at the end, when nothing more can be lost
+        self._encoder = open_encoder(codec, fps, size, self._add)
         kind = FragmentedMp4 if path.suffix.lower() in (".mp4", ".mov") else Matroska
         self._container: Container = kind(path, codec, size, round(1e9 / fps))
-        self._error: OSError | None = None  # said at the end, when nothing more can be lost
-        self._synced = time.monotonic()
-        self._times: list[int] = []
+        self._over = threading.Event()
+        self._syncer = threading.Thread(target=self._sync, name="video sync", daemon=True)
+        self._syncer.start()
 
-    def _add(self, packet: bytes, time_ns: int) -> None:
-        try:
-            if self._error is None:
-                self._container.add(packet, time_ns)
-            if time.monotonic() - self._synced > SYNC_S:
-                os.fdatasync(self._container.fileno())
-                self._synced = time.monotonic()
-        except OSError as error:
-            self._error = error
+    def write(self, image: cv2.typing.MatLike, time_ns: int) -> None:
+        if self._error is None:
+            self._times.append(time_ns)
+            self._encoder.write(image)
 
     def release(self, end_ns: int) -> bool:
+        self._encoder.close()
+        self._over.set()
+        self._syncer.join()
         try:
             self._container.close(end_ns)
         except OSError as error:
             self._error = error
         return self._error is None and self._container.packets == len(self._times)
 
+    def _add(self, number: int, packet: bytes) -> None:
+        try:
+            if self._error is None:
+                self._container.add(packet, self._times[number])
+        except OSError as error:
+            self._error = error
 
-class _Pictures(_Packets):
-    """Motion JPEG: each picture is a packet."""
-
-    def write(self, image: cv2.typing.MatLike, time_ns: int) -> None:
-        import cv2
-
-        self._times.append(time_ns)
-        self._add(cv2.imencode(".jpg", image)[1].tobytes(), time_ns)
-
-
-class _Streamed(_Packets):
-    """VP8 or VP9, packet by packet: OpenCV hands each on at once through a pipe, where it cannot seek."""
-
-    def __init__(self, path: Path, codec: str, fps: float, size: tuple[int, int]) -> None:
-        with tempfile.TemporaryDirectory() as folder:
-            pipe = Path(folder) / "packets.ivf"
-            os.mkfifo(pipe)
-            self._pipe = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)  # a blocking one would wait for an encoder
+    def _sync(self) -> None:
+        """Have the disk hold what was written, in a thread, for a memory card takes its time."""
+        while not self._over.wait(SYNC_S):
             try:
-                self._writer = _encoder(pipe, codec, fps, size)
-            except _NoEncoderError:
-                os.close(self._pipe)
-                raise
-        os.set_blocking(self._pipe, True)
-        super().__init__(path, codec, fps, size)
-        self._thread = threading.Thread(target=self._carry, name="video", daemon=True)
-        self._thread.start()
-
-    def write(self, image: cv2.typing.MatLike, time_ns: int) -> None:
-        if self._error is None:
-            self._times.append(time_ns)
-            self._writer.write(image)
-
-    def release(self, end_ns: int) -> bool:
-        self._writer.release()
-        self._thread.join()
-        return super().release(end_ns)
-
-    def _carry(self) -> None:
-        """Carry packets into the container until the encoder closes its end of the pipe."""
-        with open(self._pipe, "rb") as pipe:
-            pipe.read(32)  # the head of the file (https://wiki.multimedia.cx/index.php/IVF)
-            while len(head := pipe.read(12)) == 12:
-                length, number = struct.unpack("<IQ", head)
-                self._add(pipe.read(length), self._times[number])  # after an error too, or the encoder waits for ever
-
-
-def _encoder(path: Path, codec: str, fps: float, size: tuple[int, int]) -> cv2.VideoWriter:
-    """Raises _NoEncoderError."""
-    import cv2
-
-    with silent_opencv(), native_stderr():  # it remarks on each codec that it does not have, or calls otherwise
-        writer = cv2.VideoWriter(str(path), cv2.CAP_FFMPEG, int.from_bytes(codec.encode(), "little"), fps, size)
-    if not writer.isOpened():
-        raise _NoEncoderError
-    return writer
+                os.fdatasync(self._container.fileno())
+            except OSError as error:
+                self._error = error

@@ -11,7 +11,7 @@ from pix2pix_edge.runtime import doctor
 from tests.conftest import REPOSITORY
 
 WANTED = (
-    "Python", "OS", "CPU features", "OpenCV", "ONNX Runtime", "TensorFlow", "TensorRT", "CUDA", "GPU", "Jetson",
+    "Python", "OS", "CPU features", "OpenCV", "PyAV", "ONNX Runtime", "TensorFlow", "TensorRT", "CUDA", "GPU", "Jetson",
     "JetPack", "Display",
 )  # fmt: skip
 

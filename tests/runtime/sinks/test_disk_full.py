@@ -48,7 +48,7 @@ def run_on_a_disk_of(size: str, engine: Path, noise: Path, sink: str) -> tuple[i
     return done.returncode, done.stderr, sorted(path for path in kept.rglob("*") if path.is_file())
 
 
-def test_a_video_ends_before_the_disk_is_full_and_plays(inverter: Path, noise: Path) -> None:
+def test_a_video_ends_before_the_disk_is_full_and_plays(inverter: Path, noise: Path, encoder: str) -> None:
     code, stderr, files = run_on_a_disk_of("17m", inverter, noise, "o.mp4")
     assert code == 2 and "o.mp4 is full; the video ends after" in stderr and stderr.count("\n") == 1
     assert [path.name for path in files] == ["o.mp4"]

@@ -117,7 +117,7 @@ def noise(index: int) -> Frame:
 
 @pytest.mark.parametrize("ending", [".mp4", ".avi"])
 def test_a_video_that_did_not_reach_the_disk_is_an_error_and_no_file(
-    tmp_path: Path, small_files: None, ending: str
+    tmp_path: Path, small_files: None, ending: str, encoder: str
 ) -> None:
     sink = open_sink(tmp_path / f"out{ending}")
     for index in range(40):
@@ -233,7 +233,7 @@ def test_a_window_shows_the_stream_and_a_key_ends_it(virtual_display: str, inver
 
 
 @pytest.mark.parametrize("ending", [".webm", ".mkv", ".mp4", ".mov", ".avi"])
-def test_a_killed_recording_plays_and_is_kept_under_a_name(tmp_path: Path, ending: str) -> None:
+def test_a_killed_recording_plays_and_is_kept_under_a_name(tmp_path: Path, ending: str, encoder: str) -> None:
     program = """
 import os, sys, time, numpy as np
 from pix2pix_edge.runtime.frame import Frame
@@ -255,7 +255,7 @@ os.kill(os.getpid(), 9)
 
 
 @pytest.mark.parametrize("ending", [".webm", ".mkv", ".mp4", ".mov", ".avi"])
-def test_a_video_of_variable_rate_keeps_its_timing(tmp_path: Path, ending: str) -> None:
+def test_a_video_of_variable_rate_keeps_its_timing(tmp_path: Path, ending: str, encoder: str) -> None:
     times = [0, 40, 80, 1080, 1120, 1400, 13_400, 13_440]
     sink = open_sink(tmp_path / f"out{ending}", fps=25.0)
     for index, time_ms in enumerate(times):

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.slow
 @pytest.mark.parametrize("killed", [False, True])
 @pytest.mark.parametrize("ending", [".webm", ".mp4", ".mkv"])
 def test_a_browser_plays_it_to_its_end(
-    tmp_path: Path, ending: str, killed: bool, capfd: pytest.CaptureFixture[str]
+    tmp_path: Path, ending: str, killed: bool, encoder: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     sink = open_sink(str(tmp_path / f"v{ending}"), fps=30.0)
     for index in range(120 if killed else 45):
