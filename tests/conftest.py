@@ -7,13 +7,17 @@ import os
 import signal
 import time
 import traceback
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 from hypothesis import settings
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from tests.simulator import Start
 
 # what nohup, and a shell's background, have set would be inherited by what the tests start
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
@@ -179,6 +183,15 @@ def inverter(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A video of 40 numbered pictures, 96 × 64 at 25 fps."""
     return write_video(tmp_path_factory.mktemp("video") / "clip.mp4", 40)
+
+
+@pytest.fixture
+def simulated_tensorrt() -> Iterator[Start]:
+    """Starts a simulated TensorRT, in place of any that is there: tests/simulator."""
+    from tests.simulator import simulations
+
+    with simulations() as start:
+        yield start
 
 
 @pytest.fixture(scope="session")

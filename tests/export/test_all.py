@@ -15,9 +15,8 @@ from pix2pix_edge.export.__main__ import COMMANDS
 from pix2pix_edge.runtime.cli import run_subcommand
 from pix2pix_edge.runtime.errors import EngineError, GateFailedError
 from tests.export.small_network import write_small_network
-from tests.export.test_build import Start
 from tests.export.test_jetson_guide import check
-from tests.simulator import simulated_tensorrt  # noqa: F401
+from tests.simulator import Start
 
 
 @pytest.fixture
@@ -87,10 +86,7 @@ def test_without_images_int8_is_left(
 
 
 def test_with_a_gpu_but_without_images_only_int8_is_left(
-    tmp_path: Path,
-    steps: dict[str, Any],
-    capsys: pytest.CaptureFixture[str],
-    simulated_tensorrt: Start,  # noqa: F811
+    tmp_path: Path, steps: dict[str, Any], capsys: pytest.CaptureFixture[str], simulated_tensorrt: Start
 ) -> None:
     simulated_tensorrt("11.4")
     assert export_all(tmp_path) == 0
@@ -102,10 +98,7 @@ def test_with_a_gpu_but_without_images_only_int8_is_left(
 
 
 def test_with_a_gpu_everything_is_done(
-    tmp_path: Path,
-    steps: dict[str, Any],
-    capsys: pytest.CaptureFixture[str],
-    simulated_tensorrt: Start,  # noqa: F811
+    tmp_path: Path, steps: dict[str, Any], capsys: pytest.CaptureFixture[str], simulated_tensorrt: Start
 ) -> None:
     simulated_tensorrt("10.3")
     (tmp_path / "photos").mkdir()
@@ -122,10 +115,7 @@ def test_with_a_gpu_everything_is_done(
 
 
 def test_a_failed_gate_does_not_stop_the_rest(
-    tmp_path: Path,
-    steps: dict[str, Any],
-    capsys: pytest.CaptureFixture[str],
-    simulated_tensorrt: Start,  # noqa: F811
+    tmp_path: Path, steps: dict[str, Any], capsys: pytest.CaptureFixture[str], simulated_tensorrt: Start
 ) -> None:
     simulated_tensorrt("10.3")
     steps["fails"]["quantize"] = GateFailedError("INT8 reaches 31.0 dB")
@@ -148,7 +138,7 @@ def test_a_failed_conversion_stops_everything(
     assert steps["ran"] == ["convert"] and "Left to do" not in said.out
 
 
-def test_the_obstacle_is_named(simulated_tensorrt: Start) -> None:  # noqa: F811
+def test_the_obstacle_is_named(simulated_tensorrt: Start) -> None:
     simulated_tensorrt("10.3")
     assert everything._obstacle_to_plans() is None
     simulated_tensorrt("10.3", pycuda=False)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import signal
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -36,9 +35,7 @@ from pix2pix_edge.runtime.sidecar import (
 )
 from tests.export import test_build_gpu
 from tests.export.small_network import CONVOLUTIONS, PRECISIONS, write_small_network
-from tests.simulator import VERSIONS, Simulator, simulated_tensorrt  # noqa: F401
-
-Start = Callable[..., Simulator]
+from tests.simulator import VERSIONS, Start
 
 
 def command(*words: object) -> int:
@@ -54,10 +51,7 @@ def one_line(capsys: pytest.CaptureFixture[str]) -> str:
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_the_plan_translates_as_onnxruntime_does(
-    simulated_tensorrt: Start,  # noqa: F811
-    tmp_path: Path,
-    version: str,
-    precision: str,
+    simulated_tensorrt: Start, tmp_path: Path, version: str, precision: str
 ) -> None:
     simulated_tensorrt(version)
     source = write_small_network(tmp_path / f"a.{precision}.onnx", precision)
@@ -71,7 +65,7 @@ def test_the_plan_translates_as_onnxruntime_does(
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_the_sidecar_says_what_the_plan_is(simulated_tensorrt: Start, tmp_path: Path, version: str) -> None:  # noqa: F811
+def test_the_sidecar_says_what_the_plan_is(simulated_tensorrt: Start, tmp_path: Path, version: str) -> None:
     simulated_tensorrt(version, name="Orin", compute_capability=(8, 7))
     source = write_small_network(tmp_path / "a.int8.onnx", "int8")
     out = tmp_path / "a.plan"
@@ -88,7 +82,7 @@ def test_the_sidecar_says_what_the_plan_is(simulated_tensorrt: Start, tmp_path: 
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_a_batch_makes_a_plan_for_one_to_n_images(simulated_tensorrt: Start, tmp_path: Path, version: str) -> None:  # noqa: F811
+def test_a_batch_makes_a_plan_for_one_to_n_images(simulated_tensorrt: Start, tmp_path: Path, version: str) -> None:
     simulated_tensorrt(version)
     source = write_small_network(tmp_path / "a.int8.onnx", "int8")
     sidecar = build(source, tmp_path / "a.plan", batch=3)
@@ -101,14 +95,14 @@ def test_a_batch_makes_a_plan_for_one_to_n_images(simulated_tensorrt: Start, tmp
         assert np.array_equal(plan(images), np.concatenate([reference(image[None]) for image in images]))
 
 
-def test_the_batch_of_the_file_is_the_default(simulated_tensorrt: Start, tmp_path: Path) -> None:  # noqa: F811
+def test_the_batch_of_the_file_is_the_default(simulated_tensorrt: Start, tmp_path: Path) -> None:
     simulated_tensorrt("10.3")
     sidecar = build(write_small_network(tmp_path / "a.onnx", batch=2), tmp_path / "a.plan")
     assert sidecar.input and sidecar.input.shape == (2, 32, 32, 3)
     assert sidecar.tensorrt and sidecar.tensorrt.max_batch is None
 
 
-def test_images_of_the_user_are_compared_on(simulated_tensorrt: Start, tmp_path: Path) -> None:  # noqa: F811
+def test_images_of_the_user_are_compared_on(simulated_tensorrt: Start, tmp_path: Path) -> None:
     simulated_tensorrt("10.3")
     (tmp_path / "photos").mkdir()
     for i, image in enumerate(drawn_images(48)[:3]):
@@ -117,7 +111,7 @@ def test_images_of_the_user_are_compared_on(simulated_tensorrt: Start, tmp_path:
     assert sidecar.fidelity and sidecar.fidelity.images == 3
 
 
-def test_calibration_is_carried_over_from_the_graph(simulated_tensorrt: Start, tmp_path: Path) -> None:  # noqa: F811
+def test_calibration_is_carried_over_from_the_graph(simulated_tensorrt: Start, tmp_path: Path) -> None:
     simulated_tensorrt("10.3")
     source = write_small_network(tmp_path / "a.int8.onnx", "int8")
     calibration = CalibratedOn("1" * 64, 24, "percentile")
@@ -126,9 +120,7 @@ def test_calibration_is_carried_over_from_the_graph(simulated_tensorrt: Start, t
 
 
 def test_the_next_build_reuses_the_timing_cache(
-    simulated_tensorrt: Start,  # noqa: F811
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    simulated_tensorrt: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     simulated_tensorrt("10.13", name="NVIDIA RTX A2000", compute_capability=(8, 6))
     steps: list[str] = []
@@ -142,7 +134,7 @@ def test_the_next_build_reuses_the_timing_cache(
     assert len(steps) - first < first
 
 
-def test_timing_caches_of_other_machines_are_other_files(simulated_tensorrt: Start) -> None:  # noqa: F811
+def test_timing_caches_of_other_machines_are_other_files(simulated_tensorrt: Start) -> None:
     names = set()
     for version, gpu, capability in (("10.3", "Orin", (8, 7)), ("11.4", "Orin", (8, 7)), ("10.3", "Thor", (11, 0))):
         simulated_tensorrt(version, name=gpu, compute_capability=capability)
@@ -156,9 +148,7 @@ def test_timing_caches_of_other_machines_are_other_files(simulated_tensorrt: Sta
 
 @pytest.mark.parametrize("content", [b"garbage", b'{"device": ["another"], "timed": []}'])
 def test_a_timing_cache_that_does_not_fit_is_replaced(
-    simulated_tensorrt: Start,  # noqa: F811
-    tmp_path: Path,
-    content: bytes,
+    simulated_tensorrt: Start, tmp_path: Path, content: bytes
 ) -> None:
     simulated_tensorrt("10.3")
     cache = tmp_path / "mine.timing"
@@ -169,10 +159,7 @@ def test_a_timing_cache_that_does_not_fit_is_replaced(
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_options_reach_the_builder(
-    simulated_tensorrt: Start,  # noqa: F811
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    version: str,
+    simulated_tensorrt: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: str
 ) -> None:
     simulator = simulated_tensorrt(version, total_memory=4 << 30)
     trt: Any = simulator.tensorrt
@@ -193,10 +180,7 @@ def test_options_reach_the_builder(
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_ctrl_c_leaves_nothing(
-    simulated_tensorrt: Start,  # noqa: F811
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    version: str,
+    simulated_tensorrt: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: str
 ) -> None:
     simulated_tensorrt(version)
     original = BuildProgress.step
@@ -220,10 +204,7 @@ def test_ctrl_c_leaves_nothing(
 
 @pytest.mark.parametrize("when", ["proven_precision", "compare_with_onnxruntime"])
 def test_ctrl_c_while_trying_the_plan_keeps_the_former_one(
-    simulated_tensorrt: Start,  # noqa: F811
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    when: str,
+    simulated_tensorrt: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str
 ) -> None:
     simulated_tensorrt("10.3")
     source, out = write_small_network(tmp_path / "a.onnx"), tmp_path / "a.plan"
@@ -240,7 +221,7 @@ def test_ctrl_c_while_trying_the_plan_keeps_the_former_one(
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_a_silent_fallback_is_an_error(
-    simulated_tensorrt: Start,  # noqa: F811
+    simulated_tensorrt: Start,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -257,10 +238,7 @@ def test_a_silent_fallback_is_an_error(
 
 
 def test_a_plan_that_gives_other_pictures_fails_the_gate(
-    simulated_tensorrt: Start,  # noqa: F811
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    simulated_tensorrt: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     simulated_tensorrt("11.4")
     original = trial.translated
@@ -282,9 +260,7 @@ def test_a_plan_that_gives_other_pictures_fails_the_gate(
 
 @pytest.mark.parametrize("batch", [None, 4])
 def test_what_is_tested_on_a_gpu_passes_in_the_simulator(
-    simulated_tensorrt: Start,  # noqa: F811
-    tmp_path: Path,
-    batch: int | None,
+    simulated_tensorrt: Start, tmp_path: Path, batch: int | None
 ) -> None:
     simulated_tensorrt("10.3")
     for precision in PRECISIONS:

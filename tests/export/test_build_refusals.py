@@ -13,8 +13,8 @@ from pix2pix_edge.export.build import build, compute_capabilities
 from pix2pix_edge.runtime.errors import EngineError, InputError
 from pix2pix_edge.runtime.nvidia.capabilities import probe
 from tests.export.small_network import write_small_network
-from tests.export.test_build import Start, command, one_line
-from tests.simulator import simulated_tensorrt  # noqa: F401
+from tests.export.test_build import command, one_line
+from tests.simulator import Start
 
 
 @pytest.mark.parametrize(
@@ -32,11 +32,7 @@ from tests.simulator import simulated_tensorrt  # noqa: F401
     ],
 )
 def test_what_the_machine_lacks_is_one_sentence(
-    simulated_tensorrt: Start,  # noqa: F811
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    options: dict[str, Any],
-    words: str,
+    simulated_tensorrt: Start, tmp_path: Path, capsys: pytest.CaptureFixture[str], options: dict[str, Any], words: str
 ) -> None:
     simulated_tensorrt("10.3", **options)
     source = write_small_network(tmp_path / "a.int8.onnx", "int8")
@@ -47,9 +43,7 @@ def test_what_the_machine_lacks_is_one_sentence(
 
 
 def test_a_builder_that_does_not_start_is_explained(
-    simulated_tensorrt: Start,  # noqa: F811
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    simulated_tensorrt: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where CUDA does not start, the real Builder logs, and its factory returns nothing: a TypeError of pybind11."""
     simulator = simulated_tensorrt("10.3")
@@ -65,9 +59,7 @@ def test_a_builder_that_does_not_start_is_explained(
 
 
 def test_tensorrt_8_is_refused_before_work(
-    simulated_tensorrt: Start,  # noqa: F811
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
+    simulated_tensorrt: Start, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     simulator = simulated_tensorrt("10.3")
     simulator.tensorrt.__version__ = "8.5.2.2"  # type: ignore[attr-defined]
@@ -85,9 +77,7 @@ def test_the_cards_to_build_for_are_named_as_people_name_them() -> None:
 
 
 def test_files_that_are_something_else(
-    simulated_tensorrt: Start,  # noqa: F811
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
+    simulated_tensorrt: Start, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     simulated_tensorrt("10.3")
     good = write_small_network(tmp_path / "good.onnx")
@@ -123,7 +113,7 @@ def test_files_that_are_something_else(
     ],
 )
 def test_bad_requests_are_refused_without_tensorrt_work(
-    simulated_tensorrt: Start,  # noqa: F811
+    simulated_tensorrt: Start,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -144,10 +134,7 @@ def test_an_unknown_level_is_refused_by_the_parser(tmp_path: Path) -> None:
     assert ended.value.code == 2
 
 
-def test_a_folder_that_cannot_be_written_is_an_input_error(
-    simulated_tensorrt: Start,  # noqa: F811
-    tmp_path: Path,
-) -> None:
+def test_a_folder_that_cannot_be_written_is_an_input_error(simulated_tensorrt: Start, tmp_path: Path) -> None:
     simulated_tensorrt("10.3")
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="cannot write"):

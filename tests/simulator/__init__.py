@@ -4,7 +4,7 @@
 Runtime. Under it are real pycuda and real cuda-bindings over a CUDA driver on the CPU (tests/fake_cuda); where these
 are not installed, tests are skipped. In a test:
 
-    def test_it(simulated_tensorrt): ...               # with `from tests.simulator import simulated_tensorrt`
+    def test_it(simulated_tensorrt): ...
         simulator = simulated_tensorrt("10.3")         # options of tests.fake_cuda.FakeGpu may follow
 
 For a command: python -m tests.simulator 10.3 runtime/run.py --engine facades.plan --source test:// --sink null
@@ -38,7 +38,7 @@ from tests.simulator.spec import full_version
 VERSIONS = ("10.3", "10.13", "10.16", "11.4")
 GROUPS = ("tensorrt", "pycuda", "cuda")
 
-__all__ = ["VERSIONS", "Simulator", "SimulatorError", "build_plan", "install", "run_simulated", "simulated_tensorrt"]
+__all__ = ["VERSIONS", "Simulator", "SimulatorError", "Start", "build_plan", "install", "run_simulated", "simulations"]
 
 
 @dataclass
@@ -53,6 +53,10 @@ class Simulator:
     def mistakes(self) -> list[str]:
         """What a real GPU would have answered with a crash or a leak; the fixture fails a test that leaves any."""
         return self.gpu.mistakes
+
+
+Start = Callable[..., Simulator]
+"""Starts the simulated TensorRT of a version, "10.3", with the options of install()."""
 
 
 def make_tensorrt(version: str, gpu: FakeGpu) -> Tensorrt:
@@ -155,9 +159,9 @@ def _forget_probes() -> None:
             getattr(loaded, function).cache_clear()
 
 
-@pytest.fixture
-def simulated_tensorrt() -> Iterator[Callable[..., Simulator]]:
-    """Give `simulated_tensorrt(version, **options)`; fail the test that leaves a mistake or anything not given back."""
+@contextlib.contextmanager
+def simulations() -> Iterator[Start]:
+    """Give what simulated_tensorrt gives; fail a test that leaves a mistake, or does not give everything back."""
     with contextlib.ExitStack() as stack:
         made: list[Simulator] = []
 

@@ -22,18 +22,9 @@ from pix2pix_edge.runtime.errors import EngineError, MissingPackageError, Toolki
 from tests.conftest import REPOSITORY, write_inverter, write_rgb
 from tests.export.small_network import images, write_small_network
 from tests.fake_cuda import ILLEGAL_ADDRESS
-from tests.simulator import VERSIONS, Simulator, build_plan, run_simulated, simulated_tensorrt
-
-__all__ = ["simulated_tensorrt"]
-
-Start = Callable[..., Simulator]
+from tests.simulator import VERSIONS, Start, build_plan, run_simulated
 
 SIZE = 32
-
-
-@pytest.fixture(scope="module")
-def generator(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_small_network(tmp_path_factory.mktemp("graph") / "tiny.fp32.onnx")
 
 
 @pytest.fixture(scope="module")
@@ -41,13 +32,6 @@ def expected(generator: Path) -> list[NDArray[np.uint8]]:
     """What ONNX Runtime makes of images(5)."""
     with OnnxRuntimeEngine(generator) as engine:
         return [engine(image) for image in images(5)]
-
-
-@pytest.fixture
-def plan(simulated_tensorrt: Start, generator: Path, tmp_path: Path) -> Path:
-    """A plan for the simulated TensorRT 10.3, which is installed."""
-    simulated_tensorrt("10.3")
-    return build_plan(generator, tmp_path / "tiny.plan")
 
 
 # Pictures

@@ -15,26 +15,9 @@ from pix2pix_edge.runtime.errors import EngineError, MissingPackageError, Toolki
 from pix2pix_edge.runtime.nvidia import capabilities
 from pix2pix_edge.runtime.sidecar import BuiltBy, Precision, Sidecar, Source, write_sidecar
 from tests.conftest import write_inverter
-from tests.export.small_network import write_small_network
-from tests.simulator import Simulator, build_plan, run_simulated, simulated_tensorrt
-
-__all__ = ["simulated_tensorrt"]
-
-Start = Callable[..., Simulator]
+from tests.simulator import Start, build_plan, run_simulated
 
 SIZE = 32
-
-
-@pytest.fixture(scope="module")
-def generator(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_small_network(tmp_path_factory.mktemp("graph") / "tiny.fp32.onnx")
-
-
-@pytest.fixture
-def plan(simulated_tensorrt: Start, generator: Path, tmp_path: Path) -> Path:
-    """A plan for the simulated TensorRT 10.3, which is installed."""
-    simulated_tensorrt("10.3")
-    return build_plan(generator, tmp_path / "tiny.plan")
 
 
 def message_of(action: Callable[[], Any], kind: type[ToolkitError] = EngineError) -> str:

@@ -12,11 +12,7 @@ import pytest
 
 from pix2pix_edge.runtime.errors import EngineError, MissingPackageError
 from pix2pix_edge.runtime.nvidia.cuda import CaptureError, CudaThread, Device, GpuMemoryError, explained, pycuda_driver
-from tests.simulator import Simulator, simulated_tensorrt
-
-__all__ = ["simulated_tensorrt"]
-
-Start = Callable[..., Simulator]
+from tests.simulator import Start
 
 
 def nothing() -> None:
