@@ -172,10 +172,13 @@ _ADDRESS = re.compile(r"(?!test:|csi:)\b[A-Za-z][A-Za-z0-9+.-]*:/{1,2}(?=[^\s/])
 _BARE = re.compile(r"[^\s:@/'\"]+:(?!//)[^\s@].*@([^\s'\",]*)", re.DOTALL)
 """admin:secret@camera:554; behind test:// and in ?size=WxH@FPS the sign @ means a rate."""
 
-_NAMED = re.compile(
-    r"([?&;\s](?:[\w-]*(?:pass\w*|pw|pwd|psw)|token|auth|key|secret|session\w*)=)[^\s&'\",]+", re.IGNORECASE
-)
+_SECRET = r"[\w-]*(?:pass|pw|psw|token|auth|key|secret|session|credential|sig|\bpin\b)[\w-]*"
+
+_NAMED = re.compile(rf"([?&;,|\s]{_SECRET}\s*=\s*)[^\s&'\",]+", re.IGNORECASE)
 """0?password=secret, rtspsrc user-pw=secret: no address, but the name says what it is."""
+
+_ENCODED = re.compile(r"[^\s/]*%3A[^\s/]*%40", re.IGNORECASE)
+"""rtsp%3A%2F%2Fme%3Asecret%40host."""
 
 
 def redacted(text: str) -> str:
@@ -183,6 +186,7 @@ def redacted(text: str) -> str:
 
     Where it cannot be told what of an address is secret, nothing but its scheme is left.
     """
+    text = _ENCODED.sub("***@", text)
     scheme, bare = _ADDRESS.search(text), _BARE.search(text)
     if scheme is None or (bare and bare.start() < scheme.start()):  # what looks like a scheme is of a password
         return _NAMED.sub(r"\1***", _BARE.sub(lambda found: f"***@{_without_values(found[1])}", text))
@@ -195,12 +199,14 @@ def redacted(text: str) -> str:
 
 def shown(spec: str) -> str:
     """Return what --source or --sink was given as redacted() would, where all of it is one address."""
+    spec = _ENCODED.sub("***@", spec)
     scheme = _ADDRESS.match(spec)
     return scheme[0] + _hidden(spec[scheme.end() :]) if scheme else redacted(spec)
 
 
 def _hidden(rest: str) -> str:
     userinfo, remainder, certain = _split_userinfo(rest)
+    certain = certain and re.match(r"(\[[^\]]*\]|[^:/?#]*)(:\d{0,5})?(?=[/?#;&,\s]|\W?$)", remainder) is not None
     return ("***@" if userinfo else "") + _without_values(remainder) if certain else "***"
 
 
@@ -214,12 +220,15 @@ def _without_values(remainder: str) -> str:
         open_to_all = found[1].lower() in HARMLESS and re.fullmatch(r"[\w.]{1,12}", found[3])
         return f"{found[1]}{found[2]}{found[3] if open_to_all else '***'}"
 
-    parameter = r"([A-Za-z][A-Za-z0-9-]*)([=:])(.*?)(?=[&;_,/][A-Za-z][A-Za-z0-9-]*[=:]|$)"
-    host = re.sub(parameter.replace("[=:]", "="), value, host, flags=re.DOTALL)  # "camera:554" has a port
-    return host + slash + re.sub(parameter, value, path, flags=re.DOTALL) + (f"{mark}***" if mark else "")
+    parameter = r"([A-Za-z][A-Za-z0-9-]*)(SIGN)(.*?)(?=[&;_,/|][A-Za-z][A-Za-z0-9-]*(?:SIGN)|$)"
+    host = re.sub(parameter.replace("SIGN", "="), value, host, flags=re.DOTALL)  # "camera:554" has a port
+    path = re.sub(parameter.replace("SIGN", "[=:]|%3[Dd]"), value, path, flags=re.DOTALL)
+    path = re.sub(rf"((?:^|/){_SECRET}/)[^/]+", r"\1***", path, flags=re.IGNORECASE)
+    return host + slash + path + (f"{mark}***" if mark else "")
 
 
 def host_of(url: str) -> str:
     """Return the host of an address, fit for a file name; "stream" where it names none."""
-    found = re.match(r"\[([^\]]*)\]|[^/?#:\[]*", _split_userinfo(url.partition("://")[2])[1])
+    rest = _ENCODED.sub("@", url.partition("://")[2])
+    found = re.match(r"\[([^\]]*)\]|[^/?#:\[;&=,\s]*", _split_userinfo(rest)[1])
     return re.sub(r"[^\w.-]", "_", (found[1] or found[0]) if found else "") or "stream"

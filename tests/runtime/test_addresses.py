@@ -45,7 +45,18 @@ def test_what_is_secret_in_an_address_is_not_shown(text: str, shown: str) -> Non
         ("rtsp:/me:secret@host", "rtsp:/***@host"),
         ("me:secret@host:554", "***@host:554"),
         ("0?password=secret", "0?password=***"),
+        ("0?access_token=secret", "0?access_token=***"),
         ("rtspsrc location=x user-pw=secret ! appsink", "rtspsrc location=x user-pw=*** ! appsink"),
+        ("souphttpsrc user-pw = secret", "souphttpsrc user-pw = ***"),
+        ("rtsp%3A%2F%2Fme%3Asecret%40host/a", "***@host/a"),
+        ("rtsp://me%3Asecret%40host/a", "rtsp://***@host/a"),
+        ("rtsp://me:secret\uff20host/a", "rtsp://***"),
+        ("rtsp://host@me:secret", "rtsp://***"),
+        ("http://host/a,pwd=secret", "http://host/a,pwd=***"),
+        ("http://host/a&pwd%3Dsecret", "http://host/a&pwd%3D***"),
+        ("http://host/pwd/secret/a", "http://host/pwd/***/a"),
+        ("cannot listen at http://127.0.0.1:80: in use", "cannot listen at http://127.0.0.1:80: in use"),
+        ("a page (http://[::1]:80)", "a page (http://[::1]:80)"),
         ("0?size=640x480@30", "0?size=640x480@30"),
         ("test://640x480@30", "test://640x480@30"),
         ("rtsp://host/live@2", "rtsp://host/live@2"),
@@ -89,6 +100,7 @@ def test_what_is_no_address_says_how_one_is_written(spec: str) -> None:
 def test_a_host_makes_a_file_name() -> None:
     addresses = ("rtsp://me:x@cam-1.local:554/a", "http://[::1]:80/", "rtsp:///x", "rtsp://[::1")
     assert [host_of(url) for url in addresses] == ["cam-1.local", "__1", "stream", "stream"]
+    assert host_of("rtsp://host;auth=secret/a") == host_of("rtsp://me%3Asecret%40host/a") == "host"
 
 
 @pytest.mark.parametrize(
