@@ -269,12 +269,18 @@ def test_auto_does_without_openvino(inverter: Path, monkeypatch: pytest.MonkeyPa
         assert engine.describe()["engine"] == "ONNX Runtime"
 
 
-def test_onnx_runtime_reports_to_nobody(inverter: Path, tmp_path: Path) -> None:
-    """It would open a database in the user's home, and fill it with what it is going to send."""
-    program = "import sys, pix2pix_edge; pix2pix_edge.open_engine(sys.argv[1], backend='onnxruntime').close()"
+@pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
+def test_an_engine_reports_to_nobody(inverter: Path, tmp_path: Path, backend: str) -> None:
+    """Each would keep in the user's home what it reports with, and OpenVINO a thread."""
+    pytest.importorskip(backend)
+    program = """
+import sys, threading, pix2pix_edge
+pix2pix_edge.open_engine(sys.argv[1], backend=sys.argv[2]).close()
+assert threading.active_count() == 1, threading.enumerate()
+"""
     away = ("ORT_DISABLE_TELEMETRY", "XDG_CACHE_HOME", "CI")
     environment = {name: value for name, value in os.environ.items() if name not in away} | {"HOME": str(tmp_path)}
-    subprocess.run([sys.executable, "-c", program, str(inverter)], cwd=REPOSITORY, env=environment, check=True)
+    subprocess.run([sys.executable, "-c", program, str(inverter), backend], cwd=REPOSITORY, env=environment, check=True)
     assert not list(tmp_path.iterdir())
 
 
