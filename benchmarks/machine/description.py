@@ -20,7 +20,9 @@ from pix2pix_edge.benchmarks.machine.power import Reading
 from pix2pix_edge.runtime.board import read_board
 from pix2pix_edge.runtime.nvidia.capabilities import probe
 
-PACKAGES = ("numpy", "opencv-python", "onnxruntime", "openvino", "tensorrt", "pycuda", "tensorflow", "keras", "onnx")
+PACKAGES = (
+    "numpy", "opencv-python", "av", "onnxruntime", "openvino", "tensorrt", "pycuda", "tensorflow", "keras", "onnx",
+)  # fmt: skip
 """Packages whose version a result may depend on; the installed ones are listed."""
 
 LOAD_WINDOW_S = 0.5

@@ -18,6 +18,7 @@ from pix2pix_edge.runtime.sources import open_source
 from pix2pix_edge.runtime.stream import translate
 from pix2pix_edge.runtime.streaming.channel import Channel, ClosedError
 from pix2pix_edge.runtime.streaming.gate import Gate
+from pix2pix_edge.runtime.streaming.outlets import RECORDER_QUEUE
 from pix2pix_edge.runtime.streaming.policy import Pacer, Policy
 from pix2pix_edge.runtime.streaming.threads import PREFIX
 from tests.conftest import index_of, picture, read_video, write_inverter, write_rgb
@@ -140,14 +141,33 @@ def test_a_live_source_faster_than_the_engine_stays_fresh_and_its_losses_are_cou
 
 
 def test_a_slow_sink_of_a_live_source_stalls_neither_the_engine_nor_the_other_sink() -> None:
-    slow, fast = Recorder(delay_s=0.2, name="slow"), Recorder(name="fast")
-    with SlowEngine(0.005) as engine:
-        stream = translate(Camera(80, live=True, period_s=0.01), engine, [slow, fast])
+    enough, waited = threading.Event(), []
+
+    class Slow(Recorder):
+        def write(self, frame: Frame) -> None:
+            waited.append(enough.wait(60))
+            enough.set()  # or the camera would go on for ever
+            super().write(frame)
+
+    class Fast(Recorder):
+        def write(self, frame: Frame) -> None:
+            super().write(frame)
+            if len(self.indices) == 40:  # while the other one is in its first
+                enough.set()
+
+    class UntilEnough(Camera):
+        def read(self) -> object:
+            return None if enough.is_set() else super().read()
+
+    slow, fast = Slow(name="slow"), Fast(name="fast")
+    with SlowEngine() as engine:
+        stream = translate(UntilEnough(None, live=True, period_s=0.002), engine, [slow, fast])
         stream.run()
+    assert all(waited)
     outlets = {outlet.name: outlet for outlet in stream.outlets}
-    assert len(fast.indices) > 2 * len(slow.indices) and outlets["fast"].dropped == 0
-    assert outlets["slow"].dropped == stream.dropped[QUEUE_FULL] > 10
-    assert outlets["slow"].dropped + outlets["slow"].written == outlets["fast"].written
+    assert outlets["slow"].dropped >= 40 - RECORDER_QUEUE - 1
+    assert outlets["slow"].dropped + outlets["fast"].dropped == stream.dropped[QUEUE_FULL]
+    assert outlets["slow"].dropped + outlets["slow"].written == outlets["fast"].dropped + outlets["fast"].written
     assert "deliver slow" in stream.timings.table() and slow.indices == sorted(slow.indices)
 
 
