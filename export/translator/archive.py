@@ -72,7 +72,7 @@ def read_archive(path: Path) -> Archive:
     """Read what a .keras or .h5 file says, without building it or running anything of it.
 
     Raises InputError when it is not whole, holds weights alone, or brings code: a Lambda layer, a function by value,
-    one of TensorFlow's doors to files, or a class of another module.
+    one of TensorFlow's doors to files, or weights in another file.
     """
     if path.suffix == ".keras":
         version, config = _zip(path)
@@ -112,6 +112,11 @@ def _zip(path: Path) -> tuple[str, Any]:
                         f"{path} has {name} of {archive.getinfo(name).file_size} bytes; no network needs that"
                     )
                 found.append(json.loads(archive.read(name)))
+            for name in archive.namelist():
+                if name.endswith(".h5"):
+                    h5py = require("h5py", "export", "reading a .keras model")
+                    with archive.open(name) as member, h5py.File(member, "r") as weights:
+                        _refuse_weights_elsewhere(path, weights)
     except (KeyError, ValueError, RecursionError, zipfile.BadZipFile, OSError) as error:
         raise InputError(f"{path} is not a whole .keras file ({_first(error)}); save the model again") from error
     version = found[0].get("keras_version", "") if isinstance(found[0], dict) else ""
@@ -122,6 +127,7 @@ def _h5(path: Path) -> tuple[str, Any]:
     h5py = require("h5py", "export", "reading a .h5 model")
     try:
         with h5py.File(path, "r") as file:
+            _refuse_weights_elsewhere(path, file)
             version, config = file.attrs.get("keras_version", ""), file.attrs.get("model_config")
             names = set(file)
     except OSError as error:
@@ -137,6 +143,20 @@ def _h5(path: Path) -> tuple[str, Any]:
         return version.decode() if isinstance(version, bytes) else str(version), json.loads(text)
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is not a whole .h5 file ({_first(error)}); save the model again") from error
+
+
+def _refuse_weights_elsewhere(path: Path, file: Any) -> None:
+    """Raise InputError where an HDF5 file leads to another one, whose bytes would become weights."""
+    h5py = require("h5py", "export", "reading a model")
+
+    def refuse(name: str, found: Any) -> None:
+        links = [found.get(key, getlink=True) for key in found] if isinstance(found, h5py.Group) else []
+        stored = isinstance(found, h5py.Dataset) and (found.external or found.is_virtual)
+        if stored or any(isinstance(link, h5py.ExternalLink) for link in links):
+            raise InputError(f"{path} keeps weights in another file ({name}), which is not opened; save it as one file")
+
+    refuse("/", file)
+    file.visititems(refuse)
 
 
 def _layers(value: Any, inherited: dict[str, Any]) -> Iterator[Layer]:

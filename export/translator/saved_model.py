@@ -5,7 +5,8 @@ Its graph is looked at before it is loaded: what reads or writes files, or runs 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,13 @@ if TYPE_CHECKING:
     from pix2pix_edge.export.graph.graph import Graph
 
 SERVING = ("serving_default", "serve")
-FORBIDDEN = ("ReadFile", "WriteFile", "PyFunc", "PyFuncStateless", "EagerPyFunc", "MatchingFiles", "LoadLibrary")
+DOORS = re.compile(
+    r"File|PyFunc|Dataset|Reader|Record|ImmutableConst|LoadLibrary|LoadAndRemap|Summary|Debug|Table|Remote|Abort"
+    r"|FixedUnigram|GenerateVocab"
+)
+"""Operators of TensorFlow that read or write files, run other code or end the process."""
+SAVING = ("ShardedFilename", "SaveV2", "RestoreV2", "MergeV2Checkpoints")
+"""Every folder holds these too, to save and restore its variables; what it serves must not call them."""
 RANDOM = ("RandomUniform", "RandomStandardNormal", "StatelessRandomUniformV2", "StatelessRandomNormalV2")
 
 
@@ -31,8 +38,7 @@ class SavedModelTranslator(Translator):
         super().__init__(path)
         tf = tensorflow()
         nodes = list(_nodes(path))
-        if bad := sorted({node.op for node in nodes if node.op in FORBIDDEN}):
-            raise InputError(f"{path} computes {', '.join(bad)}, which reads files or runs code; no picture needs that")
+        self._refuse_doors(node.op for node in nodes if node.op not in SAVING and _is_door(node))
         try:
             self._loaded = tf.saved_model.load(str(path))
         except Exception as error:  # whatever a damaged folder makes TensorFlow raise
@@ -69,6 +75,7 @@ class SavedModelTranslator(Translator):
             gives_shape = result.shape[1:]
         self.check_shapes(shape, tuple(gives_shape))
         self.framework = f"TensorFlow {tf.__version__}"
+        self._refuse_doors(node.op for node in self._served() if node.op in SAVING)
         self._refuse_training_mode()
         if drawn := sorted({node.op for node in nodes if node.op in RANDOM and "dropout" not in node.name.lower()}):
             self.notes.append(f"its graph holds {', '.join(drawn)}, which its serving function may draw anew each time")
@@ -89,14 +96,22 @@ class SavedModelTranslator(Translator):
         result = self._serve(**{self._input: tf.cast(image, self._dtype)})[self._output]
         return result if self.is_uint8 and result.dtype == tf.uint8 else tf.cast(result, tf.float32)
 
+    def _refuse_doors(self, found: Iterable[str]) -> None:
+        if names := ", ".join(sorted(set(found))):
+            raise InputError(f"{self.path} computes {names}, which reads files or runs code; no picture needs that")
+
+    def _served(self) -> Iterator[Any]:
+        """Yield the nodes of what is served, as it was loaded."""
+        tf = tensorflow()
+        spec = tf.TensorSpec((1, *self.takes), tf.uint8 if self.is_uint8 else tf.float32)
+        return _computed(self._function.get_concrete_function(spec).graph.as_graph_def())
+
     def _refuse_training_mode(self) -> None:
         """Refuse what the converter would turn into moving statistics, if the serving function computes it.
 
         Asked of the loaded function: in the file, is_training is left out where it has its default, which is True.
         """
-        tf = tensorflow()
-        spec = tf.TensorSpec((1, *self.takes), tf.uint8 if self.is_uint8 else tf.float32)
-        computed = list(_computed(self._function.get_concrete_function(spec).graph.as_graph_def()))
+        computed = list(self._served())
         norms = [node for node in computed if node.op.startswith("FusedBatchNorm")]
         if names := [node.name for node in norms if node.attr["is_training"].b]:
             raise InputError(
@@ -104,6 +119,11 @@ class SavedModelTranslator(Translator):
                 f" ({names[0]}); convert the .keras or .h5 file of the same model, with --batch-statistics where they"
                 " are to be so in all"
             )
+
+
+def _is_door(node: Any) -> bool:
+    prints = node.op == "PrintV2" and node.attr["output_stream"].s.startswith(b"file:")
+    return prints or DOORS.search(node.op) is not None
 
 
 def _computed(graph: Any) -> Iterator[Any]:

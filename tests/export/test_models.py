@@ -17,6 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 from pix2pix_edge.export.__main__ import COMMANDS
 from pix2pix_edge.export.images import drawn_images
 from pix2pix_edge.export.translator import open_translator
+from pix2pix_edge.export.translator.archive import read_archive
 from pix2pix_edge.export.translator.contract import LEVELS, SYMMETRIC, UNIT, Options, Pixels
 from pix2pix_edge.export.translator.examine import examine
 from pix2pix_edge.runtime.cli import run_subcommand
@@ -246,17 +247,32 @@ def test_a_saved_model_folder(tmp_path: Path) -> None:
     assert_equal_pictures(tmp_path / "generator.fp32.onnx", images, expected)
 
 
-def test_a_saved_model_that_reads_files_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("door", ["ReadFile", "ImmutableConst", "PrintV2", "TextLineDataset", "SaveV2"])
+def test_a_saved_model_that_opens_files_is_refused(tmp_path: Path, door: str) -> None:
     import tensorflow as tf
 
-    class Reader(tf.Module):
+    (tmp_path / "data").write_bytes(bytes(4))
+    path = str(tmp_path / "data")
+
+    class Opener(tf.Module):
         @tf.function(input_signature=[tf.TensorSpec((None, 16, 16, 3), tf.float32)])
         def serve(self, image: Any) -> Any:
-            return image + tf.cast(tf.strings.length(tf.io.read_file("/etc/hostname")), tf.float32)
+            value = tf.constant(0.0)
+            if door == "ReadFile":
+                value = tf.cast(tf.strings.length(tf.io.read_file(path)), tf.float32)
+            elif door == "ImmutableConst":
+                value = tf.raw_ops.ImmutableConst(dtype=tf.float32, shape=[1], memory_region_name=path)
+            elif door == "PrintV2":
+                tf.print("here", output_stream=f"file://{path}")
+            elif door == "TextLineDataset":
+                value = tf.data.TextLineDataset([path]).reduce(0.0, lambda count, _: count + 1.0)
+            else:
+                tf.raw_ops.SaveV2(prefix=path, tensor_names=["a"], shape_and_slices=[""], tensors=[value])
+            return image + value
 
-    module = Reader()
+    module = Opener()
     tf.saved_model.save(module, str(tmp_path / "saved"), signatures={"serving_default": module.serve})
-    with pytest.raises(InputError, match="computes ReadFile, which reads files"):
+    with pytest.raises(InputError, match=f"computes .*{door}.*, which reads files"):
         open_translator(tmp_path / "saved", Options())
 
 
@@ -299,6 +315,30 @@ def test_a_lambda_layer_never_runs(tmp_path: Path, ending: str) -> None:
     with pytest.raises(InputError, match=r"Python code in its layer evil \(Lambda\)"):
         open_translator(tmp_path / f"g.{ending}", Options())
     assert not witness.exists()
+
+
+@pytest.mark.parametrize("way", ["stored elsewhere", "link", "virtual"])
+def test_weights_in_another_file_are_not_read(tmp_path: Path, way: str) -> None:
+    h5py = pytest.importorskip("h5py")
+    (tmp_path / "secret").write_bytes(bytes(16))
+    with h5py.File(tmp_path / "g.h5", "w") as file:
+        file.attrs["model_config"] = json.dumps({"class_name": "Functional", "config": {"layers": []}})
+        layer = file.create_group("model_weights/conv")
+        if way == "stored elsewhere":
+            layer.create_dataset("kernel", shape=(4,), dtype="f4", external=[(str(tmp_path / "secret"), 0, 16)])
+        elif way == "link":
+            layer["kernel"] = h5py.ExternalLink(str(tmp_path / "other.h5"), "w")
+        else:
+            layout = h5py.VirtualLayout((4,), "f4")
+            layout[:] = h5py.VirtualSource(str(tmp_path / "other.h5"), "w", shape=(4,))
+            layer.create_virtual_dataset("kernel", layout)
+    with zipfile.ZipFile(tmp_path / "g.keras", "w") as archive:
+        archive.writestr("metadata.json", json.dumps({"keras_version": "2.13.1"}))
+        archive.writestr("config.json", json.dumps({"class_name": "Functional", "config": {"layers": []}}))
+        archive.write(tmp_path / "g.h5", "model.weights.h5")
+    for name in ("g.h5", "g.keras"):
+        with pytest.raises(InputError, match=r"keeps weights in another file .*model_weights/conv"):
+            read_archive(tmp_path / name)
 
 
 def test_a_keras_2_file_may_not_call_what_writes_files(tmp_path: Path) -> None:
