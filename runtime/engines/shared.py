@@ -19,6 +19,7 @@ from types import TracebackType
 import numpy as np
 
 from pix2pix_edge.runtime.engines.base import Engine, Images, Ticket, check_images
+from pix2pix_edge.runtime.engines.gate import Gate
 from pix2pix_edge.runtime.engines.host import HostTicket
 from pix2pix_edge.runtime.errors import EngineError
 
@@ -47,6 +48,7 @@ class SharedEngine:
     def __init__(self, engine: Engine, count: int, *, wait_s: float = BATCH_WAIT_S) -> None:
         """count: of shares. wait_s: seconds a frame waits at most for its batch, while the engine is idle."""
         self.engine, self.batch = engine, engine.input.shape[0]
+        self.gate = Gate(1) if self.batch == 1 else None  # frames that make a batch must come at once
         self._wait_s = wait_s
         self._changed = threading.Condition()
         self._flying: deque[tuple[Ticket, list[_Job]]] = deque()
@@ -154,11 +156,15 @@ class SharedEngine:
 
 
 class Share:
-    """An Engine with a batch of 1: one stream's part of a SharedEngine. close() gives it up; the engine stays open."""
+    """An Engine with a batch of 1: one stream's part of a SharedEngine. close() gives it up; the engine stays open.
+
+    gate: where live streams wait for their turn, each with its newest frame; None where frames are joined.
+    """
 
     def __init__(self, shared: SharedEngine, slots: int) -> None:
         engine = shared.engine
         self.input, self.output = (replace(spec, shape=(1, *spec.shape[1:])) for spec in (engine.input, engine.output))
+        self.gate = shared.gate
         self.slots, self.kind, self.on_cpu = slots, engine.kind, engine.on_cpu
         self.precision, self.threads = engine.precision, engine.threads
         self.waiting: deque[_Job] = deque()

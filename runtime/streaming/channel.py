@@ -54,6 +54,13 @@ class Channel(Generic[Item]):
             self._changed.notify()
             return item
 
+    def wait(self) -> bool:
+        """Wait until there is an item, which stays; False when there will be none."""
+        with self._changed:
+            while not self._items and not self._ended:
+                self._changed.wait()
+            return bool(self._items)
+
     def end(self) -> None:
         """Take no more; what waits may still be fetched."""
         with self._changed:

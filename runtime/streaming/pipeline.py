@@ -10,10 +10,11 @@ from collections.abc import Callable, Sequence
 
 from pix2pix_edge.runtime import frame as frames
 from pix2pix_edge.runtime.engines.base import Engine, Ticket
+from pix2pix_edge.runtime.engines.gate import Gate
+from pix2pix_edge.runtime.engines.shared import Share
 from pix2pix_edge.runtime.errors import InputError, warn
 from pix2pix_edge.runtime.frame import QUEUE_FULL, RATE_LIMIT, SOURCE_GAP, STALE, BadPictureError, Frame, Source
 from pix2pix_edge.runtime.streaming.channel import Channel, ClosedError
-from pix2pix_edge.runtime.streaming.gate import Gate
 from pix2pix_edge.runtime.streaming.outlets import Outlet
 from pix2pix_edge.runtime.streaming.policy import Pacer, Policy
 from pix2pix_edge.runtime.streaming.tiles import TILE, Tiles
@@ -43,7 +44,8 @@ class Pipeline:
         waiting = 1 if policy.freshest else PREFETCH
         self._captured: Channel[Frame] = Channel(waiting, drops=policy.freshest)
         self._prepared: Channel[Frame] = Channel(waiting, drops=policy.freshest)
-        self._gate = Gate(policy.slots)
+        shared = engine.gate if isinstance(engine, Share) and policy.freshest and policy.slots == 1 else None
+        self._gate = shared or Gate(policy.slots)
         self._halted = threading.Event()
         self._lock = threading.Lock()
 
@@ -52,7 +54,7 @@ class Pipeline:
         self._halted.set()
         self._captured.abort()
         self._prepared.abort()
-        self._gate.break_open()
+        self._gate.break_open(self)
 
     def capture(self) -> None:
         """Read the source to its end, or to the limit."""
@@ -108,8 +110,8 @@ class Pipeline:
         """Fit frames to the engine's size; a live source's as late as the engine allows."""
         try:
             while True:
-                if self._policy.freshest:
-                    self._gate.wait()
+                if self._policy.freshest and self._captured.wait():
+                    self._gate.wait(self)
                 frame = self._captured.get()
                 if frame is None:
                     return
@@ -136,7 +138,7 @@ class Pipeline:
                     return
                 frame, ticket = flying.popleft()
                 frame.translated = ticket.result()[0]
-                frame.timings["engine"] = self._gate.finished(time.monotonic_ns())
+                frame.timings["engine"] = self._gate.finished(self, time.monotonic_ns())
                 # the engine gets its next frame before the sinks get this one
                 left = self._submit(flying, left, wait=False)
                 frame.timings["deliver"] = 0
@@ -151,6 +153,7 @@ class Pipeline:
             for _, ticket in flying:  # after an error: the engine gets its slots back
                 with contextlib.suppress(Exception):
                     ticket.result()
+            self._gate.leave(self)
 
     def _submit(self, flying: deque[tuple[Frame, Ticket]], left: int | None, *, wait: bool) -> int | None:
         """Fill the engine's slots with what is prepared, waiting only where it has nothing; return the limit left."""
@@ -164,7 +167,7 @@ class Pipeline:
                 self._drop(STALE)
                 continue
             assert frame.prepared is not None
-            self._gate.started(now)
+            self._gate.started(self, now)
             flying.append((frame, self._translator.submit(frame.prepared[None])))
             left = None if left is None else left - 1
         return left

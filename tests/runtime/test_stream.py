@@ -17,7 +17,6 @@ from pix2pix_edge.runtime.sinks import open_sink
 from pix2pix_edge.runtime.sources import open_source
 from pix2pix_edge.runtime.stream import translate
 from pix2pix_edge.runtime.streaming.channel import Channel, ClosedError
-from pix2pix_edge.runtime.streaming.gate import Gate
 from pix2pix_edge.runtime.streaming.outlets import RECORDER_QUEUE
 from pix2pix_edge.runtime.streaming.policy import Pacer, Policy
 from pix2pix_edge.runtime.streaming.threads import PREFIX
@@ -374,33 +373,6 @@ def test_abort_wakes_both_sides_and_forgets() -> None:
     full.abort()
     producer.join(timeout=10)
     assert len(errors) == 1 and full.get() is None
-
-
-def test_the_gate_opens_shortly_before_the_engine_is_expected_to_be_free() -> None:
-    gate = Gate(1)
-    gate.wait()
-    now = time.monotonic_ns()
-    gate.started(now - 100_000_000)
-    assert gate.finished(now) == 100_000_000
-    gate.prepared(1_000_000)
-    gate.started(begun := time.monotonic_ns())
-    gate.wait()
-    assert time.monotonic_ns() - begun > 0.09e9
-    assert len(gate._started) == 1, "the engine is still busy"
-
-
-def test_the_gate_lets_no_second_frame_through_that_would_grow_old_while_it_waits() -> None:
-    gate = Gate(1)
-    gate.prepared(1_000_000)
-    passed = threading.Event()
-    preparer = threading.Thread(target=lambda: (gate.wait(), passed.set()))
-    preparer.start()
-    assert not passed.wait(0.05), "one is ready, and the engine has not begun"
-    gate.started(time.monotonic_ns())
-    assert not passed.wait(0.05), "nobody knows yet how long the engine takes"
-    gate.finished(time.monotonic_ns())
-    assert passed.wait(10), "the engine is free and nothing is ready"
-    preparer.join()
 
 
 @pytest.mark.parametrize(("rate", "wanted"), [(30, 10), (30, 30), (25, 10), (120, 50)])

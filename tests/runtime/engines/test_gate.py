@@ -1,0 +1,97 @@
+"""When the next frame of a live stream is let in, and whose."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+from pix2pix_edge.runtime.engines.gate import Gate
+from pix2pix_edge.runtime.engines.shared import SharedEngine
+from pix2pix_edge.runtime.stream import translate
+from pix2pix_edge.runtime.streaming.together import Together
+from tests.conftest import eventually, picture
+from tests.runtime.doubles import Camera, Recorder, SlowEngine
+
+
+def test_the_gate_opens_shortly_before_the_engine_is_expected_to_be_free() -> None:
+    gate = Gate(1)
+    gate.wait("a")
+    now = time.monotonic_ns()
+    gate.started("a", now - 100_000_000)
+    assert gate.finished("a", now) == 100_000_000
+    gate.prepared(1_000_000)
+    gate.started("a", begun := time.monotonic_ns())
+    gate.wait("a")
+    assert time.monotonic_ns() - begun > 0.09e9
+    assert len(gate._started) == 1, "the engine is still busy"
+
+
+def test_the_gate_lets_no_second_frame_through_that_would_grow_old_while_it_waits() -> None:
+    gate = Gate(1)
+    gate.wait("a")
+    gate.prepared(1_000_000)
+    passed = threading.Event()
+    preparer = threading.Thread(target=lambda: (gate.wait("a"), passed.set()))
+    preparer.start()
+    assert not passed.wait(0.05), "one is ready, and the engine has not begun"
+    gate.started("a", time.monotonic_ns())
+    assert not passed.wait(0.05), "nobody knows yet how long the engine takes"
+    gate.finished("a", time.monotonic_ns())
+    assert passed.wait(10), "the engine is free and nothing is ready"
+    preparer.join()
+
+
+def test_streams_are_let_in_in_the_order_in_which_they_came_and_one_that_ends_holds_up_nobody() -> None:
+    gate, let_in = Gate(1), []
+
+    def enter(stream: str) -> None:
+        gate.wait(stream)
+        let_in.append(stream)
+
+    gate.wait("a")
+    threads = []
+    for place, stream in enumerate("bcd", start=1):
+        threads.append(threading.Thread(target=enter, args=(stream,)))
+        threads[-1].start()
+        assert eventually(lambda place=place: len(gate._line) == place)  # type: ignore[misc]
+    gate.started("a", time.monotonic_ns())
+    gate.finished("a", time.monotonic_ns())
+    assert eventually(lambda: let_in == ["b"])
+    assert gate._line == ["c", "d"], "b prepares"
+    gate.break_open("b")
+    assert eventually(lambda: let_in == ["b", "c"])
+    gate.started("c", time.monotonic_ns())
+    gate.leave("c")
+    for thread in threads:
+        thread.join()
+    assert let_in == ["b", "c", "d"]
+
+
+def test_a_camera_gives_its_newest_frame_at_its_turn_and_one_that_is_silent_or_fails_takes_none() -> None:
+    go, silence = threading.Event(), threading.Event()
+    cameras = [Camera(None, live=True, period_s=0.002) for _ in range(3)]
+    cameras += [
+        Camera(None, live=True, trouble={0: lambda: silence.wait() and picture(0, 32, 32)}),
+        Camera(None, live=True, period_s=0.002, trouble={5: OSError("gone")}),
+    ]
+    recorders = [Recorder() for _ in cameras]
+    with (
+        SlowEngine(0.002, trouble=lambda call: go.wait() and None if call == 1 else None) as engine,
+        SharedEngine(engine, len(cameras)) as shared,
+    ):
+        streams = {
+            str(number): translate(camera, share, [recorder])
+            for number, (camera, share, recorder) in enumerate(zip(cameras, shared.shares, recorders, strict=True))
+        }
+        together = Together(streams)
+        thread = threading.Thread(target=together.run)
+        thread.start()
+        assert eventually(lambda: all(camera.given > 50 for camera in cameras[:3]) and engine.calls)
+        go.set()
+        assert eventually(lambda: all(len(recorder.indices) > 9 for recorder in recorders[:3]))
+        silence.set()
+        together.stop()
+        thread.join()
+    assert list(together.failed) == ["4"]
+    firsts = [recorder.indices[0] for recorder in recorders[:3]]
+    assert sum(first > 45 for first in firsts) >= 2, f"one was in the engine, the others had not chosen yet: {firsts}"
