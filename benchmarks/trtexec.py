@@ -12,6 +12,7 @@ given; up to 10 it includes them. The row says which it was: `compute` is always
 from __future__ import annotations
 
 import argparse
+import codecs
 import itertools
 import json
 import math
@@ -103,9 +104,12 @@ def read_trtexec(file: Path, name: str | None = None) -> Row:
     try:
         if not file.is_file() or file.stat().st_size > LARGEST_FILE:
             raise InputError(f"cannot read {file}: it is no file of up to {LARGEST_FILE >> 20} MB; give trtexec's log")
-        text = file.read_text(errors="replace")
+        data = file.read_bytes()
     except OSError as error:
         raise InputError(f"cannot read {file}: {error.strerror}") from error
+    # PowerShell writes UTF-16
+    encoding = "utf-16" if data[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8-sig"
+    text = data.decode(encoding, errors="replace")
     if text.lstrip().startswith("["):
         try:
             calls = json.loads(text)
@@ -118,14 +122,19 @@ def read_trtexec(file: Path, name: str | None = None) -> Row:
     lines = [_COLOUR.sub("", line) for line in text.splitlines() if len(line) <= LONGEST_LINE]
     lines = _one_run(lines, file, name)
     text = "\n".join(lines)
-    scopes = _from_log(lines, file)
-    shape = re.search(r"[Ii]nput binding for \S+ with dimensions (\d{1,5})x", text)  # not in the JSON
-    shape = shape or re.search(r"--shapes=[^\s:]+:(\d{1,5})x", text)
+    if re.search(r"&&&& (?:FAILED|SKIPPED)", text):
+        raise InputError(f"{file} is of a trtexec run that failed; see there why, and run it again")
+    # a network with an implicit batch, up to TensorRT 9: its bindings have none, and each image counts as a query
+    implicit = re.search(r"--batch=(\d{1,5})\b", text)
+    each = max(1, int(implicit[1])) if implicit else 1
+    shape = implicit or re.search(r"[Ii]nput binding for \S+ with dimensions (\d{1,5})(?:x\d+){3}\b", text)
+    shape = shape or re.search(r"--shapes=[^\s:]+:(\d{1,5})x", text)  # none of it is in the JSON
+    scopes = _from_log(lines, file, each)
     row = replace(_row(name or _plan(lines) or file.name, scopes), batch=max(1, int(shape[1])) if shape else 1)
     if version := re.search(r"TensorRT version: ([\d.]+)", text):
         row.describe["version"] = version[1]
     if queries := re.search(rf"Throughput: {_NUMBER} qps", text):
-        row = replace(row, frames_per_second=Rates(overlap=rounded(row.batch * float(queries[1]), 4)))
+        row = replace(row, frames_per_second=Rates(overlap=rounded(row.batch // each * float(queries[1]), 4)))
     return row
 
 
@@ -173,9 +182,10 @@ def _from_json(calls: list[Any], file: Path) -> dict[str, Scope]:
         old = "endToEndMs" in calls[0]
     except (ValueError, TypeError, KeyError, IndexError, OverflowError) as error:
         raise InputError(
-            f"{file} is not what trtexec --exportTimes writes ({printable(repr(error))}); export it again"
+            f"{file} is not what trtexec --exportTimes writes (a list of calls, each with the numbers"
+            f" {', '.join(keys)}); export it again"
         ) from error
-    if not (np.isfinite(table).all() and table.min() >= 0 and table.max() * 1e6 < MOST and table[:, 0].max() > 0):
+    if not (np.isfinite(table).all() and table.min() >= 0 and table.max() < MOST / 1e6 and table[:, 0].max() > 0):
         raise InputError(f"{file} has times that are no times (negative, or not finite); export it again")
     if old:
         counted = table[:, 4] >= WARM_UP_MS
@@ -199,15 +209,15 @@ def _rounds(milliseconds: Any) -> list[Nanoseconds]:
     return [part for part in np.array_split(values, min(ROUNDS, len(values))) if part.size]
 
 
-def _from_log(lines: Sequence[str], file: Path) -> dict[str, Scope]:
+def _from_log(lines: Sequence[str], file: Path, each: int) -> dict[str, Scope]:
     """Read the summary. Its averages of ten calls each are taken for rounds; the single calls are not in a log.
 
-    So it has no variation either: that of averages would be a third of it.
+    So it has no variation either: that of averages would be a third of it. each: queries that a call counts for.
     """
     averages = [[float(value) for value in match.groups()] for line in lines if (match := _AVERAGE.search(line))]
     series = dict(zip(("compute", "engine", "submit"), map(list, zip(*averages, strict=True)), strict=False))
     queries = next((match for line in lines if (match := re.search(r"trace has (\d{1,12}) queries", line))), None)
-    count = int(queries[1]) if queries else 0
+    count = int(queries[1]) // each if queries else 0
     scopes: dict[str, Scope] = {}
     for scope, heading in HEADINGS.items():
         pattern = re.compile(rf"(?:\] |^){re.escape(heading)}: (.*)")

@@ -132,6 +132,29 @@ def test_the_batch_is_found_in_every_form(tmp_path: Path) -> None:
         assert row.batch == 4, line
 
 
+def test_an_implicit_batch_counts_its_images_as_queries(tmp_path: Path) -> None:
+    text = _log(transfers=True).replace("--loadEngine", "--batch=4 --loadEngine")
+    binding = "[I] Created input binding for image with dimensions 256x256x3\n"
+    (tmp_path / "a.log").write_text(text.replace("[04/07/2026-23:59:50] [I] Warmup", binding + "[I] Warmup"))
+    row = read_trtexec(tmp_path / "a.log")
+    assert (row.batch, row.scopes["compute"].n) == (4, 2077 // 4)
+    assert row.frames_per_second == Rates(overlap=691.4)
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-8-sig"])
+def test_files_of_powershell_are_read(tmp_path: Path, encoding: str) -> None:
+    (tmp_path / "a.log").write_text(_log(transfers=True), encoding)
+    (tmp_path / "a.json").write_text(json.dumps(_times(transfers=True)), encoding)
+    assert read_trtexec(tmp_path / "a.log").scopes["compute"].n == 2077
+    assert read_trtexec(tmp_path / "a.json").scopes["compute"].n
+
+
+def test_a_run_that_failed_is_no_row(tmp_path: Path) -> None:
+    (tmp_path / "a.log").write_text(_log(transfers=True).replace("&&&& PASSED", "&&&& FAILED"))
+    with pytest.raises(InputError, match="of a trtexec run that failed"):
+        read_trtexec(tmp_path / "a.log")
+
+
 def test_a_log_of_two_runs_is_read_by_name_or_refused(tmp_path: Path) -> None:
     other = _log(transfers=False).replace("facades.fp16.plan", "other.plan").replace("1.4 ms", "25 ms")
     log = _write(tmp_path / "log.txt", _log(transfers=True) + other)
