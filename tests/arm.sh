@@ -52,7 +52,7 @@ CONF
     for platform in manylinux_2_28 manylinux_2_27 manylinux_2_17 manylinux2014; do wheels+=(--platform "${platform}_aarch64"); done
     # OpenCV without its window: the emulated root has no display.
     "$python" -m pip install --quiet --disable-pip-version-check --target "$root/site" "${wheels[@]}" \
-        numpy==1.26.4 onnxruntime==1.23.2 opencv-python-headless==4.10.0.84 tqdm 'onnx>=1.17,<1.19' pytest hypothesis
+        numpy==1.26.4 onnxruntime==1.23.2 opencv-python-headless==4.10.0.84 tqdm 'onnx>=1.17,<1.19' 'av>=16,<18' pytest hypothesis
     touch "$home/ready"
 fi
 
@@ -103,4 +103,4 @@ PYTHON
 export PROCESSOR=cortex-a76
 "$home/python" -c 'import sys, pytest; sys.executable = sys.argv[1]; sys.exit(pytest.main(sys.argv[2:]))' "$home/python" \
     -q -p no:cacheprovider -W ignore tests/runtime/test_{frame,images,files,sidecar,errors,board}.py tests/runtime/engines/ \
-    tests/runtime/nvidia/test_{capabilities,plan}.py tests/runtime/sinks/test_sinks.py tests/runtime/sources/test_sources.py
+    tests/runtime/nvidia/test_{capabilities,plan}.py tests/runtime/sinks/test_{sinks,encoders}.py tests/runtime/sources/test_sources.py

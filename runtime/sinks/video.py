@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -111,7 +112,7 @@ class VideoSink(Sink):
                 continue
         raise InputError(
             f"this OpenCV cannot encode {' or '.join(codecs)} for {self.path}; use --sink"
-            f" {self.path.with_suffix('.avi')}, a folder, or: pip install --force-reinstall opencv-python"
+            f" {shlex.quote(str(self.path.with_suffix('.mov')))}, a folder, or: pip install av"
         )
 
     def close(self) -> None:
