@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pix2pix_edge.benchmarks.__main__ import COMMANDS
 from pix2pix_edge.benchmarks.compare import (
     FALSE_ALARMS,
     METRICS,
@@ -26,7 +25,6 @@ from pix2pix_edge.benchmarks.machine.description import Machine
 from pix2pix_edge.benchmarks.report.reader import write
 from pix2pix_edge.benchmarks.report.schema import ReferenceWork, Report, Row, Scope
 from pix2pix_edge.benchmarks.report.summary import scope_of
-from pix2pix_edge.runtime.cli import run_subcommand
 from pix2pix_edge.runtime.errors import InputError
 from tests.benchmarks.samples import (
     drift_of,
@@ -38,6 +36,7 @@ from tests.benchmarks.samples import (
     noisy_rounds,
     with_scopes,
 )
+from tests.commands import benchmarks
 
 TRIALS = 20
 
@@ -277,7 +276,7 @@ def _run(tmp_path: Path, old: Any, new: Any, *more: str) -> int:
         else:
             write(report, tmp_path / name)
     arguments = ["compare", str(tmp_path / "old.json"), str(tmp_path / "new.json"), *more]
-    return run_subcommand("python -m benchmarks", "", COMMANDS, arguments)
+    return benchmarks(*arguments)
 
 
 def test_exit_status_says_whether_there_is_a_regression(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -314,4 +313,4 @@ def test_a_missing_report_and_reports_without_a_common_engine_are_refused(tmp_pa
     with pytest.raises(InputError, match="no measured engine in common"):
         compare(made_report(random), made_report(random, made_row(random, "other.onnx")))
     arguments = ["compare", str(tmp_path / "a.json"), str(tmp_path / "b.json")]
-    assert run_subcommand("python -m benchmarks", "", COMMANDS, arguments) == 2
+    assert benchmarks(*arguments) == 2

@@ -17,9 +17,9 @@ from pix2pix_edge.benchmarks.docs import ABSENT, FOLDER, SECTIONS, render
 from pix2pix_edge.benchmarks.machine.description import Machine
 from pix2pix_edge.benchmarks.report.reader import load_report, write
 from pix2pix_edge.benchmarks.report.schema import Shown
-from pix2pix_edge.runtime.cli import run_subcommand
 from pix2pix_edge.runtime.errors import InputError
 from tests.benchmarks.samples import made_report, made_row
+from tests.commands import benchmarks
 from tests.conftest import REPOSITORY
 
 PAGE = Path("docs/benchmarks.md")
@@ -62,7 +62,7 @@ def test_publishing_replaces_the_sections_and_nothing_else(tmp_path: Path, monke
     trials = Trials(**found, engine="a.onnx", machine=Machine(cpu="Example"), busy_before=0.04)
     write(trials, tmp_path / "trials.json")
     arguments = ["docs", "--results", "report.json", "--trials", "trials.json"]
-    assert run_subcommand("python -m benchmarks", "", COMMANDS, arguments) == 0
+    assert benchmarks(*arguments) == 0
     text = page.read_text()
     assert "old" not in text and text.count("kept") == 2
     assert "| 64.int8.onnx | 9." in text and report.command in text
@@ -71,7 +71,7 @@ def test_publishing_replaces_the_sections_and_nothing_else(tmp_path: Path, monke
     assert published.gallery == [] and not any(row.stream and row.stream.ages_ms for row in published.engines)
     assert all(scope.quantiles_ms is None for row in published.engines for scope in row.scopes.values())
     assert compare(published, report)  # so that a user's report can be compared with it
-    assert run_subcommand("python -m benchmarks", "", COMMANDS, ["docs"]) == 0
+    assert benchmarks("docs") == 0
     assert page.read_text() == text == render(page, tmp_path / FOLDER)
 
 
@@ -84,12 +84,12 @@ def test_nothing_is_published_when_anything_is_wrong(
     before = (tmp_path / PAGE).read_text()
     for content in ("{}", f'{{"format": "{TRIALS}"}}'):
         (tmp_path / "x.json").write_text(content)
-        assert run_subcommand("python -m benchmarks", "", COMMANDS, arguments) == 2
+        assert benchmarks(*arguments) == 2
         error = capsys.readouterr().err
         assert "trials" in error and "unexpected" not in error and error.count("\n") == 1
         assert not (tmp_path / FOLDER).exists() and (tmp_path / PAGE).read_text() == before
     (tmp_path / "docs/training.md").write_text("no marks")  # the last of the pages
-    assert run_subcommand("python -m benchmarks", "", COMMANDS, ["docs", "--results", "report.json"]) == 2
+    assert benchmarks("docs", "--results", "report.json") == 2
     assert not (tmp_path / FOLDER).exists() and (tmp_path / PAGE).read_text() == before
 
 
@@ -104,7 +104,7 @@ def test_a_typed_number_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 def test_a_number_changed_in_the_json_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     page = _checkout(tmp_path, monkeypatch)
     write(made_report(np.random.default_rng(0)), tmp_path / "report.json")
-    assert run_subcommand("python -m benchmarks", "", COMMANDS, ["docs", "--results", "report.json"]) == 0
+    assert benchmarks("docs", "--results", "report.json") == 0
     file = tmp_path / FOLDER / "results.json"
     report = json.loads(file.read_text())
     report["engines"][0]["scopes"]["engine"]["p50_ms"] = 1.0
@@ -122,13 +122,13 @@ def test_bad_input_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert run_subcommand("python -m benchmarks", "", COMMANDS, ["docs"]) == 2
+    assert benchmarks("docs") == 2
     assert "run this in the root of a checkout" in capsys.readouterr().err
     _checkout(tmp_path, monkeypatch)
     for name in SECTIONS:
         for content in ('{"format": "something else"}', "[1]", "{"):
             (tmp_path / "x.json").write_text(content)
-            assert run_subcommand("python -m benchmarks", "", COMMANDS, ["docs", f"--{name}", "x.json"]) == 2
+            assert benchmarks("docs", f"--{name}", "x.json") == 2
             error = capsys.readouterr().err
             assert "x.json" in error and error.count("\n") == 1 and "unexpected" not in error, error
     (tmp_path / PAGE).write_text("nothing")

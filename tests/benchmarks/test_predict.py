@@ -6,13 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from pix2pix_edge.benchmarks.__main__ import COMMANDS
 from pix2pix_edge.benchmarks.machine.boards import BOARDS, board_of
 from pix2pix_edge.benchmarks.measure.peak import measured_peak
 from pix2pix_edge.benchmarks.predict import MARK, floor_table, predict
 from pix2pix_edge.export.inspect import LayerCost
-from pix2pix_edge.runtime.cli import run_subcommand
 from pix2pix_edge.runtime.errors import InputError
+from tests.commands import benchmarks
 
 
 def _layer(name: str, multiply_adds: int, moved: int, precision: str = "fp16", op: str = "Conv") -> LayerCost:
@@ -103,9 +102,7 @@ def _conv(path: Path) -> Path:
 
 def test_the_command_marks_what_it_prints(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = _conv(tmp_path / "a.onnx")
-    assert (
-        run_subcommand("python -m benchmarks", "", COMMANDS, ["predict", str(file), "--board", "orin-nano-super"]) == 0
-    )
+    assert benchmarks("predict", file, "--board", "orin-nano-super") == 0
     printed = capsys.readouterr().out
     assert "| conv | fp32 | 0.05530 |" in printed and f"{MARK}: a.onnx takes at least" in printed
     assert "predicted floor, ms" in printed
@@ -122,6 +119,6 @@ def test_bad_arguments_are_one_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], says: str
 ) -> None:
     file = _conv(tmp_path / "a.onnx")
-    assert run_subcommand("python -m benchmarks", "", COMMANDS, ["predict", str(file), *arguments]) == 2
+    assert benchmarks("predict", file, *arguments) == 2
     error = capsys.readouterr().err
     assert says in error and error.count("\n") == 1

@@ -18,13 +18,12 @@ import numpy as np
 import pytest
 
 from pix2pix_edge.benchmarks import run as latency
-from pix2pix_edge.benchmarks.__main__ import COMMANDS
 from pix2pix_edge.benchmarks.measure import engines as measure
 from pix2pix_edge.benchmarks.measure.engines import Profile
 from pix2pix_edge.benchmarks.measure.interleave import Budget
 from pix2pix_edge.benchmarks.report import builder
 from pix2pix_edge.benchmarks.report.reader import load_report
-from pix2pix_edge.runtime.cli import run_subcommand
+from tests.commands import benchmarks, python
 from tests.conftest import REPOSITORY, picture, write_inverter, write_rgb
 
 TINY = Profile("tiny", launches=1, budget=Budget(rounds=5, turn_s=0.01, warm_up_s=0.0))
@@ -47,10 +46,6 @@ def data(tmp_path: Path) -> Path:
     return folder
 
 
-def _benchmark(*arguments: str | Path) -> int:
-    return run_subcommand("python -m benchmarks", "", COMMANDS, ["run", *map(str, arguments)])
-
-
 def _refuse(name: str) -> None:
     raise AssertionError(f"{name} is not JSON")
 
@@ -63,7 +58,7 @@ def test_a_mix_of_engines_becomes_a_report(
     plan.write_bytes(b"ptrt" * 100)
     out = tmp_path / "new" / "report"
     engines = ["--engine", inverter, plan]
-    assert _benchmark(*engines, "--data", data, "--out", out, "--backend", "onnxruntime", "--threads", "1") == 0
+    assert benchmarks("run", *engines, "--data", data, "--out", out, "--backend", "onnxruntime", "--threads", "1") == 0
     json.loads((out / "report.json").read_text(), parse_constant=_refuse)
     report = load_report(out)
     ours, theirs = report.engines
@@ -90,7 +85,7 @@ def test_a_mix_of_engines_becomes_a_report(
 def test_fidelity_stands_beside_speed_and_the_worst_picture_comes_first(data: Path, tmp_path: Path) -> None:
     engine, other = write_inverter(tmp_path / "a.fp32.onnx"), _dimmed(tmp_path / "b.onnx")
     out = tmp_path / "report"
-    assert _benchmark("--engine", engine, other, "--data", data, "--out", out, "--backend", "onnxruntime") == 0
+    assert benchmarks("run", "--engine", engine, other, "--data", data, "--out", out, "--backend", "onnxruntime") == 0
     report = load_report(out)
     fidelity, ratio = report.engines[1].fidelity, report.engines[1].ratio
     assert fidelity and fidelity.reference == "a.fp32.onnx" and not fidelity.itself
@@ -122,7 +117,10 @@ def _dimmed(path: Path) -> Path:
 def test_several_backends_give_a_row_each(inverter: Path, data: Path, tmp_path: Path) -> None:
     pytest.importorskip("openvino")
     out = tmp_path / "report"
-    assert _benchmark("--engine", inverter, "--data", data, "--out", out, "--backend", "onnxruntime", "openvino") == 0
+    assert (
+        benchmarks("run", "--engine", inverter, "--data", data, "--out", out, "--backend", "onnxruntime", "openvino")
+        == 0
+    )
     rows = load_report(out).engines
     assert [row.name for row in rows] == ["inverter.fp32.onnx (onnxruntime)", "inverter.fp32.onnx (openvino)"]
     assert [row.engine for row in rows] == ["ONNX Runtime", "OpenVINO"]
@@ -143,7 +141,7 @@ def test_ctrl_c_writes_what_was_measured(
 
     monkeypatch.setattr(latency, "_progress", interrupting)
     out = tmp_path / "report"
-    assert _benchmark("--engine", inverter, "--data", data, "--out", out, "--backend", "onnxruntime") == 130
+    assert benchmarks("run", "--engine", inverter, "--data", data, "--out", out, "--backend", "onnxruntime") == 130
     report = load_report(out)
     assert report.complete is False
     row = report.engines[0]
@@ -159,7 +157,7 @@ def test_an_int8_file_without_its_fp32_graph_is_not_compared_with_itself(
     sidecar = {"format": "pix2pix-edge/1", "precision": {"asked": "int8"}, "source": {"file": "gone.onnx"}}
     Path(f"{int8}.json").write_text(json.dumps(sidecar))
     out = tmp_path / "report"
-    assert _benchmark("--engine", int8, "--data", data, "--out", out, "--backend", "onnxruntime") == 0
+    assert benchmarks("run", "--engine", int8, "--data", data, "--out", out, "--backend", "onnxruntime") == 0
     report = load_report(out)
     assert report.engines[0].fidelity is None and report.gallery == []
     assert "Fidelity not known: a.int8.onnx" in capsys.readouterr().out
@@ -200,10 +198,10 @@ def test_a_report_that_exists_is_kept_unless_forced(
     old = out / "gallery" / "old.jpg"
     old.write_text("old")
     arguments = ["--engine", inverter, "--data", data, "--out", out, "--backend", "onnxruntime"]
-    assert _benchmark(*arguments) == 2
+    assert benchmarks("run", *arguments) == 2
     assert "exists and is kept; choose another --out, or replace it with --force" in capsys.readouterr().err
     assert old.read_text() == "old" and not (out / "report.json").exists()
-    assert _benchmark(*arguments, "--force") == 0
+    assert benchmarks("run", *arguments, "--force") == 0
     assert load_report(out).complete and not old.exists()
 
 
@@ -214,7 +212,7 @@ def test_different_contracts_are_refused_and_leave_things_as_they_were(
     out, old = tmp_path / "report", tmp_path / "old"
     (old / "gallery").mkdir(parents=True)
     arguments = ["--engine", inverter, larger, "--data", data, "--backend", "onnxruntime", "--out"]
-    assert _benchmark(*arguments, out) == _benchmark(*arguments, old, "--force") == 2
+    assert benchmarks("run", *arguments, out) == benchmarks("run", *arguments, old, "--force") == 2
     assert "engines that take different images cannot share a report" in capsys.readouterr().err
     assert not out.exists() and (old / "gallery").is_dir()
 
@@ -225,7 +223,7 @@ def test_when_no_engine_runs_the_reason_is_the_error(
     plan = tmp_path / "a.plan"
     plan.write_bytes(b"ptrt" * 100)
     out = tmp_path / "report"
-    assert _benchmark("--engine", plan, "--data", data, "--out", out) == 2
+    assert benchmarks("run", "--engine", plan, "--data", data, "--out", out) == 2
     error = capsys.readouterr().err.splitlines()[-1]
     assert error.startswith("error: ") and "TensorRT" in error and not out.exists()
 
@@ -260,7 +258,7 @@ def test_bad_input_is_one_line_and_leaves_nothing(
         if name in change and change[name] != "nowhere":
             options[name] = tmp_path / change[name]
     try:
-        status = _benchmark(*[part for pair in options.items() for part in pair])
+        status = benchmarks("run", *[part for pair in options.items() for part in pair])
     except SystemExit as ended:
         status = int(ended.code or 0)
     assert status == 2 and not out.exists()
@@ -275,7 +273,7 @@ def test_two_files_of_one_name_are_told_apart_or_refused(
         (tmp_path / folder).mkdir(parents=True)
         shutil.copy(inverter, tmp_path / folder / "a.onnx")
     files = [tmp_path / "x/same/a.onnx", tmp_path / "y/same/a.onnx"]
-    assert _benchmark("--engine", *files, "--data", data, "--out", tmp_path / "report") == 2
+    assert benchmarks("run", "--engine", *files, "--data", data, "--out", tmp_path / "report") == 2
     assert "two engines would both be called same/a.onnx" in capsys.readouterr().err
 
 
@@ -288,6 +286,6 @@ def test_help_is_quick_to_import() -> None:
         "heavy = {'onnx', 'onnxruntime', 'openvino', 'cv2', 'numpy', 'tensorflow', 'matplotlib'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    done = python("-c", code)
     assert done.returncode == 0, done.stderr
     assert "python -m benchmarks run --engine" in done.stdout

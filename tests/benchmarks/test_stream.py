@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import argparse
-import subprocess
-import sys
 from pathlib import Path
 
 import cv2
@@ -22,7 +20,8 @@ from pix2pix_edge.benchmarks.stream import (
     throughput_rows,
 )
 from pix2pix_edge.runtime.errors import InputError
-from tests.conftest import REPOSITORY, write_inverter
+from tests.commands import python
+from tests.conftest import write_inverter
 from tests.runtime.doubles import SlowEngine
 
 
@@ -105,6 +104,5 @@ def test_the_command_writes_numbers_and_a_plot(
 
 @pytest.mark.parametrize("arguments", [["--seconds", "0"], ["--frames", "1"], ["--rounds", "0"]])
 def test_senseless_lengths_are_one_line(tmp_path: Path, arguments: list[str]) -> None:
-    command = [sys.executable, "-m", "benchmarks", "stream", "--engine", "x.onnx", "--out", str(tmp_path), *arguments]
-    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    done = python("-m", "benchmarks", "stream", "--engine", "x.onnx", "--out", tmp_path, *arguments)
     assert done.returncode == 2 and done.stderr.startswith("error: --seconds must be") and done.stderr.count("\n") == 1

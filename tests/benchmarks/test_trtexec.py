@@ -9,16 +9,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pix2pix_edge.benchmarks.__main__ import COMMANDS
 from pix2pix_edge.benchmarks.machine.cautions import row_cautions
 from pix2pix_edge.benchmarks.report.markdown import write_report
 from pix2pix_edge.benchmarks.report.reader import load_report
 from pix2pix_edge.benchmarks.report.schema import Rates
 from pix2pix_edge.benchmarks.report.tables import main_table
 from pix2pix_edge.benchmarks.trtexec import ROUNDS, WARM_UP_MS, read_trtexec
-from pix2pix_edge.runtime.cli import run_subcommand
 from pix2pix_edge.runtime.errors import InputError
 from tests.benchmarks.samples import made_report, made_row
+from tests.commands import benchmarks
 
 RANDOM = np.random.default_rng(0)
 LOG = """&&&& RUNNING TensorRT.trtexec [TensorRT v100300] [b30] # trtexec --loadEngine=out/facades.fp16.plan
@@ -112,14 +111,14 @@ def test_a_query_of_several_images(tmp_path: Path) -> None:
     random = np.random.default_rng(0)
     write_report(made_report(random, made_row(random, row.file, 1.6)), tmp_path)
     arguments = ["trtexec", str(tmp_path / "log.txt"), "--report", str(tmp_path)]
-    assert run_subcommand("python -m benchmarks", "", COMMANDS, arguments) == 2
+    assert benchmarks(*arguments) == 2
     assert len(load_report(tmp_path).engines) == 1
     report = made_report(random, made_row(random, row.file, 1.6, batch=4))
     write_report(report, tmp_path)
-    assert run_subcommand("python -m benchmarks", "", COMMANDS, arguments) == 0
+    assert benchmarks(*arguments) == 0
     times = _write(tmp_path / "times.json", _times(transfers=True))  # it does not tell of how many images
     arguments = ["trtexec", str(times), "--name", row.file, "--report", str(tmp_path)]
-    assert run_subcommand("python -m benchmarks", "", COMMANDS, arguments) == 2
+    assert benchmarks(*arguments) == 2
 
 
 def test_the_batch_is_found_in_every_form(tmp_path: Path) -> None:
@@ -226,7 +225,7 @@ def test_the_row_joins_a_report_beside_the_plan_that_it_is_of(tmp_path: Path) ->
     times = _write(tmp_path / "times.json", _times(transfers=True))
     arguments = ["trtexec", str(times), "--name", "facades.fp16.plan", "--report", str(folder)]
     for _ in range(2):  # the second time it replaces the row
-        assert run_subcommand("python -m benchmarks", "", COMMANDS, arguments) == 0
+        assert benchmarks(*arguments) == 0
     report = load_report(folder)
     ours, theirs = report.engines
     unstable = [line for line in report.warnings if "(trtexec): unstable GPU time" in line]
@@ -238,5 +237,5 @@ def test_the_row_joins_a_report_beside_the_plan_that_it_is_of(tmp_path: Path) ->
 
 def test_without_a_report_the_row_is_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     log = _write(tmp_path / "log.txt", _log(transfers=True))
-    assert run_subcommand("python -m benchmarks", "", COMMANDS, ["trtexec", str(log)]) == 0
+    assert benchmarks("trtexec", log) == 0
     assert "| facades.fp16.plan (trtexec) | compute | 2077 |" in capsys.readouterr().out

@@ -12,8 +12,8 @@ import pytest
 
 from pix2pix_edge.export import all as everything
 from pix2pix_edge.export.__main__ import COMMANDS
-from pix2pix_edge.runtime.cli import run_subcommand
 from pix2pix_edge.runtime.errors import EngineError, GateFailedError
+from tests.commands import export
 from tests.export.small_network import write_small_network
 from tests.export.test_jetson_guide import check
 from tests.simulator import Start
@@ -49,7 +49,7 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
 def export_all(tmp_path: Path, *options: str) -> int:
     words = ["all", str(tmp_path / "generator.keras"), "--out", str(tmp_path / "out"), "--name", "facades", *options]
-    return run_subcommand("python -m export", "", COMMANDS, words)
+    return export(*words)
 
 
 def printed_commands(text: str) -> list[list[str]]:

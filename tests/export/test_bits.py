@@ -11,16 +11,15 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from pix2pix_edge.export.__main__ import COMMANDS
 from pix2pix_edge.export.fidelity import compare
 from pix2pix_edge.export.images import drawn_images
 from pix2pix_edge.runtime import run as stream
 from pix2pix_edge.runtime.batch.translator import Translator
-from pix2pix_edge.runtime.cli import run_subcommand
 from pix2pix_edge.runtime.engine import open_engine
 from pix2pix_edge.runtime.frame import Frame
 from pix2pix_edge.runtime.images import read_image, write_image
 from pix2pix_edge.runtime.sinks import open_sink
+from tests.commands import export
 
 SIZE = 16
 
@@ -51,10 +50,6 @@ def depth(path: Path, kind: int = TensorProto.FLOAT) -> Path:
     model.opset_import[0].version = 17
     onnx.save(model, path)
     return path
-
-
-def export(*words: object) -> int:
-    return run_subcommand("python -m export", "", COMMANDS, [*map(str, words)])
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,10 @@ import cv2
 import numpy as np
 import pytest
 
-from pix2pix_edge.export.__main__ import COMMANDS
 from pix2pix_edge.export.build import build, cache_name
 from pix2pix_edge.export.images import drawn_images
 from pix2pix_edge.export.tensorrt import proof as trial
 from pix2pix_edge.export.tensorrt.progress import BuildProgress
-from pix2pix_edge.runtime.cli import run_subcommand
 from pix2pix_edge.runtime.engine import open_engine
 from pix2pix_edge.runtime.errors import GateFailedError
 from pix2pix_edge.runtime.files import sha256_of
@@ -33,13 +32,12 @@ from pix2pix_edge.runtime.sidecar import (
     read_sidecar,
     write_sidecar,
 )
+from tests.commands import export
 from tests.export import test_build_gpu
 from tests.export.small_network import CONVOLUTIONS, PRECISIONS, write_small_network
 from tests.simulator import VERSIONS, Start
 
-
-def command(*words: object) -> int:
-    return run_subcommand("python -m export", "", COMMANDS, ["build", *map(str, words)])
+command = partial(export, "build")
 
 
 def one_line(capsys: pytest.CaptureFixture[str]) -> str:

@@ -23,7 +23,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pix2pix_edge.export.__main__ import COMMANDS
 from pix2pix_edge.export.build import build, cache_name
 from pix2pix_edge.export.graph.fold import fold
 from pix2pix_edge.export.graph.half import to_half
@@ -31,10 +30,10 @@ from pix2pix_edge.export.tensorrt.builder import BuildOptions, build_plan, parse
 from pix2pix_edge.export.tensorrt.precision import found_precision, narrowest, prove
 from pix2pix_edge.export.tensorrt.progress import BuildProgress
 from pix2pix_edge.export.translator.reference import plain_graph
-from pix2pix_edge.runtime.cli import run_subcommand
 from pix2pix_edge.runtime.errors import EngineError, InputError
 from pix2pix_edge.runtime.frame import fit
 from pix2pix_edge.runtime.nvidia.capabilities import probe
+from tests.commands import export, python
 from tests.conftest import REPOSITORY, write_rgb
 from tests.export.keras_networks import NETWORKS, save
 from tests.export.small_network import CONVOLUTIONS, PRECISIONS, write_small_network
@@ -126,9 +125,9 @@ def export_all_precisions(folder: Path, generator: Path, size: int, images: int)
         coarse = random.integers(0, 256, (8, 8, 3), np.uint8)
         write_rgb(folder / f"{i}.png", fit(coarse, size))
     convert = ["convert", str(generator), "--out", str(folder), "--name", "a", "--data", str(folder)]
-    assert run_subcommand("export", "", COMMANDS, convert) == 0
+    assert export(*convert) == 0
     quantize = ["quantize", str(folder / "a.fp32.onnx"), "--data", str(folder), "--target", "tensorrt"]
-    assert run_subcommand("export", "", COMMANDS, [*quantize, "--min-psnr", "0", "--min-ssim", "0"]) == 0
+    assert export(*quantize, "--min-psnr", "0", "--min-ssim", "0") == 0
     return folder / "a"
 
 
@@ -261,7 +260,7 @@ def test_a_truncated_onnx_is_refused(tmp_path: Path) -> None:
 def test_the_command_ends_with_what_only_a_gpu_can_do(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = write_small_network(tmp_path / "a.fp16.onnx", "fp16")
     out = tmp_path / "plans" / "a.plan"
-    assert run_subcommand("export", "", COMMANDS, ["build", str(path), "--out", str(out), "--batch", "2"]) == 2
+    assert export("build", path, "--out", out, "--batch", "2") == 2
     said = capsys.readouterr()
     assert "(fp16, batch 1 to 2) with TensorRT 11.4" in said.out
     assert re.search(rf"^error: {NEEDS_A_GPU}there is no NVIDIA driver here", said.err, re.MULTILINE)
@@ -289,7 +288,7 @@ def test_ctrl_c_cancels_and_leaves_nothing(
     try:
         path = write_small_network(tmp_path / "a.onnx")
         out = tmp_path / "plans"
-        assert run_subcommand("export", "", COMMANDS, ["build", str(path), "--out", str(out / "a.plan")]) == 130
+        assert export("build", path, "--out", out / "a.plan") == 130
     finally:
         signal.signal(signal.SIGINT, before)
     assert steps == step
@@ -324,7 +323,7 @@ def test_neither_tensorflow_nor_onnx_is_loaded(tmp_path: Path) -> None:
         "except EngineError as error: print(error)\n"
         "print(sorted({'tensorflow', 'keras', 'onnx', 'tf2onnx'} & set(sys.modules)))"
     )
-    ended = subprocess.run([sys.executable, "-c", program], cwd=REPOSITORY, capture_output=True, text=True, timeout=120)
+    ended = python("-c", program)
     assert re.search(NEEDS_A_GPU, ended.stdout) and ended.stdout.endswith("[]\n"), ended
 
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
 import re
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,38 +17,23 @@ import onnx
 import pytest
 
 from pix2pix_edge.export import convert
-from pix2pix_edge.export.__main__ import COMMANDS
 from pix2pix_edge.export.graph.fold import FORMS, fold
 from pix2pix_edge.export.graph.graph import Graph
 from pix2pix_edge.export.images import drawn_images
 from pix2pix_edge.export.translator import open_translator
 from pix2pix_edge.export.translator.contract import Options
 from pix2pix_edge.export.translator.reference import open_reference, plain_graph
-from pix2pix_edge.runtime.cli import run_subcommand
 from pix2pix_edge.runtime.engine import open_engine
 from pix2pix_edge.runtime.errors import GateFailedError, InputError
 from pix2pix_edge.runtime.files import sha256_of
 from pix2pix_edge.runtime.sidecar import Source, TensorSpec, read_sidecar
+from tests.commands import export, python
 from tests.conftest import REPOSITORY, picture, write_rgb
 from tests.export.keras_networks import NETWORKS, save
 
 CHAIN = {"Tile", "Expand", "Unsqueeze", "Squeeze"}
 
-
-def command(*words: object) -> int:
-    """Run `python -m export convert …` in this process."""
-    return run_subcommand("python -m export", "", COMMANDS, ["convert", *map(str, words)])
-
-
-def in_a_process(*words: object, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "export", "convert", *map(str, words)],
-        cwd=REPOSITORY,
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+command = partial(export, "convert")
 
 
 @pytest.fixture(scope="session")
@@ -180,7 +164,12 @@ def test_any_batch_can_be_freed(saved: Callable[[str], Path]) -> None:
 
 def test_same_inputs_same_bytes(exported: Path, saved: Callable[[str], Path], tmp_path: Path) -> None:
     plain_graph(saved("resnet"), as_keras_upsamples=False)  # counters inside TensorFlow and tf2onnx move on
-    assert in_a_process(saved("unet"), "--out", tmp_path, "--name", "t", PYTHONHASHSEED="7").returncode == 0
+    assert (
+        python(
+            "-m", "export", "convert", saved("unet"), "--out", tmp_path, "--name", "t", PYTHONHASHSEED="7"
+        ).returncode
+        == 0
+    )
 
     def content(path: Path) -> Any:
         if path.suffix != ".json":
@@ -309,7 +298,7 @@ def test_bad_input_gives_one_line(tmp_path: Path, capsys: Any) -> None:
         (text, "--out", tmp_path / "out", "--data", empty),
         (text, "--out", tmp_path / "out", "--data", tmp_path / "missing"),
     ):
-        done = in_a_process(*words)
+        done = python("-m", "export", "convert", *words)
         assert (done.returncode, done.stdout) == (2, ""), words
         assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1, done.stderr
     assert not (tmp_path / "out").exists()
@@ -317,7 +306,7 @@ def test_bad_input_gives_one_line(tmp_path: Path, capsys: Any) -> None:
 
 def test_bad_command_lines(tmp_path: Path) -> None:
     for words in ((), ("g.keras",), ("g.keras", "--out", tmp_path, "--fold", "twice")):
-        done = in_a_process(*words)
+        done = python("-m", "export", "convert", *words)
         assert done.returncode == 2 and done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
 
 
@@ -328,7 +317,7 @@ def test_a_discriminator_gives_one_line_and_nothing_else(tmp_path: Path) -> None
     source, target = keras.Input((32, 32, 3)), keras.Input((32, 32, 3))
     patches = layers.Conv2D(1, 4, padding="same", activation="sigmoid")(layers.Concatenate()([source, target]))
     keras.Model([source, target], patches).save(tmp_path / "discriminator.keras")
-    done = in_a_process(tmp_path / "discriminator.keras", "--out", tmp_path / "out")
+    done = python("-m", "export", "convert", tmp_path / "discriminator.keras", "--out", tmp_path / "out")
     assert done.returncode == 2 and done.stdout == ""
     assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1  # TensorFlow keeps quiet too
     assert "takes 2 tensors" in done.stderr
@@ -342,10 +331,8 @@ def test_a_folder_that_cannot_be_written(saved: Callable[[str], Path], tmp_path:
 
 
 def test_help_loads_neither_tensorflow_nor_onnx() -> None:
-    done = subprocess.run(
-        [sys.executable, "-X", "importtime", "-m", "export", "convert", "--help"],
-        cwd=REPOSITORY, capture_output=True, text=True, check=True,
-    )  # fmt: skip
+    done = python("-X", "importtime", "-m", "export", "convert", "--help")
+    assert done.returncode == 0
     modules = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
     assert not {"tensorflow", "keras", "onnx", "onnxruntime", "tf2onnx"} & modules
     assert "--fold" in done.stdout

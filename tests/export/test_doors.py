@@ -13,14 +13,13 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from pix2pix_edge.benchmarks.__main__ import COMMANDS as BENCHMARKS
-from pix2pix_edge.export.__main__ import COMMANDS as EXPORT
 from pix2pix_edge.export.images import drawn_images
 from pix2pix_edge.runtime import draw
 from pix2pix_edge.runtime import run as stream
 from pix2pix_edge.runtime.batch import command as batch
-from pix2pix_edge.runtime.cli import CommandParser, run_command, run_subcommand
+from pix2pix_edge.runtime.cli import CommandParser, run_command
 from pix2pix_edge.runtime.images import write_image
+from tests.commands import benchmarks, export
 
 FLOAT, UINT8 = TensorProto.FLOAT, TensorProto.UINT8
 PICTURE = ("x", FLOAT, [1, 3, 16, 16])
@@ -111,7 +110,7 @@ FOREIGN: dict[str, tuple[Callable[[Path], Path], str]] = {
 def of_export(command: str, *words: str) -> Callable[[Path, Path], int]:
     def door(file: Path, folder: Path) -> int:
         given = [word.format(folder=folder, file=file) for word in words]
-        return run_subcommand("python -m export", "", EXPORT, [command, str(file), *given])
+        return export(command, file, *given)
 
     return door
 
@@ -125,7 +124,7 @@ def of_batch(file: Path, folder: Path) -> int:
 
 def of_benchmarks(file: Path, folder: Path) -> int:
     words = ["run", "--engine", str(file), "--data", f"{folder}/images", "--out", f"{folder}/out", "--seconds", "1"]
-    return run_subcommand("python -m benchmarks", "", BENCHMARKS, words)
+    return benchmarks(*words)
 
 
 def of_stream(file: Path, folder: Path) -> int:
@@ -179,7 +178,7 @@ def test_the_command_that_the_sentence_gives_makes_an_engine_of_the_file(
 ) -> None:
     line = complaint("run", FOREIGN[name][0](folder / name), folder, capsys)
     words = shlex.split(line.rpartition("export ")[2].replace("DIR", str(folder / "exported")))
-    assert run_subcommand("python -m export", "", EXPORT, words) == 0
+    assert export(*words) == 0
     assert of_stream(folder / "exported" / "generator.fp32.onnx", folder) == 0
 
 

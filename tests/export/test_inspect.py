@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,14 +9,12 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from pix2pix_edge.export.__main__ import COMMANDS
 from pix2pix_edge.export.graph.fold import fold_upsampling
 from pix2pix_edge.export.graph.graph import Graph
 from pix2pix_edge.export.graph.polyphase import stand_in
 from pix2pix_edge.export.inspect import LayerCost, count
-from pix2pix_edge.runtime.cli import run_subcommand
 from pix2pix_edge.runtime.sidecar import Rewrite, Sidecar, write_sidecar
-from tests.conftest import REPOSITORY
+from tests.commands import export, python
 from tests.export.arithmetic import Array, graph_of
 from tests.export.small_network import CONVOLUTIONS, write_small_network
 
@@ -166,7 +162,7 @@ def test_precision_and_bytes(tmp_path: Path, precision: str) -> None:
 
 
 def inspected(capsys: pytest.CaptureFixture[str], path: Path) -> str:
-    assert run_subcommand("python -m export", "", COMMANDS, ["inspect", str(path)]) == 0
+    assert export("inspect", path) == 0
     return capsys.readouterr().out
 
 
@@ -226,13 +222,7 @@ def test_inspect_refuses_on_one_line(tmp_path: Path, name: str, content: bytes |
     path = tmp_path / name
     if content is not None:
         path.write_bytes(content)
-    done = subprocess.run(
-        [sys.executable, "-m", "export", "inspect", str(path)],
-        cwd=REPOSITORY,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = python("-m", "export", "inspect", path)
     assert (done.returncode, done.stdout) == (2, "")
     assert len(done.stderr.splitlines()) == 1
     assert message in done.stderr

@@ -6,6 +6,7 @@ import json
 import re
 import zipfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,21 +15,18 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from pix2pix_edge.export.__main__ import COMMANDS
 from pix2pix_edge.export.images import drawn_images
 from pix2pix_edge.export.translator import open_translator
 from pix2pix_edge.export.translator.archive import read_archive
 from pix2pix_edge.export.translator.contract import LEVELS, SYMMETRIC, UNIT, Options, Pixels
 from pix2pix_edge.export.translator.examine import examine
-from pix2pix_edge.runtime.cli import run_subcommand
 from pix2pix_edge.runtime.engine import open_engine
 from pix2pix_edge.runtime.errors import InputError
+from tests.commands import export
 
 Array = Any
 
-
-def convert(*words: object) -> int:
-    return run_subcommand("python -m export", "", COMMANDS, ["convert", *map(str, words)])
+convert = partial(export, "convert")
 
 
 def network(

@@ -6,6 +6,7 @@ import importlib.util
 import json
 import shutil
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,16 +14,15 @@ import onnx
 import pytest
 from onnx import TensorProto, numpy_helper
 
-from pix2pix_edge.export.__main__ import COMMANDS
 from pix2pix_edge.export.graph.graph import Graph
 from pix2pix_edge.export.images import calibration_split
 from pix2pix_edge.export.int8.calibrate import Calibration, channels_of
 from pix2pix_edge.export.int8.placement import find_layers
-from pix2pix_edge.runtime.cli import run_subcommand
 from pix2pix_edge.runtime.engine import open_engine
 from pix2pix_edge.runtime.files import sha256_of
 from pix2pix_edge.runtime.images import write_image
 from pix2pix_edge.runtime.sidecar import Precision, Sidecar, read_sidecar
+from tests.commands import export
 from tests.export.accepts import accepted, needs_tool
 from tests.export.small_network import write_small_network
 
@@ -31,9 +31,7 @@ QUANTIZED = ["down1", "down2", "up1"]  # all but the one that makes the picture
 
 LOW = ("--min-psnr", 30, "--min-ssim", 0.9, "--min-worst", 20)
 
-
-def quantize(*words: object) -> int:
-    return run_subcommand("python -m export", "", COMMANDS, ["quantize", *map(str, words)])
+quantize = partial(export, "quantize")
 
 
 def photos(folder: Path, count: int = 44) -> Path:

@@ -11,12 +11,11 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from pix2pix_edge.export.__main__ import COMMANDS
 from pix2pix_edge.export.triton import write_repository
-from pix2pix_edge.runtime.cli import run_subcommand
 from pix2pix_edge.runtime.engine import open_engine
 from pix2pix_edge.runtime.errors import InputError
 from pix2pix_edge.runtime.sidecar import BuiltBy, Precision, Sidecar, Source, TensorSpec, read_sidecar, write_sidecar
+from tests.commands import export
 from tests.export.small_network import write_small_network
 
 # From triton-inference-server/common, protobuf/model_config.proto: field -> type; a list means repeated.
@@ -223,11 +222,11 @@ def test_bad_files_are_refused(tmp_path: Path) -> None:
 
 def test_the_command_says_how_to_serve(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file, models = plan(tmp_path, 4), tmp_path / "models"
-    assert run_subcommand("export", "", COMMANDS, ["triton", str(file), "--out", str(models)]) == 0
+    assert export("triton", file, "--out", models) == 0
     said = capsys.readouterr().out
     assert "with a Triton release that has TensorRT 10.3.0:" in said
     assert f"tritonserver --model-repository={models}" in said
-    assert run_subcommand("export", "", COMMANDS, ["triton", str(tmp_path / "x.plan"), "--out", str(models)]) == 2
+    assert export("triton", tmp_path / "x.plan", "--out", models) == 2
     assert capsys.readouterr().err.startswith("error: there is no file")
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +15,8 @@ from pix2pix_edge.runtime.errors import EngineError
 from pix2pix_edge.runtime.nvidia import capabilities
 from pix2pix_edge.runtime.nvidia.cuda import CaptureError, Device
 from tests import fake_cuda
-from tests.conftest import REPOSITORY, write_inverter
+from tests.commands import python
+from tests.conftest import write_inverter
 from tests.simulator import Simulator, build_plan, install, run_simulated
 from tests.simulator.conftest import IMAGE, SIZE, plan, simulator
 
@@ -31,9 +30,7 @@ def test_what_is_tested_on_a_gpu_passes(tests: str) -> None:
     """No mistake is seen either: the driver would end the process with an abort."""
     if reason := fake_cuda.missing():
         pytest.skip(reason)
-    command = [sys.executable, "-m", "pytest", "-rA", "-p", "no:cacheprovider", "-m", "gpu", tests]
-    environment = fake_cuda.environment()
-    done = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=False)
+    done = python("-m", "pytest", "-rA", "-p", "no:cacheprovider", "-m", "gpu", tests, **fake_cuda.environment())
     assert done.returncode == 0 and done.stdout.count("\nPASSED") >= 10, done.stdout + done.stderr
 
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
-import os
 import platform
-import subprocess
 import sys
 import zipfile
 from dataclasses import replace
@@ -16,6 +14,7 @@ import pytest
 
 from pix2pix_edge.runtime.nvidia import capabilities
 from pix2pix_edge.runtime.nvidia.capabilities import Gpu
+from tests.commands import python
 from tests.conftest import REPOSITORY
 from tests.gpu import report
 from tests.gpu.report import Stage, clean, main, packages, run, stages
@@ -121,8 +120,5 @@ def test_the_overlap_stage_runs_where_pycuda_does() -> None:
     if reason := fake_cuda.missing():
         pytest.skip(reason)
     code = "import sys; sys.argv = ['stages']; from tests.gpu.stages import overlap; overlap(20)"
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=REPOSITORY, env={**os.environ, **fake_cuda.environment()}, check=False,
-        capture_output=True, text=True,
-    )  # fmt: skip
+    done = python("-c", code, **fake_cuda.environment())
     assert done.returncode == 0 and "every picture right: {1:" in done.stdout, done.stderr

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +10,7 @@ from pix2pix_edge.runtime.engine import open_engine
 from pix2pix_edge.runtime.files import sha256_of
 from pix2pix_edge.runtime.images import read_image
 from pix2pix_edge.runtime.sidecar import Sidecar, read_sidecar
+from tests.commands import python
 from tests.conftest import REPOSITORY
 
 MODELS = REPOSITORY / "models"
@@ -80,8 +79,7 @@ def test_the_demo_needs_the_runtime_s_packages_alone(tmp_path: Path) -> None:
         ["train.grid", "--columns", f"label={REPOSITORY / 'samples'}", f"translated={tmp_path / 'out'}", "--out",
          tmp_path / "sheet.png"],
     ):  # fmt: skip
-        command = [sys.executable, "-c", LIGHT, *map(str, words)]
-        done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=120, check=False)
+        done = python("-c", LIGHT, *words)
         assert done.returncode == 0, done.stderr
     assert {path.stem for path in (tmp_path / "out").iterdir()} == {path.stem for path in SAMPLES}
     assert read_image(tmp_path / "sheet.png").shape[0] > len(SAMPLES) * 256

@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from tests.commands import python
 from tests.conftest import REPOSITORY, picture, write_rgb
 
 SERVICE = REPOSITORY / "docker" / "pix2pix-edge.service"
@@ -45,7 +45,7 @@ def test_the_image_holds_what_the_runtime_needs(tmp_path: Path, inverter: Path) 
         ["runtime/run.py", "--engine", str(inverter), "--source", "a.png", "--backend", "onnxruntime"],
         ["-m", "export", "build", "--help"],
     ):
-        done = subprocess.run([sys.executable, *command], cwd=tmp_path, capture_output=True, text=True, check=False)
+        done = python(*command, cwd=tmp_path)
         assert done.returncode == 0, done.stderr
 
 

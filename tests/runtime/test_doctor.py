@@ -1,14 +1,13 @@
 from __future__ import annotations
 
 import importlib.metadata
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
 from pix2pix_edge.runtime import doctor
-from tests.conftest import REPOSITORY
+from tests.commands import python
 
 WANTED = (
     "Python", "OS", "CPU features", "OpenCV", "PyAV", "ONNX Runtime", "TensorFlow", "TensorRT", "CUDA", "GPU", "Jetson",
@@ -26,9 +25,8 @@ def test_the_table_has_a_value_in_every_row() -> None:
 
 @pytest.mark.parametrize("command", [["runtime/run.py", "doctor"], ["-m", "runtime.doctor"]])
 def test_both_commands_print_it_without_loading_tensorflow(command: list[str]) -> None:
-    done = subprocess.run(
-        [sys.executable, "-X", "importtime", *command], cwd=REPOSITORY, capture_output=True, text=True, check=True
-    )
+    done = python("-X", "importtime", *command)
+    assert done.returncode == 0
     assert [name for name in WANTED if not any(line.startswith(name) for line in done.stdout.splitlines())] == []
     assert "tensorflow" not in done.stderr.split()
 

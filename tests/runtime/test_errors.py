@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,6 +10,7 @@ import pytest
 
 from pix2pix_edge.runtime.cli import CommandParser, run_command, run_subcommand
 from pix2pix_edge.runtime.errors import GateFailedError, InputError, MissingPackageError, as_typed, require, warn
+from tests.commands import python
 from tests.conftest import REPOSITORY
 
 
@@ -134,8 +134,6 @@ def test_what_a_terminal_would_obey_is_written_as_an_escape(capsys: pytest.Captu
 
 @pytest.mark.parametrize(("text", "times", "warned"), [("4", "4.0", False), ("0", "1.0", True), ("long", "1.0", True)])
 def test_patience_is_a_number_of_the_environment(text: str, times: str, warned: bool) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", "from pix2pix_edge.runtime.errors import PATIENCE; print(PATIENCE)"],
-        cwd=REPOSITORY, env=os.environ | {"PIX2PIX_EDGE_PATIENCE": text}, capture_output=True, text=True, check=True,
-    )  # fmt: skip
+    program = "from pix2pix_edge.runtime.errors import PATIENCE; print(PATIENCE)"
+    done = python("-c", program, PIX2PIX_EDGE_PATIENCE=text)
     assert done.stdout == f"{times}\n" and ("counts as 1; run: unset" in done.stderr) == warned

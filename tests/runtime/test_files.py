@@ -2,8 +2,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -11,6 +9,7 @@ import pytest
 
 from pix2pix_edge.runtime.errors import InputError
 from pix2pix_edge.runtime.files import BESIDE, free_bytes, leftovers, sha256_of, written_beside
+from tests.commands import python
 
 
 def test_a_file_appears_whole_with_ordinary_permissions(tmp_path: Path) -> None:
@@ -59,7 +58,7 @@ def test_what_a_killed_process_left_is_found_and_a_living_one_s_is_not(tmp_path:
         "import os, sys; from pix2pix_edge.runtime.files import written_beside\n"
         "with written_beside(sys.argv[1]): os.kill(os.getpid(), 9)"
     )
-    subprocess.run([sys.executable, "-c", program, str(tmp_path / "killed.png")], check=False)
+    python("-c", program, tmp_path / "killed.png")
     with written_beside(tmp_path / "living.png"):
         assert len(list(tmp_path.iterdir())) == 2
         time.sleep(1.1)  # one that has just been made may not be locked yet

@@ -26,7 +26,7 @@ from typing import Any
 import pytest
 
 from tests import fake_cuda
-from tests.conftest import REPOSITORY
+from tests.commands import python
 from tests.fake_cuda import FakeGpu, SimulatorError
 from tests.simulator.basics import basic_behaviours
 from tests.simulator.bindings import Tensorrt, make_module
@@ -182,5 +182,4 @@ def run_simulated(*command: str | Path, version: str = "10.3") -> subprocess.Com
     """Run a command of this project under the simulator, in a process of its own."""
     if reason := fake_cuda.missing():
         pytest.skip(reason)
-    words = [sys.executable, "-m", "tests.simulator", version, *map(str, command)]
-    return subprocess.run(words, cwd=REPOSITORY, capture_output=True, text=True, timeout=120, check=False)
+    return python("-m", "tests.simulator", version, *command)

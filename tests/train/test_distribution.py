@@ -24,6 +24,7 @@ from pix2pix_edge.train.data import Pairs, batches
 from pix2pix_edge.train.distribution import Place, barrier, place_of, translate_errors
 from pix2pix_edge.train.drawings.__main__ import draw_folders
 from pix2pix_edge.train.pairs.layouts import find_pairs
+from tests.commands import python
 from tests.conftest import REPOSITORY
 from tests.train.test_resume import history, saved
 
@@ -237,8 +238,7 @@ sys.exit(main(sys.argv[1:]))
 def test_two_devices_train_as_one_with_the_whole_batch(data: Path, tmp_path: Path) -> None:
     def run(out: str, *options: str) -> subprocess.CompletedProcess[str]:
         words = ["--data", str(data), "--out", str(tmp_path / out), "--epochs", "1", *SMALL, *options]
-        command = [sys.executable, "-c", TWO_DEVICES, *words]
-        return subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False, timeout=240)
+        return python("-c", TWO_DEVICES, *words)
 
     for out, options in (("one", []), ("two", ["--distribute", "mirrored"])):
         done = run(out, *options)

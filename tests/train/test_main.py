@@ -16,6 +16,7 @@ import pytest
 from pix2pix_edge.runtime.files import sha256_of
 from pix2pix_edge.train.checkpoint import checkpoint_path
 from pix2pix_edge.train.drawings.__main__ import draw_folders
+from tests.commands import python
 from tests.conftest import REPOSITORY
 from tests.train.test_resume import assert_same
 
@@ -34,10 +35,6 @@ def command(*options: str | Path) -> list[str]:
     return [sys.executable, "-m", "train", *map(str, options)]
 
 
-def finished(*options: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command(*options), cwd=REPOSITORY, capture_output=True, text=True, timeout=300, check=False)
-
-
 def run_main(*options: str | Path) -> int:
     from pix2pix_edge.train.__main__ import main
 
@@ -46,7 +43,7 @@ def run_main(*options: str | Path) -> int:
 
 def refused(*options: str | Path) -> str:
     """Run what must fail before training, and return its one line."""
-    done = finished(*options)
+    done = python("-m", "train", *options)
     assert done.returncode == 2, done.stderr
     assert done.stderr.startswith("error: ")
     assert done.stderr.count("\n") == 1, done.stderr
@@ -119,9 +116,7 @@ def test_help_is_fast_and_loads_nothing_heavy() -> None:
             "except SystemExit: pass\n"
             "print(sorted({'tensorflow', 'keras', 'cv2'} & sys.modules.keys()))"
         )
-        done = subprocess.run(
-            [sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, timeout=60, check=True
-        )
+        done = python("-c", code)
         assert f"python -m {module}" in done.stdout
         assert done.stdout.endswith("[]\n")
 

@@ -8,14 +8,13 @@ import cv2
 import numpy as np
 import pytest
 
-from pix2pix_edge.export.__main__ import COMMANDS
 from pix2pix_edge.runtime import run as stream
-from pix2pix_edge.runtime.cli import run_subcommand
 from pix2pix_edge.runtime.images import read_image, write_image
 from pix2pix_edge.train.__main__ import main
 from pix2pix_edge.train.data import Pairs, batches, read_pair
 from pix2pix_edge.train.networks import widths
 from pix2pix_edge.train.pairs.layouts import find_pairs
+from tests.commands import export
 
 SMALL = ["--filters", "2", "--epochs", "1", "--recipe", "paper"]
 
@@ -41,7 +40,7 @@ def test_from_pairs_to_a_picture(tmp_path: Path, data: Path, size: str, channels
     if channels == (4, 1):
         assert main(["--out", str(run), "--resume", "--epochs", "2"]) == 0
     exported = ["convert", str(run / "generator.keras"), "--out", str(tmp_path / "out"), "--input-range", "-1,1"]
-    assert run_subcommand("python -m export", "", COMMANDS, exported) == 0
+    assert export(*exported) == 0
     engine = tmp_path / "out" / "generator.fp32.onnx"
     labels = data / "test_label"
     assert stream.main(["--engine", str(engine), "--source", str(labels), "--sink", str(tmp_path / "pictures")]) == 0

@@ -10,9 +10,9 @@ import pytest
 
 from pix2pix_edge.benchmarks.claims.train import FORMAT, ArticleLoop, TrainingReport
 from pix2pix_edge.benchmarks.report.reader import read
-from pix2pix_edge.runtime.cli import run_subcommand
 from pix2pix_edge.train.drawings.__main__ import draw_folders
 from pix2pix_edge.train.settings import Settings
+from tests.commands import benchmarks
 
 SMALL = Settings(filters=1, image_size=32)
 
@@ -37,14 +37,13 @@ def test_the_article_s_loop_moves_both_networks_and_each_by_its_own_loss() -> No
 
 
 def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    from pix2pix_edge.benchmarks.__main__ import COMMANDS
 
     draw_folders(tmp_path / "data", 4, 0, 40, 0)
     words = ["train", "--data", str(tmp_path / "data"), "--filters", "1", "--image-size", "32"]
     out = tmp_path / "training.json"
     options = [*words, "--rounds", "5", "--turn", "0.05", "--out", str(out)]
     monkeypatch.setattr("sys.argv", ["benchmarks", *options])
-    status = run_subcommand("b", "", COMMANDS, options)
+    status = benchmarks(*options)
     assert status == 0
     report = read(out, TrainingReport, FORMAT, "")
     assert report.command == " ".join(["python -m benchmarks", *options])
@@ -58,5 +57,5 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
         (["--data", str(tmp_path / "nowhere")], "is not a folder"),
         (["--image-size", "100"], "--image-size must be of multiples of 16"),
     ):
-        assert run_subcommand("b", "", COMMANDS, [*words, *wrong]) == 2
+        assert benchmarks(*words, *wrong) == 2
         assert expected in capsys.readouterr().err

@@ -9,15 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pix2pix_edge.benchmarks.__main__ import COMMANDS
 from pix2pix_edge.benchmarks.claims.trials import counts, work_for
 from pix2pix_edge.benchmarks.docs import SECTIONS
 from pix2pix_edge.benchmarks.measure import engines as measure
 from pix2pix_edge.benchmarks.measure.engines import Profile
 from pix2pix_edge.benchmarks.measure.interleave import Budget
 from pix2pix_edge.benchmarks.measure.worker import Target
-from pix2pix_edge.runtime.cli import run_subcommand
 from tests.benchmarks.samples import made_report, made_row, made_work
+from tests.commands import benchmarks
 from tests.conftest import picture, write_rgb
 
 
@@ -75,7 +74,7 @@ def test_the_command_runs_real_trials(
     write_rgb(tmp_path / "1.png", picture(1))
     out = tmp_path / "trials.json"
     arguments = ["trials", "--engine", str(inverter), "--data", str(tmp_path), "--trials", "2", "--out", str(out)]
-    assert run_subcommand("python -m benchmarks", "", COMMANDS, arguments) == 0
+    assert benchmarks(*arguments) == 0
     assert "trial 2 of 2: " in capsys.readouterr().out and "found in" in SECTIONS["trials"].load(out).text
     for number in ("1", "3", "0"):
-        assert run_subcommand("python -m benchmarks", "", COMMANDS, [*arguments, "--trials", number]) == 2
+        assert benchmarks(*arguments, "--trials", number) == 2

@@ -15,6 +15,7 @@ import pytest
 from pix2pix_edge.runtime.engine import open_engine
 from pix2pix_edge.runtime.frame import fit
 from pix2pix_edge.runtime.images import encode_image, read_image
+from tests.commands import python
 from tests.conftest import REPOSITORY, picture, write_inverter, write_rgb
 
 pytest.importorskip("ray")
@@ -23,8 +24,7 @@ pytestmark = pytest.mark.slow
 
 
 def batch(*words: str | Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "pix2pix_edge", "batch", *map(str, words)]
-    return subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=600, check=False)
+    return python("-m", "pix2pix_edge", "batch", *words)
 
 
 @pytest.fixture(scope="module")

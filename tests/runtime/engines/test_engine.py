@@ -22,6 +22,7 @@ from pix2pix_edge.runtime.engines.onnx_file import read_onnx
 from pix2pix_edge.runtime.engines.onnxruntime import physical_cores
 from pix2pix_edge.runtime.errors import EngineError, InputError, MissingPackageError, ToolkitError
 from pix2pix_edge.runtime.sidecar import Precision, Sidecar, Source, Verdict, sidecar_path, write_sidecar
+from tests.commands import python
 from tests.conftest import REPOSITORY, write_inverter
 
 RANDOM = np.random.default_rng(3)
@@ -358,5 +359,5 @@ try:
 except KeyboardInterrupt:
     print("interrupted")
 """
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    done = python("-c", script)
     assert (done.returncode, done.stdout) == (0, "interrupted\n"), done.stderr

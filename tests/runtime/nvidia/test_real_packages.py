@@ -7,7 +7,6 @@ pip install --no-deps tensorrt-rtx-cu13-libs tensorrt-rtx-cu13-bindings
 from __future__ import annotations
 
 import ast
-import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -22,6 +21,7 @@ from pix2pix_edge.runtime.errors import EngineError, InputError
 from pix2pix_edge.runtime.nvidia import capabilities
 from pix2pix_edge.runtime.nvidia.plan import package_of, read_plan
 from pix2pix_edge.runtime.sidecar import BuiltBy
+from tests.commands import python
 from tests.conftest import REPOSITORY
 from tests.export.small_network import PRECISIONS, write_small_network
 from tests.simulator import spec
@@ -79,7 +79,7 @@ def test_without_a_driver_we_refuse_where_the_runtime_crashes(
         "import tensorrt_lean_bindings as trt; runtime = trt.Runtime(trt.Logger(trt.Logger.ERROR));"
         f" print('made', flush=True); runtime.deserialize_cuda_engine({HEADER!r})"
     )
-    theirs = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    theirs = python("-c", program)
     assert (
         theirs.returncode < 0
         and "made" in theirs.stdout

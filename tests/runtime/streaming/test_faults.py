@@ -24,6 +24,7 @@ from pix2pix_edge.runtime.errors import EngineError, InputError
 from pix2pix_edge.runtime.sinks import open_sink
 from pix2pix_edge.runtime.stream import Stream, translate
 from pix2pix_edge.runtime.streaming.threads import PREFIX
+from tests.commands import python
 from tests.conftest import REPOSITORY, eventually, index_of, picture, read_video
 from tests.runtime.doubles import Camera, Recorder, SlowEngine
 
@@ -241,8 +242,7 @@ for _ in range(20):
     next(frames)
 sys.exit("enough")
 """
-    command = [sys.executable, "-c", program, str(tmp_path / "o.mp4")]
-    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=60, check=False)
+    done = python("-c", program, tmp_path / "o.mp4")
     assert (done.returncode, done.stderr) == (1, "enough\n") and len(read_video(tmp_path / "o.mp4")) >= 19
 
 
