@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+import onnx
 import pytest
 
 from pix2pix_edge.benchmarks.machine.boards import BOARDS, board_of
@@ -12,6 +14,7 @@ from pix2pix_edge.benchmarks.predict import MARK, floor_table, predict
 from pix2pix_edge.export.inspect import LayerCost
 from pix2pix_edge.runtime.errors import InputError
 from tests.commands import benchmarks
+from tests.export.arithmetic import model_of
 
 
 def _layer(name: str, multiply_adds: int, moved: int, precision: str = "fp16", op: str = "Conv") -> LayerCost:
@@ -81,22 +84,10 @@ def test_the_measured_peak_is_that_of_a_machine() -> None:
 
 
 def _conv(path: Path) -> Path:
-    import numpy as np
-    import onnx
-    from onnx import TensorProto, helper, numpy_helper
-
-    nodes = [
-        helper.make_node("Cast", ["image"], ["real"], to=TensorProto.FLOAT),
-        helper.make_node("Transpose", ["real"], ["planes"], perm=[0, 3, 1, 2]),
-        helper.make_node("Conv", ["planes", "w"], ["out"], name="conv", pads=[1, 1, 1, 1]),
-    ]
-    ends = [
-        helper.make_tensor_value_info("image", TensorProto.UINT8, [1, 16, 16, 3]),
-        helper.make_tensor_value_info("out", TensorProto.FLOAT, [1, 8, 16, 16]),
-    ]
-    weights = [numpy_helper.from_array(np.zeros((8, 3, 3, 3), np.float32), "w")]
-    graph = helper.make_graph(nodes, "g", ends[:1], ends[1:], weights)
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    body = """real = Cast <to = 1> (image)  planes = Transpose <perm = [0, 3, 1, 2]> (real)
+        conv = Conv <pads = [1, 1, 1, 1]> (planes, w)"""
+    ends = "(uint8[1, 16, 16, 3] image) => (float[1, 8, 16, 16] conv)"
+    onnx.save(model_of(ends, body, {"w": np.zeros((8, 3, 3, 3), np.float32)}), path)
     return path
 
 

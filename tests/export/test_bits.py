@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper
+from onnx import TensorProto
 
 from pix2pix_edge.export.fidelity import compare
 from pix2pix_edge.export.images import drawn_images
@@ -20,6 +20,7 @@ from pix2pix_edge.runtime.frame import Frame
 from pix2pix_edge.runtime.images import read_image, write_image
 from pix2pix_edge.runtime.sinks import open_sink
 from tests.commands import export
+from tests.export.arithmetic import model_of
 
 SIZE = 16
 
@@ -27,28 +28,18 @@ SIZE = 16
 def depth(path: Path, kind: int = TensorProto.FLOAT) -> Path:
     """Write a network as PyTorch exports one for depth: RGB in [-1, 1] to one channel of many fine levels in (0, 1)."""
     random = np.random.default_rng(0)
-    weights = [
-        helper.make_tensor(name, TensorProto.FLOAT, shape, random.normal(0, 0.3, shape).ravel())
-        for name, shape in (("a.weight", (8, 3, 3, 3)), ("b.weight", (8, 8, 3, 3)), ("c.weight", (1, 8, 3, 3)))
-    ]
-    nodes = [
-        helper.make_node("Conv", ["x", "a.weight"], ["a"], pads=[1] * 4),
-        helper.make_node("Relu", ["a"], ["ar"]),
-        helper.make_node("Conv", ["ar", "b.weight"], ["b"], pads=[1] * 4),
-        helper.make_node("Relu", ["b"], ["br"]),
-        helper.make_node("Conv", ["br", "c.weight"], ["c"], pads=[1] * 4),
-        helper.make_node("Sigmoid", ["c"], ["y" if kind == TensorProto.FLOAT else "s"]),
-    ]
-    if kind != TensorProto.FLOAT:
-        weights.append(helper.make_tensor("white", TensorProto.FLOAT, (), [65535.0]))
-        nodes += [helper.make_node("Mul", ["s", "white"], ["m"]), helper.make_node("Cast", ["m"], ["y"], to=kind)]
-    ends = [
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 3, SIZE, SIZE])],
-        [helper.make_tensor_value_info("y", kind, [1, 1, SIZE, SIZE])],
-    ]
-    model = helper.make_model(helper.make_graph(nodes, "g", *ends, weights), ir_version=8)
-    model.opset_import[0].version = 17
-    onnx.save(model, path)
+    shapes = {"u": (8, 3, 3, 3), "v": (8, 8, 3, 3), "w": (1, 8, 3, 3)}
+    weights = {name: random.normal(0, 0.3, shape).astype(np.float32) for name, shape in shapes.items()}
+    name, size = TensorProto.DataType.Name(kind).lower(), f"{SIZE}, {SIZE}"
+    body = """a = Conv <pads = [1, 1, 1, 1]> (x, u)  ar = Relu (a)
+        b = Conv <pads = [1, 1, 1, 1]> (ar, v)  br = Relu (b)
+        c = Conv <pads = [1, 1, 1, 1]> (br, w)  s = Sigmoid (c)"""
+    if kind == TensorProto.FLOAT:
+        body = body.replace("s = Sigmoid", "y = Sigmoid")
+    else:
+        body += f"m = Mul (s, white)  y = Cast <to = {kind}> (m)"
+        weights["white"] = np.float32(65535)
+    onnx.save(model_of(f"(float[1, 3, {size}] x) => ({name}[1, 1, {size}] y)", body, weights, opset=17), path)
     return path
 
 

@@ -52,20 +52,8 @@ def test_scores_are_those_of_the_rounded_picture(data: Path, pairs: Pairs, seen_
 
 
 def test_perceptual_distance_is_nothing_for_the_truth_and_grows(pairs: Pairs, seen_by: Any) -> None:
-    class Truth:
-        flip = True
-
-        def __init__(self, noise: float) -> None:
-            self.noise = noise
-
-        def __getitem__(self, index: int) -> Any:
-            return (pairs[index][1],) * 2
-
-        def __len__(self) -> int:
-            return len(pairs)
-
     random = np.random.default_rng(0).normal(size=(1, 64, 64, 3)).astype(np.float32)
-    distances = [judge(lambda s, n=n: s + n * random, seen_by, Truth(n))["perceptual"] for n in (0, 0.1, 0.5)]  # type: ignore[arg-type, misc]
+    distances = [judge(lambda s, n=n: s + n * random, seen_by, Truth(pairs))["perceptual"] for n in (0, 0.1, 0.5)]  # type: ignore[arg-type, misc]
     assert distances[0] == pytest.approx(0, abs=1e-6)
     assert distances[0] < distances[1] < distances[2]
     assert "perceptual" not in judge(lambda source: source, None, pairs)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 
 from pix2pix_edge.benchmarks.claims import peers
@@ -21,6 +22,7 @@ from pix2pix_edge.benchmarks.report.table import markdown_table
 from pix2pix_edge.export.fidelity import compare
 from pix2pix_edge.runtime.errors import EngineError
 from tests.conftest import picture, write_inverter, write_rgb
+from tests.export.arithmetic import model_of
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -97,28 +99,14 @@ def test_a_base_that_fails_in_a_round_leaves_the_others_their_times(
 @pytest.fixture
 def shop(tmp_path: Path) -> Workshop:
     """A graph of two convolutions, once as the plain graph and once as an exported FP32 file."""
-    import onnx
-    from onnx import TensorProto, helper, numpy_helper
-
-    random = np.random.default_rng(0)
-    shape = [1, 32, 32, 3]
-    constants = {"w": random.normal(0, 0.1, (8, 3, 3, 3)), "v": random.normal(0, 0.1, (3, 8, 3, 3))}
-    nodes = [
-        helper.make_node("Cast", ["image"], ["real"], to=TensorProto.FLOAT),
-        helper.make_node("Transpose", ["real"], ["planes"], perm=[0, 3, 1, 2]),
-        helper.make_node("Conv", ["planes", "w"], ["a"], pads=[1, 1, 1, 1], name="first"),
-        helper.make_node("Relu", ["a"], ["b"], name="relu"),
-        helper.make_node("Conv", ["b", "v"], ["c"], pads=[1, 1, 1, 1], name="second"),
-        helper.make_node("Clip", ["c", "low", "high"], ["d"], name="clip"),
-        helper.make_node("Transpose", ["d"], ["e"], perm=[0, 2, 3, 1]),
-        helper.make_node("Cast", ["e"], ["translated"], to=TensorProto.UINT8),
-    ]
-    ends = [helper.make_tensor_value_info(name, TensorProto.UINT8, shape) for name in ("image", "translated")]
-    weights = [numpy_helper.from_array(value.astype(np.float32), name) for name, value in constants.items()]
-    weights += [numpy_helper.from_array(np.float32(value), name) for name, value in (("low", 0), ("high", 255))]
-    graph = helper.make_graph(nodes, "g", ends[:1], ends[1:], weights)
-    plain = tmp_path / "plain.onnx"
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9), plain)
+    random, plain = np.random.default_rng(0), tmp_path / "plain.onnx"
+    constants = {"w": random.normal(0, 0.1, (8, 3, 3, 3)), "v": random.normal(0, 0.1, (3, 8, 3, 3)), "l": 0, "h": 255}
+    body = """real = Cast <to = 1> (image)  planes = Transpose <perm = [0, 3, 1, 2]> (real)
+        first = Conv <pads = [1, 1, 1, 1]> (planes, w)  relu = Relu (first)
+        second = Conv <pads = [1, 1, 1, 1]> (relu, v)  clip = Clip (second, l, h)
+        pixels = Transpose <perm = [0, 2, 3, 1]> (clip)  translated = Cast <to = 2> (pixels)"""
+    ends = "(uint8[1, 32, 32, 3] image) => (uint8[1, 32, 32, 3] translated)"
+    onnx.save(model_of(ends, body, {name: np.float32(value) for name, value in constants.items()}), plain)
     ours = Path(shutil.copy(plain, tmp_path / "ours.fp32.onnx"))
     return Workshop(plain, plain, [ours], tmp_path, [picture(index) for index in range(8)])
 

@@ -7,13 +7,14 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto
 
 from pix2pix_edge.export.fidelity import psnr
 from pix2pix_edge.export.graph.graph import Graph
 from pix2pix_edge.export.graph.half import LARGEST, to_half
 from pix2pix_edge.runtime.engine import open_engine
 from tests.export.accepts import accepted, needs_tool
+from tests.export.arithmetic import model_of
 from tests.export.small_network import write_small_network
 
 
@@ -55,26 +56,11 @@ def test_the_fp32_graph_is_left_as_it_was(single: Path) -> None:
 
 
 def test_resize_scales_stay_fp32_even_where_shared_and_large_constants_are_clipped() -> None:
-    shared = np.array([1, 1, 2, 2], np.float32)
-    constants = [
-        numpy_helper.from_array(shared, "scales"),
-        numpy_helper.from_array(np.full((1, 1, 1, 1), 1e9, np.float32), "large"),
-    ]
-    nodes = [
-        helper.make_node("Cast", ["image"], ["x"], to=TensorProto.FLOAT),
-        helper.make_node("Resize", ["x", "", "scales"], ["y"], mode="nearest"),
-        helper.make_node("Mul", ["y", "scales"], ["z"]),
-        helper.make_node("Min", ["z", "large"], ["m"]),
-        helper.make_node("Cast", ["m"], ["translated"], to=TensorProto.UINT8),
-    ]
-    ends = [
-        helper.make_tensor_value_info(n, TensorProto.UINT8, [1, 1, s, 4]) for n, s in (("image", 2), ("translated", 4))
-    ]
-    ends[1].type.tensor_type.shape.dim[3].dim_value = 8
-    nodes[2].input[1] = "two"
-    constants.append(numpy_helper.from_array(np.float32(2), "two"))
-    graph = helper.make_graph(nodes, "g", ends[:1], ends[1:], constants)
-    half = to_half(Graph(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)))
+    constants = {"scales": [1, 1, 2, 2], "large": [[[[1e9]]]], "two": 2}
+    body = """x = Cast <to = 1> (image)  y = Resize <mode = "nearest"> (x, , scales)  z = Mul (y, two)
+        m = Min (z, large)  translated = Cast <to = 2> (m)"""
+    ends = "(uint8[1, 1, 2, 4] image) => (uint8[1, 1, 4, 8] translated)"
+    half = to_half(Graph(model_of(ends, body, {name: np.float32(value) for name, value in constants.items()})))
     assert half.constants["scales"].dtype == np.float32
     assert half.constants["large"].max() == LARGEST and half.constants["two"].dtype == np.float16
     assert half.opset == 18

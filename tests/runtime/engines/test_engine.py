@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper
 
 from pix2pix_edge.runtime.engine import WAYS, open_engine
 from pix2pix_edge.runtime.engines.base import Images, TensorSpec, check_contract
@@ -24,6 +23,7 @@ from pix2pix_edge.runtime.errors import EngineError, InputError, MissingPackageE
 from pix2pix_edge.runtime.sidecar import Precision, Sidecar, Source, Verdict, sidecar_path, write_sidecar
 from tests.commands import python
 from tests.conftest import REPOSITORY, write_inverter
+from tests.export.arithmetic import model_of
 
 RANDOM = np.random.default_rng(3)
 
@@ -123,9 +123,8 @@ def other_output(path: Path) -> None:
 
 
 def floats(path: Path) -> None:
-    values = [helper.make_tensor_value_info(n, TensorProto.FLOAT, [1, 8, 8, 3]) for n in ("image", "translated")]
-    graph = helper.make_graph([helper.make_node("Neg", ["image"], ["translated"])], "g", values[:1], values[1:])
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9), path)
+    ends = "(float[1, 8, 8, 3] image) => (float[1, 8, 8, 3] translated)"
+    onnx.save(model_of(ends, "translated = Neg (image)"), path)
 
 
 @pytest.mark.parametrize("spoil", [truncated, garbage, empty, other_input, other_output, floats])
@@ -176,17 +175,10 @@ def test_a_missing_file_and_an_unknown_ending(tmp_path: Path) -> None:
 
 def quantized(path: Path) -> Path:
     """Write a graph with a Q/DQ pair, as the quantiser makes them."""
-    shape = [1, 8, 8, 3]
-    scale, zero = helper.make_tensor("s", TensorProto.FLOAT, [], [1.0]), helper.make_tensor("z", 2, [], [0])
-    nodes = [
-        helper.make_node("Cast", ["image"], ["real"], to=TensorProto.FLOAT),
-        helper.make_node("QuantizeLinear", ["real", "s", "z"], ["q"]),
-        helper.make_node("DequantizeLinear", ["q", "s", "z"], ["d"]),
-        helper.make_node("Cast", ["d"], ["translated"], to=TensorProto.UINT8),
-    ]
-    values = [helper.make_tensor_value_info(n, TensorProto.UINT8, shape) for n in ("image", "translated")]
-    graph = helper.make_graph(nodes, "q", values[:1], values[1:], [scale, zero])
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9), path)
+    body = """real = Cast <to = 1> (image)  q = QuantizeLinear (real, s, z)  d = DequantizeLinear (q, s, z)
+        translated = Cast <to = 2> (d)"""
+    ends = "(uint8[1, 8, 8, 3] image) => (uint8[1, 8, 8, 3] translated)"
+    onnx.save(model_of(ends, body, {"s": np.float32(1), "z": np.uint8(0)}), path)
     return path
 
 
