@@ -109,7 +109,7 @@ def run(args: argparse.Namespace) -> None:
     content = Sidecar(
         source=Source(args.generator.name, _digest(args.generator)),
         rewrites=tuple(rewrites),
-        tools={**translator.tools(), **_tools()},
+        tools={**translator.tools(), **tools()},
         palette=_palette(args.generator.with_name("palette.json")),
     )
     fp32, fp16 = (args.out / f"{args.name}.{precision}.onnx" for precision in ("fp32", "fp16"))
@@ -291,7 +291,8 @@ def _digest(model: Path) -> str:
     return hashlib.sha256("".join(sha256_of(part) for part in parts).encode()).hexdigest()
 
 
-def _tools() -> dict[str, str]:
+def tools() -> dict[str, str]:
+    """Return the versions of what writes and judges the files."""
     import onnx
     import onnxruntime
 

@@ -142,10 +142,9 @@ def _report(path: Path, search: Search, found: Found) -> None:
 
 
 def _tools() -> dict[str, str]:
-    import onnx
-    import onnxruntime
+    from pix2pix_edge.export.convert import tools
 
-    found = {module.__name__: module.__version__ for module in (onnx, onnxruntime)}
+    found = tools()
     if importlib.util.find_spec("openvino") is not None:
         import openvino
 

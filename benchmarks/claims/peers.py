@@ -28,7 +28,7 @@ from pix2pix_edge.benchmarks.measure.worker import Worker
 from pix2pix_edge.benchmarks.report.fidelity import fidelity_from
 from pix2pix_edge.benchmarks.report.reader import write
 from pix2pix_edge.benchmarks.report.schema import Fidelity, Ratio
-from pix2pix_edge.benchmarks.report.summary import FEWEST_BLOCKS, paired_ratio, ratio_of, scope_of
+from pix2pix_edge.benchmarks.report.summary import FEWEST_BLOCKS, paired_ratio, scope_of
 from pix2pix_edge.benchmarks.report.table import Table, markdown_table
 from pix2pix_edge.runtime.cli import add_data, add_out
 from pix2pix_edge.runtime.errors import InputError, MissingPackageError, ToolkitError
@@ -152,7 +152,7 @@ def measure(peers: list[Peer], images: list[Image], expected: list[Image], round
             rows[name] = replace(rows[name], error=timings.error)
             continue
         ratio = None if name == BASE else paired_ratio(base, timings["engine"])
-        rows[name] = replace(rows[name], median_ms=scope_of(timings["engine"]).p50_ms, speed=ratio_of(ratio))
+        rows[name] = replace(rows[name], median_ms=scope_of(timings["engine"]).p50_ms, speed=ratio)
     return list(rows.values())
 
 

@@ -24,7 +24,6 @@ import numpy as np
 
 from pix2pix_edge.benchmarks.machine.description import Machine, State
 from pix2pix_edge.benchmarks.report.schema import Ratio
-from pix2pix_edge.benchmarks.report.summary import ratio_of
 from pix2pix_edge.runtime.cli import add_out, at_least
 from pix2pix_edge.runtime.errors import InputError
 from pix2pix_edge.train.native import load_tensorflow
@@ -146,7 +145,7 @@ def compare_at(settings: Settings, data: Path, rounds: int, turn_s: float) -> St
     for name, found in timings.items():
         if found.error:
             raise InputError(f"{name} failed: {found.error}")
-    ratio = ratio_of(paired_ratio(timings[ARTICLE]["step"], timings[OURS]["step"]))
+    ratio = paired_ratio(timings[ARTICLE]["step"], timings[OURS]["step"])
     assert ratio is not None  # --rounds is at least 5
     step, waiting = (np.concatenate(timings[OURS][scope]) / 1e6 for scope in ("step", "waiting"))
     return StepTimes(

@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from pix2pix_edge.benchmarks.machine.description import Machine
-from pix2pix_edge.benchmarks.report.schema import Effort, Report, Scope
+from pix2pix_edge.benchmarks.report.schema import Report, Scope
 from pix2pix_edge.runtime.cli import add_data, add_engine, add_out
 from pix2pix_edge.runtime.errors import EngineError, InputError
 
@@ -154,23 +154,16 @@ def runs(
 def measured_alone(target: Target, images: Sequence[Images], profile: Profile, machine: Machine) -> Report:
     """Measure the latency of one engine, and return what `compare` needs of a report. Raises EngineError."""
     from pix2pix_edge.benchmarks.measure.engines import Measured, Run, measure
-    from pix2pix_edge.benchmarks.report.builder import reference_work_of
+    from pix2pix_edge.benchmarks.report.builder import effort_of, reference_work_of
     from pix2pix_edge.benchmarks.report.rows import row_of
 
     run = Run([Measured(target.path.name, target)])
     measure(run, profile, images)
     if run.engines[0].error:
         raise EngineError(run.engines[0].error)
-    budget = profile.budget
     return Report(
         command="",
-        profile=Effort(
-            name=profile.name,
-            launches=profile.launches,
-            rounds=run.rounds,
-            turn_s=budget.turn_s,
-            warm_up_s=budget.warm_up_s,
-        ),
+        profile=effort_of(profile, run),
         machine=machine,
         engines=[row_of(run.engines[0], run)],
         reference_work=reference_work_of(run.reference),

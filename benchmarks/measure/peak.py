@@ -48,7 +48,9 @@ def measured_peak(seconds: float = 0.5) -> dict[str, float]:
             ("fp32", CONV_MULTIPLY_ADDS, _openvino(plain, x, "f32")),
             ("int8", CONV_MULTIPLY_ADDS, _openvino(quantised, x, "f32")),
         ]
-        if "BF16" in _openvino_capabilities():
+        from pix2pix_edge.runtime.engines.openvino import has_bf16
+
+        if has_bf16():
             tasks.append(("bf16", CONV_MULTIPLY_ADDS, _openvino(plain, x, "bf16")))
     peak: dict[str, float] = {}
     for precision, multiply_adds, task in tasks:
@@ -117,12 +119,6 @@ def _openvino(model: onnx.ModelProto, x: Any, precision: str) -> Callable[[], ob
     compiled = core().compile_model(core().read_model(io.BytesIO(model.SerializeToString())), "CPU", settings)
     request = compiled.create_infer_request()
     return lambda: request.infer({0: x}, share_inputs=True, share_outputs=True)
-
-
-def _openvino_capabilities() -> list[str]:
-    from pix2pix_edge.runtime.engines.openvino import core
-
-    return list(core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"))
 
 
 class PeakSession:

@@ -118,18 +118,11 @@ class ReportBuilder:
         cautions = machine_cautions(self.machine, self.before, after, during, self.meter.readings) + noise_caution(rows)
         if self.run.reference.error:
             cautions.append(f"the reference work failed ({self.run.reference.error}): compare cannot know the machine")
-        budget = self.profile.budget
         meter = PowerMeter(meter=self.meter.name, of=self.meter.unit, idle_watts=self.idle_watts)
         return Report(
             complete=complete,
             command=command,
-            profile=Effort(
-                name=self.profile.name,
-                launches=self.profile.launches,
-                rounds=self.run.rounds,
-                turn_s=budget.turn_s,
-                warm_up_s=budget.warm_up_s,
-            ),
+            profile=effort_of(self.profile, self.run),
             machine=self.machine,
             state=States(before=self.before, during=during, after=after),
             warnings=cautions + [caution for row in rows for caution in row_cautions(row)],
@@ -150,6 +143,18 @@ class ReportBuilder:
             work = work_of(row, measured.target.path, self.peak, board)
             rows.append(replace(row, work=work, power=power_of(measured, self.meter, self.idle_watts, row.batch)))
         return rows
+
+
+def effort_of(profile: Profile, run: Run) -> Effort:
+    """Return how thoroughly a run measured."""
+    budget = profile.budget
+    return Effort(
+        name=profile.name,
+        launches=profile.launches,
+        rounds=run.rounds,
+        turn_s=budget.turn_s,
+        warm_up_s=budget.warm_up_s,
+    )
 
 
 def reference_work_of(timings: Timings) -> ReferenceWork | None:

@@ -15,7 +15,7 @@ from pix2pix_edge.benchmarks.machine.power import Meter, mean_watts
 from pix2pix_edge.benchmarks.measure.engines import Measured, Run
 from pix2pix_edge.benchmarks.measure.interleave import Nanoseconds
 from pix2pix_edge.benchmarks.report.schema import Fidelity, MemoryUse, Power, Rates, Row, StreamTimes, Work
-from pix2pix_edge.benchmarks.report.summary import early_stopping_estimate, paired_ratio, rate, ratio_of, scope_of
+from pix2pix_edge.benchmarks.report.summary import early_stopping_estimate, paired_ratio, rate, scope_of
 from pix2pix_edge.benchmarks.report.table import rounded
 from pix2pix_edge.runtime.errors import ToolkitError
 from pix2pix_edge.runtime.files import sha256_of
@@ -54,12 +54,12 @@ def row_of(measured: Measured, run: Run, fidelity: Fidelity | None = None) -> Ro
         return row
     estimate = early_stopping_estimate(np.concatenate(measured.scope("engine")) / 1e6)
     base = next((m for m in run.engines if m.scope("engine")), measured)
-    ratio = None if base is measured else paired_ratio(measured.scope("engine"), base.scope("engine"))
+    ratio = None if base is measured else paired_ratio(measured.scope("engine"), base.scope("engine"), base.label)
     return replace(
         row,
         frames_per_second=_rates(measured, row.batch),
         p90_bound_ms=None if estimate is None else rounded(estimate),
-        ratio=ratio_of(ratio, base.label),
+        ratio=ratio,
         stream=_stream(measured),
         memory=_memory(measured),
     )

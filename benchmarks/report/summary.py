@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from statistics import NormalDist
 
 import numpy as np
@@ -44,15 +43,6 @@ FEWEST_BLOCKS = 5
 TRIMMED = 0.2
 
 Floats = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A value and the bounds in which a repetition lies with CONFIDENCE; the unit is the value's."""
-
-    value: float
-    low: float
-    high: float
 
 
 def samples_needed(percent: float) -> int:
@@ -92,17 +82,11 @@ def scope_of(rounds: Sequence[Nanoseconds]) -> Scope:
     )
 
 
-def ratio_of(interval: Interval | None, to: str = "") -> Ratio | None:
-    """Return an interval as the report keeps it."""
-    if interval is None:
-        return None
-    return Ratio(to=to, value=rounded(interval.value), low=rounded(interval.low), high=rounded(interval.high))
-
-
-def paired_ratio(ours: Sequence[Nanoseconds], base: Sequence[Nanoseconds]) -> Interval | None:
+def paired_ratio(ours: Sequence[Nanoseconds], base: Sequence[Nanoseconds], to: str = "") -> Ratio | None:
     """Return the time of `ours` as a multiple of `base`, from rounds in which both ran; None with too few rounds.
 
-    Drift of the machine cancels within a round, so that the interval is much narrower than those of the two times.
+    A repetition lies within its bounds with CONFIDENCE. Drift of the machine cancels within a round, so that the
+    interval is much narrower than those of the two times.
     """
     pairs = [(np.median(a), np.median(b)) for a, b in zip(ours, base, strict=False) if a.size and b.size]
     if not pairs:
@@ -112,7 +96,8 @@ def paired_ratio(ours: Sequence[Nanoseconds], base: Sequence[Nanoseconds]) -> In
     centre = float(np.median(logs))
     if spread is None:
         return None
-    return Interval(math.exp(centre), math.exp(centre - spread), math.exp(centre + spread))
+    value, low, high = (rounded(math.exp(log)) for log in (centre, centre - spread, centre + spread))
+    return Ratio(to=to, value=value, low=low, high=high)
 
 
 def repeat_error(series: Floats) -> float | None:
