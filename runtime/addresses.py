@@ -206,7 +206,8 @@ def shown(spec: str) -> str:
 
 def _hidden(rest: str) -> str:
     userinfo, remainder, certain = _split_userinfo(rest)
-    certain = certain and re.match(r"(\[[^\]]*\]|[^:/?#]*)(:\d{0,5})?(?=[/?#;&,\s]|\W?$)", remainder) is not None
+    host = r"\[[\w:.%]*\]?|[^:/?#]*"  # behind it nothing but a port
+    certain = certain and re.match(rf"(?:{host})(:\d{{0,5}})?(?=[/?#;&,\s]|\W?$)", remainder) is not None
     return ("***@" if userinfo else "") + _without_values(remainder) if certain else "***"
 
 
