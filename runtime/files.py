@@ -76,3 +76,12 @@ def sha256_of(path: str | os.PathLike[str]) -> str:
 def free_bytes(folder: str | os.PathLike[str]) -> int:
     """Return the bytes free on the file system of `folder`."""
     return shutil.disk_usage(folder).free
+
+
+def identity(path: str | os.PathLike[str]) -> tuple[int, int] | None:
+    """Return what stays the same whatever a file is called: by a link, a hard link, in other case; None without one."""
+    try:
+        found = Path(path).stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino

@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from pix2pix_edge.runtime.batch.manifest import Entry, Manifest
-from pix2pix_edge.runtime.batch.places import is_remote, outputs_of, sources_of
+from pix2pix_edge.runtime.batch.places import is_remote, outputs_of, plain, sources_of
 from pix2pix_edge.runtime.cli import FIT_MODES, add_backend, add_engine, at_least
 from pix2pix_edge.runtime.engine import open_engine
 from pix2pix_edge.runtime.errors import EngineError, InputError, ToolkitError, require
-from pix2pix_edge.runtime.files import sha256_of
+from pix2pix_edge.runtime.files import identity, sha256_of
 
 BLOCK = 64
 """Pictures in a task: what is done again where a node dies, and how many the others wait for at the end."""
@@ -60,7 +60,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Return 0, or 1 where pictures could not be translated."""
     root, pictures = sources_of(args.source)
-    sink = args.sink if is_remote(args.sink) else str(Path(args.sink).resolve())
+    sink = plain(args.sink)
+    sink = sink if is_remote(sink) else str(Path(sink).resolve())
     pairs = list(zip(pictures, outputs_of(root, pictures, sink), strict=True))
     _protect(pairs)
     with open_engine(args.engine, backend=args.backend, threads=args.threads) as engine:
@@ -77,9 +78,14 @@ def run(args: argparse.Namespace) -> int:
 
 def _protect(pairs: list[tuple[str, str]]) -> None:
     """Raise InputError where a translation would be written over a picture that is read."""
-    read = {os.path.realpath(source) if not is_remote(source) else source for source, _ in pairs}
-    if over := next((o for _, o in pairs if (o if is_remote(o) else os.path.realpath(o)) in read), None):
+    read = {_identity(source) for source, _ in pairs} - {None}
+    if over := next((output for _, output in pairs if _identity(output) in read), None):
         raise InputError(f"--sink would write over {over}, which is read; choose another folder")
+
+
+def _identity(address: str) -> object:
+    """Return one thing for a picture, whatever it is called; s3:// and s3a:// are one place."""
+    return address.partition("://")[2] if is_remote(address) else identity(address)
 
 
 def _translate(args: argparse.Namespace, left: list[tuple[str, str]], manifest: Manifest) -> int:

@@ -24,6 +24,11 @@ def is_remote(address: str) -> bool:
     return "://" in address
 
 
+def plain(spec: str) -> str:
+    """Return a local path in place of fsspec's address of it."""
+    return spec.removeprefix("file://").removeprefix("local://")
+
+
 def file_system(address: str) -> tuple[Any, str]:
     """Return fsspec's file system of a remote address, and its path there. Raises InputError where none serves it."""
     fsspec = require("fsspec", "batch", "a remote address")
@@ -45,6 +50,7 @@ def sources_of(spec: str) -> tuple[str, list[str]]:
 
     Raises InputError when there is none.
     """
+    spec = plain(spec)
     if spec.endswith(LIST_ENDING):
         return _listed(spec)
     magic = next((spec.index(sign) for sign in spec if sign in "*?["), None)
@@ -71,7 +77,7 @@ def _natural(address: str) -> list[tuple[int, int, str]]:
 
 def _listed(file: str) -> tuple[str, list[str]]:
     try:
-        lines = [line.strip() for line in Path(file).read_text(encoding="utf-8").splitlines()]
+        lines = [plain(line.strip()) for line in Path(file).read_text(encoding="utf-8").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"cannot read the list {file}: {error}; give one path a line") from error
     pictures = list(dict.fromkeys(line for line in lines if line))

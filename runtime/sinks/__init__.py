@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pix2pix_edge.runtime.errors import InputError
+from pix2pix_edge.runtime.files import identity
 from pix2pix_edge.runtime.frame import Sink
 from pix2pix_edge.runtime.sinks.files import FolderSink, ImageSink, NullSink
 from pix2pix_edge.runtime.sinks.objects import ObjectSink
@@ -71,17 +72,8 @@ def refuse_overwriting(files: Sequence[Path], sinks: Sequence[Sink]) -> None:
     real = [str(place.resolve()).casefold() for place in places]
     if twice := next((place for place, name in zip(places, real, strict=True) if real.count(name) > 1), None):
         raise InputError(f"two sinks write to {twice}; give each its own")
-    read = {_identity(file) for file in files} - {None}
+    read = {identity(file) for file in files} - {None}
     for place in places:
-        held = [_identity(entry) for entry in place.iterdir()] if place.is_dir() else [_identity(place)]
+        held = [identity(entry) for entry in place.iterdir()] if place.is_dir() else [identity(place)]
         if not read.isdisjoint(held):
             raise InputError(f"--sink {place} would write over what is read; choose another folder or file")
-
-
-def _identity(path: Path) -> tuple[int, int] | None:
-    """Return what stays the same whatever a file is called: by a link, a hard link, in other case."""
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino

@@ -11,6 +11,7 @@ import pytest
 
 from pix2pix_edge.runtime.batch import command, translator
 from pix2pix_edge.runtime.errors import InputError
+from tests.conftest import picture, write_rgb
 
 
 def test_a_ray_that_is_too_old_is_named_with_the_command_that_mends_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -24,3 +25,24 @@ def test_a_ray_that_is_too_old_is_named_with_the_command_that_mends_it(monkeypat
 def test_an_engine_that_is_not_on_a_node_is_named_with_the_node(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"engine\.onnx is not on the node .+; copy it there, to the same path"):
         translator.Translator(str(tmp_path / "engine.onnx"), "auto", 1, "stretch")
+
+
+@pytest.mark.parametrize(
+    ("source", "sink"),
+    [("{}", "{}"), ("{}", "file://{}"), ("file://{}", "{}/../in"), ("{}/*.png", "local://{}/link"), ("{}", "{}/hard")],
+)
+def test_no_spelling_of_the_sink_lets_it_write_over_its_source(tmp_path: Path, source: str, sink: str) -> None:
+    folder = tmp_path / "in"
+    (folder / "hard").mkdir(parents=True)
+    write_rgb(folder / "a.png", picture(1))
+    (folder / "link").symlink_to(folder)
+    (folder / "hard" / "a.png").hardlink_to(folder / "a.png")
+    args = argparse.Namespace(source=source.format(folder), sink=sink.format(folder))
+    with pytest.raises(InputError, match="--sink would write over"):
+        command.run(args)
+
+
+def test_two_names_of_one_bucket_are_one_place() -> None:
+    with pytest.raises(InputError, match="--sink would write over"):
+        command._protect([("s3://b/a.png", "s3a://b/a.png")])
+    command._protect([("missing.png", "out/missing.png"), ("s3://b/a.png", "s3://c/a.png")])
