@@ -149,11 +149,13 @@ def write_rgb(path: Path, image: NDArray[np.uint8]) -> Path:
     return path
 
 
-def write_video(path: Path, count: int, *, fps: float = 25.0, size: tuple[int, int] = (64, 96)) -> Path:
+def write_video(
+    path: Path, count: int, *, fps: float = 25.0, size: tuple[int, int] = (64, 96), codec: str = "mp4v"
+) -> Path:
     """Encode picture(0) … picture(count - 1); size is (height, width)."""
     import cv2
 
-    writer = cv2.VideoWriter(str(path), int.from_bytes(b"mp4v", "little"), fps, size[::-1])
+    writer = cv2.VideoWriter(str(path), int.from_bytes(codec.encode(), "little"), fps, size[::-1])
     assert writer.isOpened()
     for index in range(count):
         writer.write(np.ascontiguousarray(picture(index, *size)[..., ::-1]))

@@ -22,7 +22,7 @@ from pix2pix_edge.runtime.images import (
     only_images,
     read_image,
 )
-from pix2pix_edge.runtime.sources.capture import Capture, open_file
+from pix2pix_edge.runtime.sources.capture import Capture, Picture, open_file
 from pix2pix_edge.runtime.sources.containers import is_truncated
 
 GRAMMAR = (
@@ -64,8 +64,15 @@ class ImagesSource(Source):
         self._place = len(self.files)
 
 
+DAMAGED = 500
+"""How often in succession a video that gives no picture is asked again: each time for what follows a damaged part."""
+
+
 class VideoSource(Source):
-    """A video file, every frame in order. Raises InputError when it is no video that OpenCV can decode."""
+    """A video file, every frame in order. Raises InputError when it is no video that OpenCV can decode.
+
+    read() raises BadPictureError where frames are missing, because of damage in the middle or a lost end, and goes on.
+    """
 
     def __init__(self, capture: Capture | None, shown: str, name: str, path: Path | None = None) -> None:
         """capture: open, or None when nothing could open it. shown: what messages call it. name: for file names.
@@ -75,6 +82,8 @@ class VideoSource(Source):
         # the first frame at once: many a broken file opens, and only then has nothing to give
         self._first = capture.read() if capture else None
         if capture is None or self._first is None:
+            if path and is_truncated(path):
+                raise InputError(f"{shown} is truncated: it ends before its index, which stands last; copy it again")
             raise InputError(f"{shown} is not a video that OpenCV can decode; --source takes {GRAMMAR}")
         self.name, self.fps, self.frames = name, capture.fps, capture.frames
         self.files = [path] if path else []
@@ -86,8 +95,7 @@ class VideoSource(Source):
     def read(self) -> Frame | None:
         start = time.monotonic_ns()
         picture, self._first = self._first or self._capture.read(), None
-        if picture is None:
-            self._check_end()
+        if picture is None and (picture := self._beyond_damage()) is None:
             return None
         index, self._next = self._next, self._next + 1
         position = (
@@ -96,14 +104,24 @@ class VideoSource(Source):
         took = {"capture": time.monotonic_ns() - start}
         return Frame(index, start, f"{self.name}_{index:06d}", picture.image, timings=took, position_ns=position)
 
-    def _check_end(self) -> None:
-        """Raise BadPictureError, once, where the file has lost its end."""
-        path, self._path = self._path, None
-        if path is not None and is_truncated(path):
+    def _beyond_damage(self) -> Picture | None:
+        """Return the next picture behind a part that cannot be decoded; None at the end.
+
+        Raises BadPictureError before the first picture behind a damaged part, and, once, at an end that is not the
+        file's.
+        """
+        truncated = self._path is not None and is_truncated(self._path)
+        found = next((picture for _ in range(DAMAGED) if (picture := self._capture.read())), None)
+        if found and not truncated:
+            self._first = found
+            raise BadPictureError(f"{self._shown} is damaged behind frame {self._next}; copy it again")
+        if truncated and not found:
+            self._path = None
             raise BadPictureError(
-                f"{self._shown} is truncated: it ends after {self._next} of its {self.frames or 'unknown'} frames,"
+                f"{self._shown} is truncated: it ends after {self._next} of about {self.frames or 'unknown'} frames,"
                 " before the end of its container; copy it again"
             )
+        return found
 
     def close(self) -> None:
         self._first = self._path = None

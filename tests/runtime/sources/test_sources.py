@@ -124,10 +124,36 @@ def test_a_truncated_video_gives_what_it_has_and_says_so(tmp_path: Path, ending:
     (tmp_path / f"cut{ending}").write_bytes(whole[: len(whole) * 6 // 10])
     source = open_source(tmp_path / f"cut{ending}")
     frames = 0
-    with pytest.raises(BadPictureError, match=rf"cut\{ending} is truncated: it ends after \d+ of its"):
+    with pytest.raises(BadPictureError, match=rf"cut\{ending} is truncated: it ends after \d+ of about"):
         while source.read() is not None:
             frames += 1
     assert 5 < frames < 40 and source.read() is None
+
+
+@pytest.mark.parametrize("codec", ["VP90", "MJPG"])
+def test_what_follows_a_damaged_part_of_a_video_is_read_and_the_damage_is_said(tmp_path: Path, codec: str) -> None:
+    path = write_video(tmp_path / "whole.mp4", 40, size=(480, 640), codec=codec)
+    data = path.read_bytes()
+    half, part = len(data) // 2, len(data) // 10
+    path.write_bytes(data[:half] + bytes(part) + data[half + part :])
+    source = open_source(path)
+    shown, damages = 0, 0
+    while True:
+        try:
+            if source.read() is None:
+                break
+            shown += 1
+        except BadPictureError as error:
+            damages += 1
+            assert "is damaged behind frame" in str(error)
+    assert damages >= 1 and 25 < shown < 40
+
+
+def test_a_truncated_video_without_its_index_is_called_so(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "index_last.mp4", 40)
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(InputError, match=r"is truncated: it ends before its index"):
+        open_source(path)
 
 
 def test_an_mp4_whose_index_comes_first_is_truncated_too(tmp_path: Path, clip: Path) -> None:
