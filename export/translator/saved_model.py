@@ -75,8 +75,9 @@ class SavedModelTranslator(Translator):
             gives_shape = result.shape[1:]
         self.check_shapes(shape, tuple(gives_shape))
         self.framework = f"TensorFlow {tf.__version__}"
-        self._refuse_doors(node.op for node in self._served() if node.op in SAVING)
-        self._refuse_training_mode()
+        served = list(self._served())
+        self._refuse_doors(node.op for node in served if node.op in SAVING)
+        self._refuse_training_mode(served)
         if drawn := sorted({node.op for node in nodes if node.op in RANDOM and "dropout" not in node.name.lower()}):
             self.notes.append(f"its graph holds {', '.join(drawn)}, which its serving function may draw anew each time")
 
@@ -106,13 +107,12 @@ class SavedModelTranslator(Translator):
         spec = tf.TensorSpec((1, *self.takes), tf.uint8 if self.is_uint8 else tf.float32)
         return _computed(self._function.get_concrete_function(spec).graph.as_graph_def())
 
-    def _refuse_training_mode(self) -> None:
+    def _refuse_training_mode(self, served: Iterable[Any]) -> None:
         """Refuse what the converter would turn into moving statistics, if the serving function computes it.
 
         Asked of the loaded function: in the file, is_training is left out where it has its default, which is True.
         """
-        computed = list(self._served())
-        norms = [node for node in computed if node.op.startswith("FusedBatchNorm")]
+        norms = [node for node in served if node.op.startswith("FusedBatchNorm")]
         if names := [node.name for node in norms if node.attr["is_training"].b]:
             raise InputError(
                 f"{self.path} computes {len(names)} of its {len(norms)} batch norms by the picture's own statistics"

@@ -61,7 +61,7 @@ class Message:
 
     def text(self, number: int) -> str:
         """Return a text field, the last one as protobuf does; "" where there is none."""
-        return self.texts(number)[-1] if self.bodies(number) else ""
+        return (self.texts(number) or [""])[-1]
 
     def integers(self, number: int) -> list[int]:
         """Return a repeated field of int64 numbers, packed or not."""

@@ -13,7 +13,7 @@ from pix2pix_edge.runtime.errors import InputError
 from pix2pix_edge.runtime.files import free_bytes, written_beside
 from pix2pix_edge.runtime.frame import Frame, Image, Sink, view
 from pix2pix_edge.runtime.sinks.containers import Container, FragmentedMp4, Matroska
-from pix2pix_edge.runtime.sinks.encoders import NoEncoderError, open_encoder, opencv_writer
+from pix2pix_edge.runtime.sinks.encoders import LIBVPX, NoEncoderError, open_encoder, opencv_writer
 from pix2pix_edge.runtime.sinks.files import make_writable
 from pix2pix_edge.runtime.sources.capture import open_file
 
@@ -101,10 +101,11 @@ class VideoSink(Sink):
         self._shown_ns += min(passed, LONGEST_GAP_NS) if self._live else passed
 
     def _open(self, image: Image) -> _Writer:
-        codecs = VIDEO_CODECS[self.path.suffix.lower()]
+        ending = self.path.suffix.lower()
+        codecs = VIDEO_CODECS[ending]
         assert self._temporary
         for codec in codecs:
-            indexed = self.path.suffix.lower() == ".avi" or codec not in ("VP80", "VP90", "MJPG")
+            indexed = ending == ".avi" or codec not in ("MJPG", *LIBVPX)
             kind: type[_Indexed | _Streamed] = _Indexed if indexed else _Streamed
             try:
                 return kind(self._temporary, codec, self._fps, image.shape[1::-1])
