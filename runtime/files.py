@@ -1,4 +1,4 @@
-"""Files that are whole or absent: write beside, then rename."""
+"""Files that are whole or absent: write beside, then rename. And folders: what they hold, in natural order."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ import contextlib
 import fcntl
 import hashlib
 import os
+import re
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from pix2pix_edge.runtime.errors import InputError
@@ -85,3 +87,62 @@ def identity(path: str | os.PathLike[str]) -> tuple[int, int] | None:
     except OSError:
         return None
     return found.st_dev, found.st_ino
+
+
+def files_in(folder: Path, *, recursive: bool = False) -> list[Path]:
+    """Return the files of a folder in natural order, hidden ones apart; none where there is no folder.
+
+    recursive: those of the folders below it too, each folder once however many links lead to it.
+    """
+    folders = folders_below(folder) if recursive else [folder]
+    found = [path for below in folders for path in _entries(below) if path.is_file() and path.name[0] != "."]
+    return sorted(found, key=natural_key)
+
+
+def folders_below(folder: Path) -> Iterator[Path]:
+    """Yield a folder and all below it, hidden ones apart, linked ones too, but none twice."""
+    waiting, seen = [folder], set()
+    while waiting:
+        folder = waiting.pop()
+        if not folder.is_dir() or (identity := (folder.stat().st_dev, folder.stat().st_ino)) in seen:
+            continue
+        seen.add(identity)
+        yield folder
+        waiting += [path for path in _entries(folder) if path.name[0] != "." and path.is_dir()]
+
+
+def _entries(folder: Path) -> list[Path]:
+    try:
+        return list(folder.iterdir())
+    except (NotADirectoryError, FileNotFoundError):
+        return []
+
+
+def natural_key(path: Path) -> list[tuple[int, int, str]]:
+    """Sort key of a path with the numbers in it by value: 2.png before 10.png."""
+    return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in re.split(r"(\d+)", str(path)) if part]
+
+
+def distinct_names(paths: Sequence[Path]) -> list[str]:
+    """Return a name for each path: its stem, with its folders and then its ending too where it needs them to differ.
+
+    a.jpg and a.png become "a.jpg" and "a.png", 1/a.png and 2/a.png "1_a" and "2_a". Names that differ only in case
+    count as alike, because file systems may.
+    """
+    above = os.path.commonpath([path.parent for path in paths]) if len(paths) > 1 else ""
+    longer = ["_".join(Path(os.path.relpath(path, above)).parts) if above else path.name for path in paths]
+    names = [path.stem for path in paths]
+    for candidates in ([name.removesuffix(path.suffix) for name, path in zip(longer, paths, strict=True)], longer):
+        counts = Counter(name.casefold() for name in names)
+        names = [
+            candidate if counts[name.casefold()] > 1 else name
+            for name, candidate in zip(names, candidates, strict=True)
+        ]
+    taken: set[str] = set()
+    for place, name in enumerate(names):  # a_b/c.png beside a/b_c.png
+        count = 1
+        while names[place].casefold() in taken:
+            count += 1
+            names[place] = f"{name}_{count}"
+        taken.add(names[place].casefold())
+    return names

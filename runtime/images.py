@@ -1,54 +1,23 @@
-"""Image files: listed in natural order, checked, read and written; and sheets of pictures."""
+"""Image files: checked, read and written; and sheets of pictures."""
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
 import struct
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from pix2pix_edge.runtime.errors import InputError
-from pix2pix_edge.runtime.files import written_beside
+from pix2pix_edge.runtime.files import files_in, written_beside
 from pix2pix_edge.runtime.frame import BadPictureError, Image
 
 IMAGE_ENDINGS = (".bmp", ".jp2", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 
 MAX_PIXELS = 178_956_970
 """Pillow's limit too: a picture of more pixels is refused before it is decoded, for 2 MB can hold billions of them."""
-
-
-def files_in(folder: Path, *, recursive: bool = False) -> list[Path]:
-    """Return the files of a folder in natural order, hidden ones apart; none where there is no folder.
-
-    recursive: those of the folders below it too, each folder once however many links lead to it.
-    """
-    folders = folders_below(folder) if recursive else [folder]
-    found = [path for below in folders for path in _entries(below) if path.is_file() and path.name[0] != "."]
-    return sorted(found, key=natural_key)
-
-
-def folders_below(folder: Path) -> Iterator[Path]:
-    """Yield a folder and all below it, hidden ones apart, linked ones too, but none twice."""
-    waiting, seen = [folder], set()
-    while waiting:
-        folder = waiting.pop()
-        if not folder.is_dir() or (identity := (folder.stat().st_dev, folder.stat().st_ino)) in seen:
-            continue
-        seen.add(identity)
-        yield folder
-        waiting += [path for path in _entries(folder) if path.name[0] != "." and path.is_dir()]
-
-
-def _entries(folder: Path) -> list[Path]:
-    try:
-        return list(folder.iterdir())
-    except (NotADirectoryError, FileNotFoundError):
-        return []
 
 
 def only_images(paths: Iterable[Path]) -> list[Path]:
@@ -59,36 +28,6 @@ def only_images(paths: Iterable[Path]) -> list[Path]:
 def list_images(folder: Path, *, recursive: bool = False) -> list[Path]:
     """Return the images of a folder as files_in() does."""
     return only_images(files_in(folder, recursive=recursive))
-
-
-def natural_key(path: Path) -> list[tuple[int, int, str]]:
-    """Sort key of a path with the numbers in it by value: 2.png before 10.png."""
-    return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in re.split(r"(\d+)", str(path)) if part]
-
-
-def distinct_names(paths: Sequence[Path]) -> list[str]:
-    """Return a name for each path: its stem, with its folders and then its ending too where it needs them to differ.
-
-    a.jpg and a.png become "a.jpg" and "a.png", 1/a.png and 2/a.png "1_a" and "2_a". Names that differ only in case
-    count as alike, because file systems may.
-    """
-    above = os.path.commonpath([path.parent for path in paths]) if len(paths) > 1 else ""
-    longer = ["_".join(Path(os.path.relpath(path, above)).parts) if above else path.name for path in paths]
-    names = [path.stem for path in paths]
-    for candidates in ([name.removesuffix(path.suffix) for name, path in zip(longer, paths, strict=True)], longer):
-        counts = Counter(name.casefold() for name in names)
-        names = [
-            candidate if counts[name.casefold()] > 1 else name
-            for name, candidate in zip(names, candidates, strict=True)
-        ]
-    taken: set[str] = set()
-    for place, name in enumerate(names):  # a_b/c.png beside a/b_c.png
-        count = 1
-        while names[place].casefold() in taken:
-            count += 1
-            names[place] = f"{name}_{count}"
-        taken.add(names[place].casefold())
-    return names
 
 
 def read_image(path: str | Path, max_pixels: int = MAX_PIXELS, *, channels: int = 3) -> Image:
@@ -226,12 +165,39 @@ def _size_of_tiff(data: bytes) -> tuple[int, int] | None:
 def _is_whole(data: bytes) -> bool:
     """Whether a JPEG, PNG or WebP file reaches its end; what follows it, as in a phone's pictures, is no damage."""
     if data[:2] == b"\xff\xd8":
-        return any(marker == 0xD9 for marker, _, _ in jpeg_segments(data))
+        return _is_whole_jpeg(data)
     if data[:8] == _PNG:
         return any(kind == b"IEND" for kind in _png_chunks(data))
     if data[:4] == b"RIFF":
         return len(data) >= int.from_bytes(data[4:8], "little") + 8
     return True
+
+
+_HOLE = bytes(64)
+
+
+def _is_whole_jpeg(data: bytes) -> bool:
+    """Whether a JPEG file has its end marker, and no hole of zeros, which is decoded as stripes without a word.
+
+    Zeros mean the first symbol of a Huffman table again and again (T.81, annex C). Where that is a coefficient, and not
+    the end of a block, they would be blocks full of equal coefficients. Zeros before a marker fill it up.
+    """
+    symbols: dict[int, int] = {}
+    marker = scan = 0
+    for marker, at, following in jpeg_segments(data):
+        if scan and _HOLE in data[scan:at].rstrip(b"\0"):
+            return False
+        scan, body = 0, data[data.index(marker, at) + 3 : following]
+        if marker == 0xC4:
+            while body:
+                symbols[body[0]] = body[17]
+                body = body[17 + sum(body[1:17]) :]
+        elif marker == 0xDA:
+            count = body[0]
+            tables = [symbols.get(0x10 | selectors & 0xF, 0) for selectors in body[2 : 2 * count + 1 : 2]]
+            # a scan of means alone (its last coefficient is the first) may well repeat itself
+            scan = following if body[2 * count + 2] and any(symbol & 0xF for symbol in tables) else 0
+    return marker == 0xD9
 
 
 def _is_animated(data: bytes) -> bool:

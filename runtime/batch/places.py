@@ -11,9 +11,9 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from pix2pix_edge.runtime.errors import InputError, require
-from pix2pix_edge.runtime.files import written_beside
+from pix2pix_edge.runtime.files import natural_key, written_beside
 from pix2pix_edge.runtime.frame import Image
-from pix2pix_edge.runtime.images import IMAGE_ENDINGS, natural_key, read_image, write_image
+from pix2pix_edge.runtime.images import IMAGE_ENDINGS, read_image, write_image
 
 LIST_ENDING = ".txt"
 """A file with one path or address a line."""

@@ -11,19 +11,11 @@ from pathlib import Path
 
 from pix2pix_edge.runtime.addresses import shown
 from pix2pix_edge.runtime.errors import InputError
+from pix2pix_edge.runtime.files import distinct_names, files_in, folders_below, natural_key
 from pix2pix_edge.runtime.frame import BadPictureError, Frame, Source
-from pix2pix_edge.runtime.images import (
-    IMAGE_ENDINGS,
-    MAX_PIXELS,
-    distinct_names,
-    files_in,
-    folders_below,
-    natural_key,
-    only_images,
-    read_image,
-)
+from pix2pix_edge.runtime.images import IMAGE_ENDINGS, MAX_PIXELS, only_images, read_image
 from pix2pix_edge.runtime.sources.capture import Capture, Picture, open_file
-from pix2pix_edge.runtime.sources.containers import is_truncated
+from pix2pix_edge.runtime.sources.containers import Break, find_break
 
 GRAMMAR = (
     "an image, a folder, a glob, a video file, a camera (N, /dev/videoN or csi://N, with ?size=WxH@FPS),"
@@ -64,8 +56,9 @@ class ImagesSource(Source):
         self._place = len(self.files)
 
 
-DAMAGED = 500
-"""How often in succession a video that gives no picture is asked again: each time for what follows a damaged part."""
+DAMAGED, COMPLETE = 500, 25
+"""How often in succession a video that gives no picture is asked again, each time for what follows a damaged part: one
+that owes pictures, and one that has given as many as it claims to hold, which may be too few."""
 
 
 class VideoSource(Source):
@@ -82,13 +75,14 @@ class VideoSource(Source):
         # the first frame at once: many a broken file opens, and only then has nothing to give
         self._first = capture.read() if capture else None
         if capture is None or self._first is None:
-            if path and is_truncated(path):
+            if path and (broken := find_break(path)) and broken.cut:
                 raise InputError(f"{shown} is truncated: it ends before its index, which stands last; copy it again")
             raise InputError(f"{shown} is not a video that OpenCV can decode; --source takes {GRAMMAR}")
         self.name, self.fps, self.frames = name, capture.fps, capture.frames
         self.files = [path] if path else []
         self._capture = capture
         self._shown, self._path = shown, path
+        self._break: Break | None = None
         self._begin_ns = self._first.position_ns
         self._next = 0
 
@@ -107,21 +101,27 @@ class VideoSource(Source):
     def _beyond_damage(self) -> Picture | None:
         """Return the next picture behind a part that cannot be decoded; None at the end.
 
-        Raises BadPictureError before the first picture behind a damaged part, and, once, at an end that is not the
-        file's.
+        Raises BadPictureError before the first picture behind a damaged part, and, once, at the end of a file that has
+        lost a part, of which nothing but its container tells.
         """
-        truncated = self._path is not None and is_truncated(self._path)
-        found = next((picture for _ in range(DAMAGED) if (picture := self._capture.read())), None)
-        if found and not truncated:
-            self._first = found
+        path, self._path = self._path, None
+        try:
+            self._break = find_break(path) if path else self._break
+        except OSError as error:
+            if path and path.exists():  # or it was taken away while it was played
+                raise BadPictureError(f"cannot read {self._shown} to its end: {error.strerror}") from error
+        cut = self._break is not None and self._break.cut
+        times = COMPLETE if self.frames and self._next >= self.frames else DAMAGED
+        found = next((picture for _ in range(times) if (picture := self._capture.read())), None)
+        if found and not cut:
+            self._first, self._break = found, None
             raise BadPictureError(f"{self._shown} is damaged behind frame {self._next}; copy it again")
-        if truncated and not found:
-            self._path = None
-            raise BadPictureError(
-                f"{self._shown} is truncated: it ends after {self._next} of about {self.frames or 'unknown'} frames,"
-                " before the end of its container; copy it again"
-            )
-        return found
+        if found or self._break is None:
+            return found
+        broken, self._break = self._break, None
+        how = "truncated" if cut else f"damaged at byte {broken.at} of {broken.length}"
+        of = f" of about {self.frames}" if self.frames and self.frames > self._next else ""
+        raise BadPictureError(f"{self._shown} is {how}: it gave {self._next}{of} frames; copy it again")
 
     def close(self) -> None:
         self._first = self._path = None

@@ -10,8 +10,9 @@ import cv2
 import numpy as np
 import pytest
 
+from pix2pix_edge.runtime.files import distinct_names
 from pix2pix_edge.runtime.frame import BadPictureError
-from pix2pix_edge.runtime.images import IMAGE_ENDINGS, distinct_names, list_images, read_image, size_of
+from pix2pix_edge.runtime.images import IMAGE_ENDINGS, decode_image, list_images, read_image, size_of
 from tests.conftest import picture, write_rgb
 
 NOISE = np.random.default_rng(1).integers(0, 256, (40, 64, 3), np.uint8)
@@ -84,6 +85,19 @@ def test_an_animation_is_refused_with_what_to_do(tmp_path: Path) -> None:
     for name, command in (("it's.png", "magick apng:'"), ("a.webp", "magick /")):
         with pytest.raises(BadPictureError, match=f"is an animation.*{command}"):
             read_image(tmp_path / name)
+
+
+@pytest.mark.parametrize("options", [[], [cv2.IMWRITE_JPEG_OPTIMIZE, 1], [cv2.IMWRITE_JPEG_RST_INTERVAL, 4]])
+def test_a_jpeg_with_a_hole_of_zeros_is_refused(options: list[int]) -> None:
+    photo = cv2.resize(np.random.default_rng(1).integers(0, 256, (24, 24, 3), np.uint8), (256, 256))
+    whole = cv2.imencode(".jpg", photo, options)[1].tobytes()
+    assert decode_image(whole, "a.jpg").shape == (256, 256, 3)
+    half = len(whole) // 2
+    with pytest.raises(BadPictureError, match="is not a whole image"):
+        decode_image(whole[:half] + bytes(512) + whole[half + 512 :], "a.jpg")
+    flat = cv2.imencode(".jpg", np.zeros((1024, 1024, 3), np.uint8), options)[1].tobytes()
+    padded = flat[:-2] + bytes(100) + flat[-2:]
+    assert not decode_image(flat, "a.jpg").any() and not decode_image(padded, "a.jpg").any()
 
 
 def chunk_of_riff(kind: bytes, data: bytes) -> bytes:

@@ -23,7 +23,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from pix2pix_edge.runtime.errors import InputError
-from pix2pix_edge.runtime.images import IMAGE_ENDINGS, files_in, folders_below, natural_key, only_images
+from pix2pix_edge.runtime.files import files_in, folders_below, natural_key
+from pix2pix_edge.runtime.images import IMAGE_ENDINGS, only_images
 
 NAMED = 20
 DEEPEST = 3  # folders to go down where each holds nothing but the next

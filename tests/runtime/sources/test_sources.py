@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import struct
 from pathlib import Path
@@ -13,7 +14,7 @@ from pix2pix_edge.runtime.errors import InputError
 from pix2pix_edge.runtime.frame import BadPictureError, Frame, Source
 from pix2pix_edge.runtime.images import read_image
 from pix2pix_edge.runtime.sources import open_source
-from pix2pix_edge.runtime.sources.containers import has_sound, is_truncated
+from pix2pix_edge.runtime.sources.containers import find_break, has_sound
 from tests.conftest import index_of, picture, write_rgb, write_video
 
 
@@ -118,16 +119,33 @@ def test_a_trimmed_video_is_not_called_truncated(tmp_path: Path, clip: Path) -> 
     assert len(frames) < 40 and index_of(frames[-1].image) < 39, "the edit list is followed"
 
 
-@pytest.mark.parametrize("ending", [".avi", ".mkv"])
-def test_a_truncated_video_gives_what_it_has_and_says_so(tmp_path: Path, ending: str) -> None:
-    whole = write_video(tmp_path / f"whole{ending}", 40, size=(480, 640)).read_bytes()
-    (tmp_path / f"cut{ending}").write_bytes(whole[: len(whole) * 6 // 10])
-    source = open_source(tmp_path / f"cut{ending}")
-    frames = 0
-    with pytest.raises(BadPictureError, match=rf"cut\{ending} is truncated: it ends after \d+ of about"):
-        while source.read() is not None:
-            frames += 1
-    assert 5 < frames < 40 and source.read() is None
+@pytest.mark.parametrize(
+    ("ending", "codec"),
+    [(".avi", "MJPG"), (".mkv", "mp4v"), (".ts", "mp4v"), (".mpg", "PIM1"), (".wmv", "WMV2"), (".flv", "FLV1")],
+)
+def test_a_video_that_has_lost_a_part_gives_what_it_has_and_says_so(tmp_path: Path, ending: str, codec: str) -> None:
+    whole = write_video(tmp_path / f"whole{ending}", 40, size=(480, 640), codec=codec).read_bytes()
+    at, part = len(whole) * 6 // 10 | 1, len(whole) // 10
+    path = tmp_path / f"video{ending}"
+    for data, said in (
+        (whole, ""),
+        (whole + bytes(2048), ""),
+        (whole[:at], r" is truncated: it gave \d+( of about \d+)? frames"),
+        (whole[:at] + bytes(part) + whole[at + part :], r" is damaged (at byte \d+ of \d+: it gave|behind frame) \d+"),
+    ):
+        path.write_bytes(data)
+        source = open_source(path)
+        frames, messages = 0, []
+        while True:
+            try:
+                if source.read() is None:
+                    break
+            except BadPictureError as error:
+                messages.append(str(error))
+            else:
+                frames += 1
+        assert len(messages) == bool(said) and re.search(said, "".join(messages)), (said, messages)
+        assert 5 < frames < 40 if said else frames == 40
 
 
 @pytest.mark.parametrize("codec", ["VP90", "MJPG"])
@@ -160,7 +178,8 @@ def test_an_mp4_whose_index_comes_first_is_truncated_too(tmp_path: Path, clip: P
     whole = clip.read_bytes()
     for length, truncated in ((len(whole), False), (len(whole) - 1, True), (44, True)):
         (tmp_path / "a.mp4").write_bytes(whole[:length])
-        assert is_truncated(tmp_path / "a.mp4") is truncated
+        found = find_break(tmp_path / "a.mp4")
+        assert found.cut if truncated else found is None
 
 
 def test_frames_know_their_place_in_the_video(clip: Path) -> None:
