@@ -172,7 +172,7 @@ _ADDRESS = re.compile(r"(?!test:|csi:)\b[A-Za-z][A-Za-z0-9+.-]*:/{1,2}(?=[^\s/])
 _BARE = re.compile(r"[^\s:@/'\"]+:(?!//)[^\s@].*@([^\s'\",]*)", re.DOTALL)
 """admin:secret@camera:554; behind test:// and in ?size=WxH@FPS the sign @ means a rate."""
 
-_SECRET = r"[\w-]*(?:pass|pw|psw|token|auth|key|secret|session|credential|sig|\bpin\b)[\w-]*"
+_SECRET = r"[\w-]*(?:pass|pw|psw|tok|auth|key|secret|session|credential|sig|\bpin\b)[\w-]*"
 
 _NAMED = re.compile(rf"([?&;,|\s]{_SECRET}\s*=\s*)[^\s&'\",]+", re.IGNORECASE)
 """0?password=secret, rtspsrc user-pw=secret: no address, but the name says what it is."""
@@ -192,23 +192,41 @@ def redacted(text: str) -> str:
         return _NAMED.sub(r"\1***", _BARE.sub(lambda found: f"***@{_without_values(found[1])}", text))
     rest = text[scheme.end() :]
     # a password may hold spaces and quotes; behind the last @ an address ends at the first of them
-    address = re.match(r"(?:.*@)?[^\s'\",]*", rest, re.DOTALL)
+    address = re.match(r"(?:.*@)?(?:[^\s'\",]|,(?=[^\s'\"]))*", rest, re.DOTALL)
     assert address is not None
-    return text[: scheme.end()] + _hidden(address[0]) + redacted(rest[address.end() :])
+    return text[: scheme.end()] + _hidden(scheme[0], address[0]) + redacted(rest[address.end() :])
 
 
 def shown(spec: str) -> str:
     """Return what --source or --sink was given as redacted() would, where all of it is one address."""
     spec = _ENCODED.sub("***@", spec)
     scheme = _ADDRESS.match(spec)
-    return scheme[0] + _hidden(spec[scheme.end() :]) if scheme else redacted(spec)
+    return scheme[0] + _hidden(scheme[0], spec[scheme.end() :]) if scheme else redacted(spec)
 
 
-def _hidden(rest: str) -> str:
+def _hidden(scheme: str, rest: str) -> str:
     userinfo, remainder, certain = _split_userinfo(rest)
     host = r"\[[\w:.%]*\]?|[^:/?#]*"  # behind it nothing but a port
     certain = certain and re.match(rf"(?:{host})(:\d{{0,5}})?(?=[/?#;&,\s]|\W?$)", remainder) is not None
-    return ("***@" if userinfo else "") + _without_values(remainder) if certain else "***"
+    if not certain:
+        return "***"
+    hidden = _without_values(remainder)
+    if scheme.lower().startswith("rtmp"):  # what stands behind the application is the key
+        hidden = re.sub(r"^([^/]*/+[^/]*/).+", r"\1***", hidden)
+    elif re.match(r"(?:https?|rtsps?):", scheme, re.IGNORECASE):
+        host, slash, path = hidden.partition("/")
+        hidden = host + slash + _KEY.sub(_hidden_key, path)
+    return ("***@" if userinfo else "") + hidden
+
+
+_KEY = re.compile(r"(?<![A-Za-z0-9])(?:(?:[A-Za-z0-9]{4}-){3,}[A-Za-z0-9]{4}|[A-Za-z0-9]{12,})(?![A-Za-z0-9])")
+"""What may be a stream's key in a path, as in rtsps://nvr:7441/5Qm1YxWqXKrKbWnT."""
+
+
+def _hidden_key(found: re.Match[str]) -> str:
+    """Return "***" for what changes between words and numbers as no name does; else what was found."""
+    parts = re.findall(r"[A-Z]?[a-z]+|[A-Z]+|\d+", found[0])
+    return "***" if "-" in found[0] or len(parts) > 5 else found[0]
 
 
 def _without_values(remainder: str) -> str:
