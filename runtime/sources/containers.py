@@ -48,11 +48,13 @@ def find_break(path: Path) -> Break | None:
     with path.open("rb", buffering=1 << 16) as file:
         end = promised = 0  # of all units; of those that hold others
         for at, _, step in _units(file):
+            if at >= promised > 0 and (step is None or step[0] == step[1]):
+                break  # no player minds what follows
             if step is None:
                 file.seek(at)
                 rest = file.read(PADDING + 1)
-                if at >= promised if promised else len(rest) <= PADDING and not any(rest):
-                    break  # no player minds what follows
+                if not promised and len(rest) <= PADDING and not any(rest):
+                    break
                 return Break(length if at + SMALLEST > length else at, length)
             if at < promised < at + step[1] and promised <= length:  # it is no unit, then
                 return Break(at, length)
