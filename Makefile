@@ -6,7 +6,7 @@ RUNTIME := .venv/.runtime
 PYCUDA := .venv/fake-cuda/site/pycuda
 PIPELINE := runs/pipeline
 
-.PHONY: help setup demo pipeline test test-oldest test-batch test-triton docs lint format bench widths test-arm gpu-report
+.PHONY: help setup demo pipeline test test-oldest test-batch test-triton docs lint format bench test-arm gpu-report
 .DEFAULT_GOAL := help
 
 help: ## show this list
@@ -103,23 +103,3 @@ bench: $(READY) ## measure the pipeline's engines on this machine: runs/report
 	@test -e $(PIPELINE)/engines/drawn.fp32.onnx || $(MAKE) pipeline
 	$(BIN)/python -m benchmarks run --engine $(PIPELINE)/engines/drawn.fp32.onnx $(PIPELINE)/engines/drawn.fp16.onnx \
 		--data $(PIPELINE)/data/test_label --out runs/report --force
-
-# Widths that docs/training.md compares: NAME:EPOCHS:FILTERS, and those that learn from the 32-filter network too.
-WIDTHS := 64:30:64 32:50:32 16:50:16 16-distilled:50:16 8:50:8 8-distilled:50:8
-RUNS := runs/widths
-
-widths: $(READY) ## train, judge and time the networks of docs/training.md; hours; DATA=DIR of pairs
-	@test -d '$(DATA)' || { echo "error: give the folder of pairs: make widths DATA=DIR"; exit 2; }
-	@set -e; for width in $(WIDTHS); do \
-		set -- $$(echo $$width | tr : ' '); name=$$1; \
-		resume=; test ! -e $(RUNS)/$$name/settings.json || resume=--resume; \
-		teacher=; case $$name in *-distilled) teacher='--teacher $(RUNS)/32/generator.keras';; esac; \
-		$(BIN)/python -m train --data '$(DATA)' --out $(RUNS)/$$name --epochs $$2 --filters $$3 \
-			--samples samples $$teacher $$resume; \
-		test -e $(RUNS)/engines/$$name.fp32.onnx || \
-			$(BIN)/python -m export convert $(RUNS)/$$name/generator.keras --out $(RUNS)/engines --name $$name; \
-	done
-	$(BIN)/python -m train.judge $(foreach width,$(WIDTHS),$(RUNS)/$(firstword $(subst :, ,$(width)))/generator.keras) \
-		--data '$(DATA)' --by $(RUNS)/32/discriminator.keras
-	$(BIN)/python -m benchmarks run --data '$(DATA)' --out $(RUNS)/report --force \
-		--engine $(foreach width,$(WIDTHS),$(RUNS)/engines/$(firstword $(subst :, ,$(width))).fp32.onnx)

@@ -139,6 +139,27 @@ def _training(file: Path, command: str) -> Published:
     return Published(report, f"{bullets(lines)}\n\n{_measured_with(report.command)}")
 
 
+def _judged(file: Path, command: str) -> Published:
+    from pix2pix_edge.benchmarks.report.reader import read
+    from pix2pix_edge.benchmarks.report.table import Table, markdown_table, number
+    from pix2pix_edge.train.judge import COLUMNS, FORMAT, Judged
+
+    judged = read(file, Judged, FORMAT, command)
+    cells = [[name, *(number(row.get(key)) for key in COLUMNS)] for name, row in judged.rows.items()]
+    table = markdown_table(Table("", ["network", *COLUMNS.values()], cells))
+    return Published(judged, f"{table}\n\nOn {judged.pairs} pairs that none of them was trained on.")
+
+
+def _choices(file: Path, command: str) -> Published:
+    from pix2pix_edge.benchmarks.claims.eyes import FORMAT, Choices, agreement
+    from pix2pix_edge.benchmarks.report.reader import read
+    from pix2pix_edge.benchmarks.report.table import markdown_table
+
+    choices = read(file, Choices, FORMAT, command)
+    sentence, table = agreement(choices)
+    return Published(choices, f"{sentence}\n\n{markdown_table(table)}")
+
+
 def _stream(file: Path, command: str) -> Published:
     from pix2pix_edge.benchmarks.report.reader import read
     from pix2pix_edge.benchmarks.report.table import markdown_table
@@ -160,5 +181,11 @@ SECTIONS = {
         Path("docs/benchmarks.md"), "python -m benchmarks trials --engine FILE --data DIR --out FILE.json", _trials
     ),
     "stream": Section(Path("docs/streaming.md"), "python -m benchmarks stream --engine FILE --out DIR", _stream),
+    "judged": Section(
+        Path("docs/training.md"), "python -m train.judge GENERATOR … --data DIR --out FILE.json", _judged
+    ),
+    "choices": Section(
+        Path("docs/training.md"), "choices written down before it is looked up whose they are", _choices
+    ),
     "training": Section(Path("docs/training.md"), "python -m benchmarks train --data DIR --out FILE.json", _training),
 }

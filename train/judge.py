@@ -1,16 +1,15 @@
 """How good are a generator's pictures? Compared with real ones, on pairs it was not trained on.
 
 python -m train.judge runs/a/generator.keras runs/b/generator.keras --data DIR
-python -m train.judge runs/a/generator.keras --data DIR --by runs/a/discriminator.keras --out judged.json
+python -m train.judge runs/a/generator.keras models/facades.int8.cpu.onnx --data DIR --by runs/a/discriminator.keras
 
-Each generator translates the held-out pairs of --data in inference mode, which is what gets exported. Pair by pair, L1
+Each generator, or engine exported from one, translates the held-out pairs of --data in inference mode. Pair by pair, L1
 (levels of 255), PSNR, SSIM and, with --by, the distance in the features of that discriminator tell how near a picture
 is to the one true photograph: they like blur. L1 is given with batch statistics too: where the two part, batch norm's
 moving statistics do not fit. The others compare all pictures with all photographs, and a blur cannot please them:
 energy at fine scale, that of colours alone (fringes, which the grid of a decoder shows in) and spread of colours, all
-as shares of the real ones', common part of the Lab histograms, kernel distance of
-patches x 1000, and mean IoU of the labels that a network reads back from the pictures. The last row is the scale:
-every second photograph judged against the others.
+as shares of the real ones', kernel distance of patches x 1000, and mean IoU of the labels that a network reads back
+from the pictures. The last row is the scale: every second photograph judged against the others.
 """
 
 from __future__ import annotations
@@ -19,6 +18,7 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +32,7 @@ from pix2pix_edge.train.native import load_tensorflow
 from pix2pix_edge.train.settings import DIRECTIONS, OTHER_NAMES
 
 if TYPE_CHECKING:
+    from pix2pix_edge.runtime.engines.base import Engine
     from pix2pix_edge.train.data import Pairs
 
 Scores = dict[str, float]
@@ -43,13 +44,22 @@ COLUMNS = {
     "fine": "fine energy",
     "fringes": "fringes",
     "chroma": "colour spread",
-    "histogram": "histogram",
     "patches": "patches",
     "labels": "labels",
     "l1_batch": "L1, batch statistics",
 }
 FORMAT = "pix2pix-edge-judged/1"
 REAL = "real, even and odd"
+KERAS = (".keras", ".h5")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judged:
+    """What --out writes: the number of pairs, and the scores of each file as it was named, and of REAL."""
+
+    format: str = FORMAT
+    pairs: int
+    rows: dict[str, Scores]
 
 
 def perceptual(seen: Sequence[Any], other: Sequence[Any]) -> Any:
@@ -173,15 +183,32 @@ def score(generator: Any, seen_by: Any, pairs: Pairs) -> Scores:
     return found | {"l1_batch": judge(with_batch_statistics(generator), None, pairs)["l1"]}
 
 
+def score_engine(engine: Engine, seen_by: Any, pairs: Pairs) -> Scores:
+    """Return judge() of an engine, of one uint8 picture at a time."""
+    import tensorflow as tf
+
+    def translate(source: Any) -> Any:
+        made = tf.numpy_function(engine, [tf.cast(tf.round((source + 1) * 127.5), tf.uint8)], tf.uint8)
+        return tf.cast(tf.ensure_shape(made, engine.output.shape), tf.float32) / 127.5 - 1
+
+    return judge(translate, seen_by, pairs)
+
+
 def run(args: argparse.Namespace) -> None:
     load_tensorflow("judging pictures")
+    from pix2pix_edge.runtime.engine import open_engine
     from pix2pix_edge.train.data import Pairs, checked
     from pix2pix_edge.train.networks import feature_extractor
     from pix2pix_edge.train.pairs.layouts import find_data_set
     from pix2pix_edge.train.saved import check_direction, ends_of, load, shapes_of
 
-    generators = {path: load(path) for path in args.generators}
+    engines = {path: open_engine(path) for path in args.generators if path.suffix not in KERAS and path.is_file()}
+    for path, engine in engines.items():
+        if engine.input.shape[0] != 1 or engine.output.dtype != "uint8":
+            raise InputError(f"{path} is not of one 8-bit picture at a time; export it without --batch and --bits")
+    generators = {path: load(path) for path in args.generators if path not in engines}
     ends = {path: ends_of(path, generator) for path, generator in generators.items()}
+    ends |= {path: (engine.input.shape[1:], engine.output.shape[1:]) for path, engine in engines.items()}
     takes, gives = ends[args.generators[0]]
     data_set = find_data_set(args.data)
     direction = data_set.direction(args.direction)
@@ -201,15 +228,15 @@ def run(args: argparse.Namespace) -> None:
         raise InputError(f"{args.data} holds no test pairs; it needs test_label/ and test_picture/, or the like")
     checked(args.data, [pairs])
     rows: dict[str, Scores] = {}
-    for path, generator in generators.items():
-        rows[str(path)] = score(generator, seen, pairs)
+    for path in args.generators:
+        judged = score_engine(engines[path], seen, pairs) if path in engines else score(generators[path], seen, pairs)
+        rows[str(path)] = judged
     if len(pairs) > 1:
         rows[REAL] = judge_real(pairs)
     print(table(rows))
     if args.out:
-        content = {"format": FORMAT, "pairs": len(pairs), "rows": rows}
         with written_beside(args.out) as temporary:
-            temporary.write_text(json.dumps(content, indent=1) + "\n")
+            temporary.write_text(json.dumps(asdict(Judged(pairs=len(pairs), rows=rows)), indent=1) + "\n")
 
 
 def table(rows: dict[str, Scores]) -> str:
@@ -226,7 +253,9 @@ def table(rows: dict[str, Scores]) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = CommandParser(prog="python -m train.judge", description=__doc__)
-    parser.add_argument("generators", nargs="+", type=Path, metavar="GENERATOR.keras")
+    parser.add_argument(
+        "generators", nargs="+", type=Path, metavar="GENERATOR", help="RUN/generator.keras, or an exported engine"
+    )
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder of pairs; the test pairs count")
     parser.add_argument("--by", type=Path, metavar="DISCRIMINATOR.keras", help="whose features tell likeness")
     parser.add_argument("--out", type=Path, metavar="FILE.json", help="also write the scores")

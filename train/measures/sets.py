@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from pix2pix_edge.runtime.frame import Image
 
 FINE_SIGMA = 1.5  # pixels: what a Gaussian of this width takes away is fine
-HISTOGRAM_BINS = (16, 32, 32)  # of L, a and b: steps of 6, 8 and 8
 BLOCKS = 8  # in each direction
 PATCHES = 2000  # of a set, at most, in the kernel distance: its cost grows with their square
 
@@ -28,34 +27,30 @@ class PictureStatistics:
 
     fine: mean energy of Lab's L at fine scale. fringes: the same of a and b, which the grid of a decoder's upsampling
     shows in and photographs hardly have. chroma: standard deviation of a and b over blocks of an eighth of the side.
-    histogram: of Lab over all pixels, of sum 1. features: of patches, [n, d].
+    features: of patches, [n, d].
     """
 
     fine: float
     fringes: float
     chroma: float
-    histogram: NDArray[np.float64]
     features: NDArray[np.float64]
 
 
 def picture_statistics(pictures: Sequence[Image], features: Sequence[NDArray[np.float32]]) -> PictureStatistics:
     """Return the statistics of pictures, uint8 [H, W, 3] RGB each, and of their patches' features, [n, d] each."""
     energies, blocks = [], []
-    histogram = np.zeros(HISTOGRAM_BINS)
     for picture in pictures:
         lab = cv2.cvtColor(picture.astype(np.float32) / 255, cv2.COLOR_RGB2LAB)  # L 0 to 100, a and b -128 to 127
         energies.append(np.square(lab - cv2.GaussianBlur(lab, (0, 0), FINE_SIGMA)).mean((0, 1)))
         blocks.append(cv2.resize(lab, (BLOCKS, BLOCKS), interpolation=cv2.INTER_AREA)[..., 1:].reshape(-1, 2))
-        bins = cv2.calcHist([lab], [0, 1, 2], None, list(HISTOGRAM_BINS), [0, 100.1, -128, 128, -128, 128])
-        histogram += bins / bins.sum()
     fine = np.mean(energies, 0)
     chroma = float(np.sqrt(np.concatenate(blocks).var(0).sum()))
     patches = np.concatenate(features).astype(np.float64)
-    return PictureStatistics(float(fine[0]), float(fine[1:].sum()), chroma, histogram / len(pictures), patches)
+    return PictureStatistics(float(fine[0]), float(fine[1:].sum()), chroma, patches)
 
 
 def compare(fake: PictureStatistics, real: PictureStatistics) -> dict[str, float]:
-    """Return fine, fringes and chroma as shares of the real ones', the common part of the histograms, and patches.
+    """Return fine, fringes and chroma as shares of the real ones', and patches.
 
     patches: 1000 x the kernel distance of the features of patches.
     """
@@ -63,7 +58,6 @@ def compare(fake: PictureStatistics, real: PictureStatistics) -> dict[str, float
         "fine": fake.fine / max(real.fine, 1e-9),
         "fringes": fake.fringes / max(real.fringes, 1e-9),
         "chroma": fake.chroma / max(real.chroma, 1e-9),
-        "histogram": float(np.minimum(fake.histogram, real.histogram).sum()),
         "patches": 1000 * kernel_distance(fake.features, real.features),
     }
 

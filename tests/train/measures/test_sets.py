@@ -49,7 +49,6 @@ def hatched(picture: Image) -> Image:
         (lambda picture: cv2.GaussianBlur(picture, (0, 0), 2), "fine", 0.0, 0.2),
         (grey, "chroma", 0.0, 0.05),
         (hatched, "fringes", 1.5, 1000.0),
-        (lambda picture: np.clip(picture.astype(int) + 60, 0, 255).astype(np.uint8), "histogram", 0.0, 0.6),
     ],
 )
 def test_each_fault_is_seen(
