@@ -51,7 +51,7 @@ class OnnxFile:
 
     @property
     def quantized(self) -> bool:
-        return "DequantizeLinear" in self.operators
+        return not self.operators.isdisjoint(("DequantizeLinear", "ConvInteger", "MatMulInteger"))
 
 
 class ElsewhereError(ValueError):

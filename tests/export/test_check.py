@@ -32,6 +32,7 @@ def test_a_file_equals_itself_and_the_gallery_shows_no_difference(inverter: Path
     done = check(inverter, inverter, "--data", photos, "--gallery", tmp_path / "gallery.png")
     assert done.returncode == 0, done.stderr
     assert "mean PSNR 100.00 dB, SSIM 1.0000, largest difference 0 of 255, 3 images" in done.stdout
+    assert "A and B are one file" in done.stdout and "no fidelity to anything else" in done.stdout
     gallery = read_image(tmp_path / "gallery.png")
     size = (gallery.shape[1] - 8) // 4 - 8
     last = gallery[34 : 34 + size, -(size + 8) : -8]

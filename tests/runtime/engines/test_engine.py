@@ -182,6 +182,13 @@ def quantized(path: Path) -> Path:
     return path
 
 
+def test_integer_arithmetic_is_int8_without_a_dequantize_node(tmp_path: Path) -> None:
+    body = "wide = ConvInteger (image, w)  translated = Cast <to = 2> (wide)"
+    ends = "(uint8[1, 3, 8, 8] image) => (uint8[1, 3, 8, 8] translated)"
+    onnx.save(model_of(ends, body, {"w": np.zeros((3, 3, 1, 1), np.uint8)}), tmp_path / "a.onnx")
+    assert read_onnx(tmp_path / "a.onnx").quantized
+
+
 @pytest.mark.parametrize(
     ("int8", "verdict", "expected"),
     [
