@@ -1,7 +1,8 @@
 """Measure several sources at one engine: python -m tests.runtime.measure_sources ENGINE.onnx [ROUNDS] [SECONDS].
 
-Interleaved: one live source faster than the engine; one at a quarter of that rate; four at a quarter each. Then one of
-four is killed and started again 20 times, and the others' losses stand beside those of a run in which none is.
+Interleaved: one live source faster than the engine; one at a quarter of that rate; four at a quarter each, whose moments
+are spread evenly, and four that all fire at once, where the last must wait for three. Then one of four is killed and
+started again 20 times, and the others' losses stand beside those of a run in which none is.
 """
 
 from __future__ import annotations
@@ -16,19 +17,35 @@ import numpy as np
 from pix2pix_edge.runtime.engine import open_engine
 from pix2pix_edge.runtime.engines.base import Engine
 from pix2pix_edge.runtime.engines.shared import SharedEngine
+from pix2pix_edge.runtime.frame import Frame
+from pix2pix_edge.runtime.sources.pattern import TestSource
 from pix2pix_edge.runtime.stream import Stream, translate
 from pix2pix_edge.runtime.streaming.together import Together
 from tests.runtime.sources.ip_camera import IpCamera
 
 
-def run(engine: Engine, sources: list[str], seconds: float) -> list[Stream]:
-    """Run the sources at once for so long, and return their streams."""
-    if len(sources) == 1:
+class Late(TestSource):
+    """A pattern whose first moment is at `begin`, of time.monotonic()."""
+
+    def __init__(self, fps: float, begin: float) -> None:
+        super().__init__(256, 256, fps)
+        self._begin = begin
+
+    def read(self) -> Frame | None:
+        time.sleep(max(0.0, self._begin - time.monotonic()))
+        return super().read()
+
+
+def run(engine: Engine, fps: float, seconds: float, count: int = 1, spread: float = 0.0) -> list[Stream]:
+    """Run so many sources for so long, each later by a part of a period than the one before; return their streams."""
+    begin = time.monotonic() + 0.2
+    sources = [Late(fps, begin + spread * n / fps) for n in range(count)]
+    if count == 1:
         streams = {"only": translate(sources[0], engine, ["null"])}
         together = Together(streams)
         _end_after(together, seconds)
     else:
-        with SharedEngine(engine, len(sources)) as shared:
+        with SharedEngine(engine, count) as shared:
             streams = {
                 f"{n}": translate(s, e, ["null"]) for n, (s, e) in enumerate(zip(sources, shared.shares, strict=True))
             }
@@ -83,20 +100,18 @@ def main() -> None:
         begun = time.monotonic()
         for _ in range(100):
             engine(image)
-        full = f"test://256x256@{130 / (time.monotonic() - begun):.0f}"  # faster than the engine
-        quarter = rate(run(engine, [full], seconds)) / 4
+        full = 130 / (time.monotonic() - begun)  # faster than the engine
+        quarter = rate(run(engine, full, seconds)) / 4
         for _ in range(rounds):
-            one = run(engine, [full], seconds)
-            alone = run(engine, [f"test://256x256@{quarter:.2f}"], seconds)[0]
-            four = run(engine, [f"test://256x256@{quarter:.2f}"] * 4, seconds)
+            one = run(engine, full, seconds)
+            alone = run(engine, quarter, seconds)[0]
             engine_ms = float(np.median(alone.timings.column("engine"))) / 1e6
-            added = [p99(stream) - p99(alone) for stream in four]
-            print(
-                f"one {rate(one):.1f} fps; four at {quarter:.1f}: sum {rate(four):.1f} ({rate(four) / rate(one):.3f});"
-                f" engine {engine_ms:.1f} ms; alone p99 {p99(alone):.1f} ms, added"
-                f" {', '.join(f'{ms:.1f}' for ms in added)} (allowed {8 + engine_ms:.1f})",
-                flush=True,
-            )
+            print(f"one {rate(one):.1f} fps; engine {engine_ms:.1f} ms; alone at {quarter:.1f} p99 {p99(alone):.1f} ms")
+            for what, spread in (("spread", 0.25), ("at once", 0.0)):
+                four = run(engine, quarter, seconds, 4, spread)
+                added = ", ".join(f"{p99(stream) - p99(alone):.1f}" for stream in four)
+                total = f"sum {rate(four):.1f} ({rate(four) / rate(one):.3f})"
+                print(f"  four {what}: {total}; added {added} (allowed {8 + engine_ms:.1f})", flush=True)
         for kills in (0, 20):
             print(f"{kills} kills: the others lose {losses(engine, quarter / 2, kills)}", flush=True)
 
