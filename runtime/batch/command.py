@@ -13,6 +13,8 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import signal
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +22,8 @@ from pix2pix_edge.runtime.batch.manifest import Entry, Manifest
 from pix2pix_edge.runtime.batch.places import is_remote, outputs_of, plain, sources_of
 from pix2pix_edge.runtime.cli import FIT_MODES, add_backend, add_engine, at_least
 from pix2pix_edge.runtime.engine import open_engine
-from pix2pix_edge.runtime.errors import EngineError, InputError, ToolkitError, require
-from pix2pix_edge.runtime.files import identity, sha256_of
+from pix2pix_edge.runtime.errors import EngineError, InputError, ToolkitError, require, warn
+from pix2pix_edge.runtime.files import identity, leftovers, sha256_of
 
 BLOCK = 64
 """Pictures in a task: what is done again where a node dies, and how many the others wait for at the end."""
@@ -71,6 +73,9 @@ def run(args: argparse.Namespace) -> int:
                 " batch of 1"
             )
     manifest = Manifest(sink, sha256_of(args.engine))
+    for folder in {Path(output).parent for _, output in pairs if not is_remote(output)}:
+        for path in leftovers(folder):  # of workers that were killed while they wrote
+            path.unlink(missing_ok=True)
     left = [pair for pair in pairs if pair[1] not in manifest.done]
     print(f"{len(pairs)} pictures, {len(pairs) - len(left)} of them done before", flush=True)
     return _translate(args, left, manifest) if left else 0
@@ -92,6 +97,7 @@ def _translate(args: argparse.Namespace, left: list[tuple[str, str]], manifest: 
     from tqdm import tqdm
 
     bad: list[Entry] = []
+    noted = False
     with tqdm(total=len(left), unit="picture", dynamic_ncols=True, disable=None) as bar:
         try:
             for number, row in enumerate(_rows(args, left), 1):
@@ -101,15 +107,25 @@ def _translate(args: argparse.Namespace, left: list[tuple[str, str]], manifest: 
                     bad.append(entry)
                 bar.update()
                 if number % PART == 0:
-                    manifest.flush()
+                    _note(manifest)
         finally:
-            manifest.flush()
+            noted = _note(manifest)
     print(f"{len(left) - len(bad)} translated, {len(bad)} could not be" + (":" if bad else ""))
     for entry in bad[:NAMED]:
         print(f"  {entry.source}: {entry.error}")
     if len(bad) > NAMED:
         print(f"  and {len(bad) - NAMED} more, in the manifest")
-    return 1 if bad else 0
+    return 1 if bad or not noted else 0
+
+
+def _note(manifest: Manifest) -> bool:
+    """Write what the manifest waits with; False, and a warning, where it cannot be: the pictures are worth more."""
+    try:
+        manifest.flush()
+    except InputError as error:
+        warn(f"{error} (the next run finds again what this one translated)")
+        return False
+    return True
 
 
 def _rows(args: argparse.Namespace, left: list[tuple[str, str]]) -> Any:
@@ -132,6 +148,9 @@ def _rows(args: argparse.Namespace, left: list[tuple[str, str]]) -> Any:
         raise InputError(
             f"no Ray cluster can be used at {args.address or 'this machine'}: {_first_line(error)}"
         ) from error
+    if threading.current_thread() is threading.main_thread():
+        # Ray's own handler prints a stack, and at times aborts; as Ctrl-C, what is done is noted and Ray shut down
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         data.DataContext.get_current().enable_progress_bars = False  # the bar is ours
         logging.getLogger("ray.data").setLevel(logging.CRITICAL)

@@ -1,8 +1,8 @@
 """Measure several sources at one engine: python -m tests.runtime.measure_sources ENGINE.onnx [ROUNDS] [SECONDS].
 
-Interleaved: one live source faster than the engine; one at a quarter of that rate; four at a quarter each, whose moments
-are spread evenly, and four that all fire at once, where the last must wait for three. Then one of four is killed and
-started again 20 times, and the others' losses stand beside those of a run in which none is.
+Interleaved: one live source faster than the engine; one at a quarter of that rate; four at a quarter each, with
+moments that are spread evenly, and four that all fire at once, where the last must wait for three. Then one of four is
+killed and started again 20 times, and the others' losses stand beside those of a run in which none is.
 """
 
 from __future__ import annotations

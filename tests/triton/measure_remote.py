@@ -41,10 +41,12 @@ def away(server: Server, engine: Engine, folder: Path, repository: Path) -> Stre
     before = running.timings.frames
     time.sleep(AWAY_S)
     second = Server(repository, folder / "again", server.port)
-    time.sleep(15)
-    running.stop()
-    thread.join()
-    second.stop()
+    try:
+        time.sleep(15)
+    finally:
+        running.stop()
+        thread.join()
+        second.stop()
     print(f"away: {before} frames before, {running.timings.frames - before} after; dropped {dict(running.dropped)}")
     return running
 
@@ -55,14 +57,17 @@ def main() -> None:
         folder = Path(name)
         write_repository(file, folder / "models", name="model")
         server = Server(folder / "models", folder / "server", free_port())
-        server.wait()
-        with open_engine(file, backend="onnxruntime") as here, open_engine(server.address("model")) as there:
-            for engine in (here, there):
-                stream(engine, 5)
-            for _ in range(ROUNDS):
-                own, remote = stream(here, FRAMES), stream(there, FRAMES)
-                print(f"in process {own:.1f} fps, through Triton {remote:.1f}: {remote / own:.3f}", flush=True)
-            away(server, there, folder, folder / "models")
+        try:
+            server.wait()
+            with open_engine(file, backend="onnxruntime") as here, open_engine(server.address("model")) as there:
+                for engine in (here, there):
+                    stream(engine, 5)
+                for _ in range(ROUNDS):
+                    own, remote = stream(here, FRAMES), stream(there, FRAMES)
+                    print(f"in process {own:.1f} fps, through Triton {remote:.1f}: {remote / own:.3f}", flush=True)
+                away(server, there, folder, folder / "models")
+        finally:  # so that a measurement cut short leaves no server
+            server.stop()
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from pix2pix_edge.runtime.engine import open_engine
 from pix2pix_edge.runtime.frame import fit
 from pix2pix_edge.runtime.images import encode_image, read_image
 from tests.commands import python
-from tests.conftest import REPOSITORY, picture, write_inverter, write_rgb
+from tests.conftest import REPOSITORY, eventually, picture, write_inverter, write_rgb
 
 pytest.importorskip("ray")
 BOXED = REPOSITORY / "models" / "facades.int8.cpu.onnx"
@@ -92,6 +92,44 @@ def test_killed_20_times_at_random_it_loses_doubles_and_halves_nothing(folder: P
     for number in range(count):
         assert (sink / f"{number}.png").read_bytes() == encode_image(".png", expected[number % 150])
     assert len(list(sink.glob("*.png"))) == count
+
+
+def test_a_sigterm_ends_it_as_ctrl_c_does_and_what_was_done_is_noted(folder: Path, tmp_path: Path) -> None:
+    words = ("--engine", BOXED, "--source", folder, "--sink", tmp_path / "out")
+    command = [sys.executable, "-m", "pix2pix_edge", "batch", *map(str, words)]
+    with subprocess.Popen(
+        command, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert eventually(lambda: list((tmp_path / "out").glob("*.png")) or process.poll() is not None)
+        process.send_signal(signal.SIGTERM)
+        _, stderr = process.communicate(timeout=400)
+    assert process.returncode == 130 and stderr.endswith("interrupted\n"), stderr
+    assert "SIGTERM" not in stderr and "Traceback" not in stderr
+    (tmp_path / "out" / ".writing-killed.png").write_bytes(
+        b"half"
+    )  # as a worker leaves it that is killed while it writes
+    done = batch(*words)
+    assert done.returncode == 0 and len(list((tmp_path / "out").glob("*.png"))) == 150, done.stderr
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small disk")
+def test_a_full_disk_is_named_and_leaves_nothing_half_written(folder: Path, inverter: Path, tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=160k", "none", disk], check=False).returncode:
+        pytest.skip("no small disk can be mounted here")
+    try:
+        full = batch("--engine", inverter, "--source", folder, "--sink", disk / "out")
+        assert full.returncode == 1 and "Traceback" not in full.stderr, full.stdout + full.stderr
+        assert "No space left on device; make room, or write elsewhere" in full.stdout + full.stderr
+        pictures = list((disk / "out").glob("*.png"))
+        assert 0 < len(pictures) < 150 and all(read_image(path).shape == (32, 32, 3) for path in pictures)
+        assert not list((disk / "out").rglob(".writing-*"))
+        subprocess.run(["mount", "-o", "remount,size=8m", disk], check=True)
+        again = batch("--engine", inverter, "--source", folder, "--sink", disk / "out")
+        assert again.returncode == 0 and len(list((disk / "out").glob("*.png"))) == 150, again.stderr
+    finally:
+        subprocess.run(["umount", "-l", disk], check=True)
 
 
 def test_an_engine_that_does_not_fit_and_a_sink_that_is_read(folder: Path, inverter: Path, tmp_path: Path) -> None:
