@@ -37,7 +37,7 @@ def open_engine(
     and the CPU has it). threads: CPU threads, None for all cores. Raises InputError (no such file, unknown ending, more
     threads than CPUs) and EngineError (it cannot be opened here).
     """
-    if re.match(r"https?:/", str(path)):
+    if re.match(r"https?:/", str(path), re.IGNORECASE):
         from pix2pix_edge.runtime.engines.remote import RemoteEngine
 
         if backend != "auto" or precision != "auto" or threads is not None:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
+import ssl
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,9 +17,19 @@ SHAPE = [-1, 32, 32, 3]
 
 
 class InferenceServer:
-    """Serves the model "facades". fault: what is wrong with its answers; asked: requests for pictures so far."""
+    """Serves the model "facades". fault: what is wrong with its answers; asked: requests for pictures so far.
 
-    def __init__(self, port: int = 0, *, fault: str = "", shape: list[int] | None = None) -> None:
+    certificate: its file and its key's, for TLS.
+    """
+
+    def __init__(
+        self,
+        port: int = 0,
+        *,
+        fault: str = "",
+        shape: list[int] | None = None,
+        certificate: tuple[Path, Path] | None = None,
+    ) -> None:
         self.fault, self.asked = fault, 0
         self.metadata = {"name": "facades", "versions": ["1"], "platform": "onnxruntime_onnx",
                          **{side: [{"name": name, "datatype": "UINT8", "shape": shape or SHAPE}]
@@ -40,9 +53,17 @@ class InferenceServer:
             def do_GET(self) -> None:
                 if outer.fault == "web page":
                     self.send(200, b"<html>")
+                elif outer.fault == "login":
+                    self.send(401, json.dumps({"detail": "Not authenticated"}).encode())
+                elif outer.fault == "elsewhere":
+                    self.send(302, b"", {"Location": "https://user:secret@other/v2/models/facades"})
+                elif outer.fault == "loading":
+                    self.send(503, b"")
                 elif self.path == "/v2":
-                    self.send(200, json.dumps({"name": "triton\x1b[31m", "version": "2.51.0"}).encode())
-                elif self.path in ("/v2/models/facades", "/v2/models/facades/versions/1"):
+                    known = [] if outer.fault == "json alone" else ["binary_tensor_data"]
+                    about = {"name": "triton\x1b[31m", "version": "2.51.0", "extensions": known}
+                    self.send(200, json.dumps(about).encode())
+                elif re.fullmatch(r"(/a/proxy)?/v2/models/facades(/versions/1)?", self.path):
                     self.send(200, json.dumps(outer.metadata).encode())
                 else:
                     self.send(400, json.dumps({"error": "Request for unknown model: 'x'\n is not found"}).encode())
@@ -50,8 +71,13 @@ class InferenceServer:
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
                 outer.asked += 1
-                split = int(self.headers[LENGTH])
+                split = int(self.headers.get(LENGTH, len(body)))
                 asked = json.loads(body[:split])
+                if outer.fault == "json alone":  # as MLServer: it says 500 to what is not text, and hangs up
+                    if split < len(body):
+                        self.close_connection = True
+                        return self.send(500, b"Internal Server Error", {"Content-Type": "text/plain"})
+                    return self.answer(255 - np.array(asked["inputs"][0]["data"]).reshape(asked["inputs"][0]["shape"]))
                 (tensor,) = asked["inputs"]
                 assert tensor["parameters"]["binary_data_size"] == len(body) - split
                 images = np.frombuffer(body[split:], np.uint8).reshape(tensor["shape"])
@@ -68,7 +94,7 @@ class InferenceServer:
                     return self.send(400, json.dumps({"error": "out of memory"}).encode())
                 output = {"name": "translated", "datatype": "UINT8", "shape": list(pictures.shape)}
                 binary = pictures.tobytes()
-                if fault == "json":
+                if fault in ("json", "json alone"):
                     output["data"], binary = pictures.reshape(-1).tolist(), b""
                 if fault == "json lies":
                     output["data"], binary = [300, "x", None], b""
@@ -76,6 +102,15 @@ class InferenceServer:
                     output["shape"] = [1, 3, 32, 32]
                 if fault == "short":
                     binary = binary[:100]
+                if fault == "no list":
+                    return self.send(200, json.dumps({"outputs": None}).encode())
+                if fault == "slow":
+                    self.send_response(200)
+                    self.send_header("Content-Length", str(len(binary)))
+                    self.end_headers()
+                    while not outer.released.wait(0.02):
+                        self.wfile.write(b"{")
+                    return None
                 if fault == "huge":
                     binary = bytes(1 << 23)
                 if fault == "other name":
@@ -85,6 +120,12 @@ class InferenceServer:
 
         self._server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
         self._server.daemon_threads = True
+        if certificate is not None:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(*certificate)
+            self._server.socket = context.wrap_socket(
+                self._server.socket, server_side=True, do_handshake_on_connect=False
+            )
         self._connections: list[Any] = []
         original = self._server.process_request
 

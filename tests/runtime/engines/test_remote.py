@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 import threading
 import time
 from pathlib import Path
@@ -24,7 +26,7 @@ def images() -> Images:
     return RANDOM.integers(0, 256, (1, 32, 32, 3), np.uint8)
 
 
-@pytest.mark.parametrize("fault", ["", "json", "hang up once"])
+@pytest.mark.parametrize("fault", ["", "json", "json alone", "hang up once"])
 def test_it_translates_as_any_engine_does(fault: str) -> None:
     with InferenceServer(fault=fault) as server, open_engine(Path(server.address), slots=2) as engine:
         assert (engine.kind, engine.on_cpu, engine.threads) == ("remote", False, None)
@@ -45,12 +47,13 @@ def test_it_translates_as_any_engine_does(fault: str) -> None:
 @pytest.mark.parametrize(
     ("fault", "said"),
     [
-        ("refuse", r"the server refuses \(HTTP 400: out of memory\)"),
+        ("refuse", r"the server refuses \(HTTP 400 Bad Request: out of memory\)"),
         ("other shape", r"made UINT8\[1, 3, 32, 32\] where UINT8\[1, 32, 32, 3\] was declared"),
         ("short", "sent 100 values of 3072"),
         ("huge", "more than .* bytes"),
         ("other name", "answered without translated"),
         ("json lies", "answered with what is no picture"),
+        ("no list", "answered without translated"),
     ],
 )
 def test_an_answer_that_is_none_is_one_sentence_and_asked_for_once(fault: str, said: str) -> None:
@@ -70,6 +73,7 @@ def test_an_answer_that_is_none_is_one_sentence_and_asked_for_once(fault: str, s
         ("http://user:secret@host/v2/models/m", InputError, "is no model of an inference server"),
         ("http://host:8000/facades", InputError, "give http://HOST:8000/v2/models/NAME"),
         ("https:/host", InputError, "give http://HOST:8000/v2/models/NAME"),
+        (f"http://{'a' * 70}.org/v2/models/m", EngineError, "no inference server answers at aaa"),
     ],
 )
 def test_addresses_that_lead_nowhere(address: str, kind: type[ToolkitError], said: str) -> None:
@@ -85,8 +89,17 @@ def test_servers_that_have_no_such_model(monkeypatch: pytest.MonkeyPatch) -> Non
         with pytest.raises(InputError, match="leave them out"):
             open_engine(server.address, threads=1)
         open_engine(f"{server.address}/versions/1").close()
-    with InferenceServer(fault="web page") as server, pytest.raises(EngineError, match="not as an inference server"):
-        open_engine(server.address)
+        behind = server.address.replace("/v2", "/a/proxy/v2").replace("http", "HTTP")
+        with open_engine(behind) as engine:
+            assert engine.describe()["file"].endswith("/a/proxy/v2/models/facades")
+    for fault, said in (
+        ("web page", r"not as an inference server does \(HTTP 200 OK\)"),
+        ("login", r"wants a login \(HTTP 401 Unauthorized\)"),
+        ("elsewhere", r"sends on to https://\*\*\*@other/v2/models/facades \(HTTP 302 Found\)"),
+        ("loading", r"it is not ready \(HTTP 503\)"),
+    ):
+        with InferenceServer(fault=fault) as server, pytest.raises(EngineError, match=said):
+            open_engine(server.address)
     for shape in ([-1, 32, 32, 7], [3, 32, 32], [1, "x", 32, 3], None, {}):
         with InferenceServer() as server:
             server.metadata["inputs"][0]["shape"] = shape  # type: ignore[index]
@@ -111,6 +124,40 @@ def test_a_silent_server_is_given_up_and_a_close_waits_for_nobody(monkeypatch: p
         engine.close()  # a test that hangs here fails by its own timeout
         with pytest.raises(EngineError):
             ticket.result()
+
+
+def test_an_answer_that_drips_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote, "PATIENCE_S", 0.1)
+    with (
+        InferenceServer(fault="slow") as server,
+        open_engine(server.address) as engine,
+        pytest.raises(EngineError, match="did not come back"),
+    ):
+        engine(images())
+
+
+def test_a_certificate_that_nobody_here_signed_and_the_wrong_scheme(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("openssl makes the certificate")
+    key, certificate = tmp_path / "key.pem", tmp_path / "cert.pem"
+    words = ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"]
+    words += ["-addext", "subjectAltName=DNS:localhost", "-keyout", str(key), "-out", str(certificate)]
+    subprocess.run([openssl, *words], check=True, capture_output=True)
+    with InferenceServer(certificate=(certificate, key)) as server:
+        address = server.address.replace("http://127.0.0.1", "https://localhost")
+        with pytest.raises(EngineError, match=r"certificate cannot be trusted .*export SSL_CERT_FILE="):
+            open_engine(address)
+        with pytest.raises(EngineError, match="no inference server answers"):
+            open_engine(server.address)
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+        with open_engine(address) as engine:
+            batch = images()
+            assert np.array_equal(engine(batch), 255 - batch)
+    with InferenceServer() as server, pytest.raises(EngineError, match="there is no TLS at that port; try http://"):
+        open_engine(server.address.replace("http", "https"))
 
 
 def test_a_stream_goes_on_when_its_server_was_killed_and_is_back() -> None:
