@@ -11,18 +11,21 @@ status 1.
 from __future__ import annotations
 
 import argparse
+import atexit
 import logging
 import os
 import signal
+import sys
 import threading
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from pix2pix_edge.runtime.batch.manifest import Entry, Manifest
+from pix2pix_edge.runtime.batch.manifest import FOLDER, Entry, Manifest
 from pix2pix_edge.runtime.batch.places import is_remote, outputs_of, plain, sources_of
 from pix2pix_edge.runtime.cli import FIT_MODES, add_backend, add_engine, at_least
 from pix2pix_edge.runtime.engine import open_engine
-from pix2pix_edge.runtime.errors import EngineError, InputError, ToolkitError, require, warn
+from pix2pix_edge.runtime.errors import EngineError, InputError, ToolkitError, native_stderr, printable, require, warn
 from pix2pix_edge.runtime.files import identity, leftovers, sha256_of
 
 BLOCK = 64
@@ -61,6 +64,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Return 0, or 1 where pictures could not be translated."""
+    _end_at_sigterm()
     root, pictures = sources_of(args.source)
     sink = plain(args.sink)
     sink = sink if is_remote(sink) else str(Path(sink).resolve())
@@ -73,12 +77,17 @@ def run(args: argparse.Namespace) -> int:
                 " batch of 1"
             )
     manifest = Manifest(sink, sha256_of(args.engine))
-    for folder in {Path(output).parent for _, output in pairs if not is_remote(output)}:
+    folders = {Path(output).parent for _, output in pairs if not is_remote(output)}
+    for folder in {*folders, Path(sink) / FOLDER}:
         for path in leftovers(folder):  # of workers that were killed while they wrote
             path.unlink(missing_ok=True)
     left = [pair for pair in pairs if pair[1] not in manifest.done]
     print(f"{len(pairs)} pictures, {len(pairs) - len(left)} of them done before", flush=True)
-    return _translate(args, left, manifest) if left else 0
+    try:
+        return _translate(args, left, manifest) if left else 0
+    except KeyboardInterrupt:
+        atexit.register(_leave)
+        raise
 
 
 def _protect(pairs: list[tuple[str, str]]) -> None:
@@ -130,6 +139,12 @@ def _note(manifest: Manifest) -> bool:
 
 def _rows(args: argparse.Namespace, left: list[tuple[str, str]]) -> Any:
     """Yield what becomes of each pair, as the workers finish them. Raises InputError and EngineError."""
+    odd = {source for source, _ in left if not _is_text(source)}
+    for source, output in left if odd else []:
+        if source in odd:
+            yield asdict(Entry(printable(source), printable(output), "", None, "its name is no UTF-8; rename it"))
+    if not (left := [pair for pair in left if pair[0] not in odd]):
+        return
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent to anyone
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # what matters reaches the user as one sentence of ours
     ray = require("ray", "batch", "a batch")
@@ -142,15 +157,18 @@ def _rows(args: argparse.Namespace, left: list[tuple[str, str]]) -> Any:
     import pyarrow
 
     try:
-        ray.init(args.address, include_dashboard=False if args.address is None else None, log_to_driver=False,
-                 logging_level="ERROR", ignore_reinit_error=True)  # fmt: skip
+        with native_stderr():  # where Ray speaks of its log level, and prints a stack at SIGTERM
+            ray.init(args.address, include_dashboard=False if args.address is None else None, log_to_driver=False,
+                     logging_level="ERROR", ignore_reinit_error=True)  # fmt: skip
+    except SystemExit:  # of Ray's own handler of SIGTERM
+        raise KeyboardInterrupt from None
     except Exception as error:  # nobody there, another version of Ray or Python, a wrong word
         raise InputError(
             f"no Ray cluster can be used at {args.address or 'this machine'}: {_first_line(error)}"
         ) from error
-    if threading.current_thread() is threading.main_thread():
-        # Ray's own handler prints a stack, and at times aborts; as Ctrl-C, what is done is noted and Ray shut down
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
+    finally:
+        signal.alarm(0)  # by which that handler aborts the process, three seconds later
+        _end_at_sigterm()
     try:
         data.DataContext.get_current().enable_progress_bars = False  # the bar is ours
         logging.getLogger("ray.data").setLevel(logging.CRITICAL)
@@ -181,6 +199,26 @@ def _rows(args: argparse.Namespace, left: list[tuple[str, str]]) -> Any:
         ) from error
     finally:
         ray.shutdown()
+
+
+def _end_at_sigterm() -> None:
+    """Take SIGTERM as Ctrl-C: what is done is noted, and Ray shut down."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+
+def _is_text(name: str) -> bool:
+    """Whether a name can be written down: a file's may be any bytes."""
+    try:
+        return bool(name.encode())
+    except UnicodeEncodeError:
+        return False
+
+
+def _leave() -> None:
+    """End the process here: interrupted while they start, Ray's threads may crash it while it unloads libraries."""
+    sys.stdout.flush()
+    os._exit(130)
 
 
 def _first_line(error: BaseException) -> str:

@@ -29,6 +29,12 @@ def plain(spec: str) -> str:
     return spec.removeprefix("file://").removeprefix("local://")
 
 
+def absolute(spec: str) -> str:
+    """Return an address that means the same to a worker, which may have another working folder."""
+    spec = plain(spec)
+    return spec if is_remote(spec) else os.path.abspath(spec)  # noqa: PTH100 (resolve() would rename links)
+
+
 def file_system(address: str) -> tuple[Any, str]:
     """Return fsspec's file system of a remote address, and its path there. Raises InputError where none serves it."""
     fsspec = require("fsspec", "batch", "a remote address")
@@ -50,10 +56,10 @@ def sources_of(spec: str) -> tuple[str, list[str]]:
 
     Raises InputError when there is none.
     """
-    spec = plain(spec)
+    spec = absolute(spec)
     if spec.endswith(LIST_ENDING):
         return _listed(spec)
-    magic = next((spec.index(sign) for sign in spec if sign in "*?["), None)
+    magic = None if os.path.lexists(spec) else next((spec.index(sign) for sign in spec if sign in "*?["), None)
     root = spec if magic is None else spec[:magic].rpartition("/")[0] or ("/" if spec.startswith("/") else ".")
     if is_remote(spec):
         system, path = file_system(spec)
@@ -76,11 +82,13 @@ def _natural(address: str) -> list[tuple[int, int, str]]:
 
 
 def _listed(file: str) -> tuple[str, list[str]]:
+    if (content := get(file)) is None:
+        raise InputError(f"there is no list {file}; give one path a line")
     try:
-        lines = [plain(line.strip()) for line in Path(file).read_text(encoding="utf-8").splitlines()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"cannot read the list {file}: {error}; give one path a line") from error
-    pictures = list(dict.fromkeys(line for line in lines if line))
+        lines = [line.strip() for line in content.decode("utf-8-sig").split("\n")]
+    except UnicodeDecodeError as error:
+        raise InputError(f"the list {file} is no UTF-8 ({error.reason}); give one path a line") from error
+    pictures = list(dict.fromkeys(absolute(line) for line in lines if line))
     if not pictures:
         raise InputError(f"the list {file} is empty; give one path a line")
     root = "" if any(map(is_remote, pictures)) else os.path.commonpath([str(Path(p).parent) for p in pictures])
@@ -88,15 +96,18 @@ def _listed(file: str) -> tuple[str, list[str]]:
 
 
 def outputs_of(root: str, pictures: Sequence[str], sink: str) -> list[str]:
-    """Return where each picture's translation goes: its place below the root, ending in .png; where two pictures differ
-    in their ending alone, the ending stays in the name (a.jpg.png).
+    """Return where each picture's translation goes: its place below the root, ending in .png; where two would be one,
+    as of pictures that differ in their ending alone, the ending stays in the name (a.jpg.png).
+
+    Raises InputError where that does not help, as for one name in two buckets' stores.
     """
-    inside = [_below(root, picture) for picture in pictures]
-    stems = Counter(str(name.with_suffix("")) for name in inside)
-    return [
-        join(sink, f"{name}.png" if stems[str(name.with_suffix(""))] > 1 else str(name.with_suffix(".png")))
-        for name in inside
-    ]
+    inside = [str(_below(root, picture)) for picture in pictures]
+    if same := next((name for name, count in Counter(inside).items() if count > 1), None):
+        raise InputError(f"two pictures would be written to {join(sink, same)}; give them in two runs, each a --sink")
+    outputs = [str(PurePosixPath(name).with_suffix(".png")) for name in inside]
+    while twice := {output for output, count in Counter(outputs).items() if count > 1}:
+        outputs = [f"{name}.png" if output in twice else output for name, output in zip(inside, outputs, strict=True)]
+    return [join(sink, output) for output in outputs]
 
 
 def _below(root: str, picture: str) -> PurePosixPath:

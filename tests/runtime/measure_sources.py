@@ -1,8 +1,9 @@
 """Measure several sources at one engine: python -m tests.runtime.measure_sources ENGINE.onnx [ROUNDS] [SECONDS].
 
-Interleaved: one live source faster than the engine; one at a quarter of that rate; four at a quarter each, with
-moments that are spread evenly, and four that all fire at once, where the last must wait for three. Then one of four is
-killed and started again 20 times, and the others' losses stand beside those of a run in which none is.
+Interleaved, each round with the engine's rate of that moment: one live source at that rate; one at a quarter of it;
+four at a quarter each, with moments that are spread evenly, and four that all fire at once, where the last must wait
+for three. Then one of four is killed and started again 20 times, and the others' losses stand beside those of a run in
+which none is.
 """
 
 from __future__ import annotations
@@ -95,25 +96,32 @@ def losses(engine: Engine, fps: float, kills: int) -> list[int]:
 
 def main() -> None:
     file, rounds, seconds = Path(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
+    shares: dict[str, list[float]] = {}
     with open_engine(file) as engine:
-        image = np.zeros(engine.input.shape, np.uint8)
-        begun = time.monotonic()
-        for _ in range(100):
-            engine(image)
-        full = 130 / (time.monotonic() - begun)  # faster than the engine
-        quarter = rate(run(engine, full, seconds)) / 4
+        full = rate(run(engine, 1000.0, seconds))
         for _ in range(rounds):
+            full = rate(run(engine, 1.3 * full, seconds))
+            begun = time.process_time()
             one = run(engine, full, seconds)
-            alone = run(engine, quarter, seconds)[0]
+            cost = (time.process_time() - begun) * 1e3 / one[0].timings.frames
+            alone = run(engine, full / 4, seconds)[0]
             engine_ms = float(np.median(alone.timings.column("engine"))) / 1e6
-            print(f"one {rate(one):.1f} fps; engine {engine_ms:.1f} ms; alone at {quarter:.1f} p99 {p99(alone):.1f} ms")
+            print(
+                f"engine {full:.1f} fps, {engine_ms:.1f} ms; one at that {rate(one):.1f} ({cost:.2f} ms CPU each);"
+                f" alone at {full / 4:.1f} p99 {p99(alone):.1f} ms"
+            )
             for what, spread in (("spread", 0.25), ("at once", 0.0)):
-                four = run(engine, quarter, seconds, 4, spread)
+                begun = time.process_time()
+                four = run(engine, full / 4, seconds, 4, spread)
+                cost = (time.process_time() - begun) * 1e3 / sum(stream.timings.frames for stream in four)
+                shares.setdefault(what, []).append(rate(four) / rate(one))
                 added = ", ".join(f"{p99(stream) - p99(alone):.1f}" for stream in four)
-                total = f"sum {rate(four):.1f} ({rate(four) / rate(one):.3f})"
+                total = f"sum {rate(four):.1f} ({shares[what][-1]:.3f}, {cost:.2f} ms CPU each)"
                 print(f"  four {what}: {total}; added {added} (allowed {8 + engine_ms:.1f})", flush=True)
+        for what, found in shares.items():
+            print(f"four {what}: {np.median(found):.3f} of one source at the engine's rate, median of {rounds}")
         for kills in (0, 20):
-            print(f"{kills} kills: the others lose {losses(engine, quarter / 2, kills)}", flush=True)
+            print(f"{kills} kills: the others lose {losses(engine, full / 8, kills)}", flush=True)
 
 
 if __name__ == "__main__":

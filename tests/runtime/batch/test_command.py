@@ -22,6 +22,13 @@ def test_a_ray_that_is_too_old_is_named_with_the_command_that_mends_it(monkeypat
         next(command._rows(argparse.Namespace(address=None), [("a.png", "b.png")]))
 
 
+def test_a_name_that_is_no_text_is_a_bad_picture_and_no_end(tmp_path: Path) -> None:
+    pair = ("/in/caf\udce9.png", "/out/caf\udce9.png")
+    (row,) = command._rows(argparse.Namespace(), [pair])
+    assert row["error"] == "its name is no UTF-8; rename it" and row["source"] == "/in/caf\\udce9.png"
+    row["source"].encode()
+
+
 def test_an_engine_that_is_not_on_a_node_is_named_with_the_node(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"engine\.onnx is not on the node .+; copy it there, to the same path"):
         translator.Translator(str(tmp_path / "engine.onnx"), "auto", 1, "stretch")

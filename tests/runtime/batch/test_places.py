@@ -36,6 +36,10 @@ def test_one_picture_is_a_source(tmp_path: Path) -> None:
 def test_names_that_differ_in_their_ending_alone_keep_it() -> None:
     names = outputs_of("/r", ["/r/a.jpg", "/r/a.png", "/r/b.png"], "out")
     assert names == ["out/a.jpg.png", "out/a.png.png", "out/b.png"]
+    names = outputs_of("/r", ["/r/a.jpg", "/r/a.png", "/r/a.jpg.png", "/r/a.jpg.png.png"], "out")
+    assert len(set(names)) == 4
+    with pytest.raises(InputError, match=r"two pictures would be written to out/one/1\.png"):
+        outputs_of("", ["s3://one/1.png", "gs://one/1.png"], "out")
 
 
 def test_a_list_names_pictures_from_anywhere_once(tmp_path: Path) -> None:
@@ -46,7 +50,24 @@ def test_a_list_names_pictures_from_anywhere_once(tmp_path: Path) -> None:
     assert outputs_of("", ["s3://one/1.png", "s3://two/1.png"], "out") == ["out/one/1.png", "out/two/1.png"]
 
 
-@pytest.mark.parametrize("content", [b"", b"\xff\xfe"])
+def test_a_list_from_another_system_is_read_and_its_paths_hold_anywhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    content = "\ufeff/data/a b/1.png\r\n  ../up.png \r\n\r\n/data/./a b/1.png\r\nodd\x0bname.png"
+    (tmp_path / "list.txt").write_bytes(content.encode())
+    root, found = sources_of("list.txt")
+    assert found == ["/data/a b/1.png", str(tmp_path.parent / "up.png"), f"{tmp_path}/odd\x0bname.png"]
+    assert all(".." not in Path(output).parts for output in outputs_of(root, found, "/out"))
+
+
+def test_a_name_with_a_glob_s_signs_is_a_name_where_it_is_there(tmp_path: Path) -> None:
+    (tmp_path / "a[1]*").mkdir()
+    write_rgb(tmp_path / "a[1]*" / "x.png", picture(1))
+    assert outputs_of(*sources_of(str(tmp_path / "a[1]*")), "out") == ["out/x.png"]
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff\xfe", "a\r\n".encode("utf-16")])
 def test_a_list_that_is_none(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "list.txt").write_bytes(content)
     with pytest.raises(InputError, match="give one path a line"):
