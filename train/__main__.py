@@ -170,7 +170,7 @@ def warn_of_left_out(data_set: DataSet) -> None:
     """Name the files of the data set that nothing here reads."""
     if files := data_set.left_out:
         named = ", ".join(path.name for path in files[:5]) + (" …" if len(files) > 5 else "")
-        warn(f"{len(files)} files are left out, because their kinds cannot be read here: {named}; convert them to PNG")
+        warn(f"{len(files)} files are left out, not read here or classes beside colours: {named}; convert any to PNG")
 
 
 def warn_of_darkness(labels: list[Image]) -> None:

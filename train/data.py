@@ -17,7 +17,7 @@ from tqdm import tqdm
 from pix2pix_edge.runtime.errors import InputError, native_stderr
 from pix2pix_edge.runtime.frame import Image, fit
 from pix2pix_edge.runtime.images import read_image
-from pix2pix_edge.train.pairs.layouts import Pair, stop_if_any
+from pix2pix_edge.train.pairs.matching import Pair, stop_if_any
 from pix2pix_edge.train.pairs.palette import painted
 
 # The paper enlarges to 286 and crops 256 of it; other sizes keep the ratio.
@@ -139,7 +139,9 @@ def checked(data: Path, sets: Iterable[Pairs]) -> None:
                 for path in pairs.pairs[index].files
                 if _complained_about(path)
             ]
-    stop_if_any(problems, data)
+    if len(problems) == len(work) and all(len(pairs.pairs[index].files) == 1 for pairs, index in work):
+        raise InputError(f"none of the {len(work)} files in {data} holds a picture and its label: {problems[0]}")
+    stop_if_any((problem.partition(";")[0] for problem in problems), data)
 
 
 def _problems(pairs: Pairs, index: int) -> list[str]:
@@ -152,7 +154,7 @@ def _failure(read: Callable[[], object]) -> str | None:
     try:
         read()
     except InputError as error:
-        return str(error).partition(";")[0]
+        return str(error)
     return None
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pix2pix_edge.runtime.errors import InputError
 from pix2pix_edge.runtime.frame import fit
 from pix2pix_edge.train.data import read_pair
-from pix2pix_edge.train.pairs.layouts import Pair
+from pix2pix_edge.train.pairs.matching import Pair
 
 THUMBNAIL = 16
 NEAR_DUPLICATE = 0.8

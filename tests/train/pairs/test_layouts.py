@@ -37,6 +37,20 @@ def put(path: Path, level: int, width: int = 24) -> None:
         ("trainB/img_{}.png", "trainA/IMG_00{}.PNG", "trainB/ -> trainA/"),
         ("trainB/a/{}.png", "trainA/a/{}.png", "trainB/ -> trainA/"),
         ("deep/er/trainB/{}.png", "deep/er/trainA/{}.png", "trainB/ -> trainA/"),
+        ("train/input/{}.png", "train/output/{}.png", "train/input/ -> train/output/"),
+        ("edges/{}.png", "photos/{}.png", "edges/ -> photos/"),
+        ("training_set/gt/{}.png", "training_set/rgb/{}.png", "training_set/gt/ -> training_set/rgb/"),
+        ("annotations/training/{}.png", "images/training/{}.png", "annotations/training/ -> images/training/"),
+        (
+            "gtFine/train/aachen/{}_gtFine_color.png",
+            "leftImg8bit/train/aachen/{}_leftImg8bit.png",
+            "gtFine/train/ -> leftImg8bit/train/",
+        ),
+        ("train_masks/{}_mask.png", "train/{}.png", "train_masks/ -> train/"),
+        ("train_label/mask_{}.png", "train_picture/image_{}.png", "train_label/ -> train_picture/"),
+        ("trainB/{}.jpg.png", "trainA/{}.jpg", "trainB/ -> trainA/"),
+        ("trainB/house ({}).png", "trainA/house-{}.png", "trainB/ -> trainA/"),
+        ("train/{}-sketch.png", "train/{}-photo.png", "*_label -> its picture"),
     ],
 )
 def test_found(tmp_path: Path, label: str, picture: str, way: str) -> None:
@@ -51,7 +65,7 @@ def test_found(tmp_path: Path, label: str, picture: str, way: str) -> None:
     assert found.way("picture2label") == "learning: " + " -> ".join(way.split(" -> ")[::-1])
 
 
-@pytest.mark.parametrize("held_out", ["test", "val", "valid", "validation"])
+@pytest.mark.parametrize("held_out", ["test", "val", "valid", "validation", "dev"])
 def test_held_out_pairs_by_any_name(tmp_path: Path, held_out: str) -> None:
     for split in ("train", held_out):
         for side in ("A", "B"):
@@ -64,6 +78,23 @@ def test_accents_in_one_or_two_characters_are_alike(tmp_path: Path) -> None:
     for form, side in (("NFC", "A"), ("NFD", "B")):
         put(tmp_path / f"train{side}" / f"{unicodedata.normalize(form, 'Žižkov')}.png", 1)
     assert len(find_data_set(tmp_path).train) == 1
+
+
+def test_zeros_within_a_number_count(tmp_path: Path) -> None:
+    for number in (1, 10, 100):
+        put(tmp_path / "trainA" / f"{number:05}.png", 1)
+        put(tmp_path / "trainB" / f"{number}.png", 1)
+    pairs = find_data_set(tmp_path).train
+    assert [(pair.label.stem, int(pair.picture.stem)) for pair in pairs] == [("1", 1), ("10", 10), ("100", 100)]
+
+
+def test_of_a_picture_s_label_maps_the_one_in_colours_is_taken(tmp_path: Path) -> None:
+    put(tmp_path / "trainA" / "x_leftImg8bit.png", 1)
+    for kind in ("color", "labelIds", "instanceIds"):
+        put(tmp_path / "trainB" / f"x_gtFine_{kind}.png", 1)
+    found = find_data_set(tmp_path)
+    assert [pair.label.name for pair in found.train] == ["x_gtFine_color.png"]
+    assert len(found.left_out) == 2
 
 
 def test_a_and_b_go_by_the_layout(tmp_path: Path) -> None:
@@ -88,7 +119,17 @@ def test_kinds_that_nothing_reads_are_counted(tmp_path: Path) -> None:
         (["train/1.png", "train/1.jpg"], r"1\.jpg, 1\.png and the like.*train_label/"),
         (["trainA/1.png", "trainB/1.gif"], r"trainB holds no images that can be read here \(1 \.gif\).*mogrify"),
         (["one/trainA/1.png", "one/trainB/1.png", "two/x.txt"], r"pairs stand in .*one: give --data"),
-        (["photos/1.png", "maps/1.png", "note.txt"], r"it holds maps/, note.txt, photos/.*rename"),
+        (
+            ["night/1.png", "day/1.png", "note.txt"],
+            r"it holds day/, night/, note.txt.*mv \S+day \S+train_label; mv \S+night",
+        ),
+        (["one/1.png", "two/1.png", "three/1.png"], r"it holds one/, three/, two/.*rename"),
+        (
+            ["train/images/1.png", "train/1st_manual/1.png"],
+            r"train/label does not exist.*mv \S+1st_manual \S+train/label",
+        ),
+        (["trainA/1.png", "trainB/1.npy"], r"1 \.npy\).*np\.load"),
+        (["trainA/1.png", "trainB/1"], "its files are without an ending"),
         (["testA/1.png", "testB/1.png"], "nothing to train on"),
         (["train/1_label.png", "train/1_real.png", "train/2_real.png"], "only one of label and picture of 2"),
     ],

@@ -9,7 +9,8 @@ import pytest
 
 from pix2pix_edge.runtime.errors import InputError
 from pix2pix_edge.train.pairs import split as split_module
-from pix2pix_edge.train.pairs.layouts import Pair, find_pairs
+from pix2pix_edge.train.pairs.layouts import find_pairs
+from pix2pix_edge.train.pairs.matching import Pair
 from pix2pix_edge.train.pairs.split import NEAR_DUPLICATE, near_duplicates, split, thumbnail
 from tests.conftest import write_rgb
 

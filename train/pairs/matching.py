@@ -1,0 +1,165 @@
+"""The files of a layout's folders, paired up by their names."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+import shlex
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from pix2pix_edge.runtime.errors import InputError
+from pix2pix_edge.runtime.files import files_in, natural_key
+from pix2pix_edge.runtime.images import IMAGE_ENDINGS, only_images
+
+NAMED = 20
+LABEL_WORD = (
+    r"annotations?|b|before|depths?|edges?|ground_truths?|gt|gtfine|inputs?|in|labels?|lines?|maps?|masks?|seg"
+    r"|segmentations?|sketch|sketches|source|x"
+)
+PICTURE_WORD = (
+    r"a|aerials?|after|images?|imgs?|leftimg8bit|outputs?|out|photos?|pictures?|reals?|rgb|satellite|targets?|y"
+)
+SUFFIX = re.compile(rf"[_. -](gtFine_color|gtFine_labelIds|{LABEL_WORD}|{PICTURE_WORD})$", re.I)
+PREFIX = re.compile(rf"(?<![^/])({LABEL_WORD}|{PICTURE_WORD})[_. -]", re.I)
+ENDINGS = re.compile(rf"({'|'.join(map(re.escape, IMAGE_ENDINGS))})+$", re.I)
+READ_BY_OTHERS = re.compile(
+    r"\.(arw|avif|cr[23]|dng|exr|gif|hei[cf]|jfif|jpe|jxl|mat|nef|np[yz]|orf|pcx|psd|raf|rw2|svg|tga)", re.I
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Pair:
+    """The files of one label and its picture; the same file twice when they are side by side in it."""
+
+    label: Path
+    picture: Path
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        return tuple(dict.fromkeys((self.label, self.picture)))
+
+
+def side_of(word: str) -> str | None:
+    """Return which member of a pair a folder or file of that name holds, if any."""
+    if re.fullmatch(rf"{LABEL_WORD}|gtfine_\w+", word, re.I):
+        return "label"
+    return "picture" if re.fullmatch(PICTURE_WORD, word, re.I) else None
+
+
+def matched(data: Path, label: str, picture: str, problems: list[str], left_out: list[Path]) -> list[Pair]:
+    """Return the pairs of two folders, or of one that holds both; add what does not pair up to `problems`."""
+    labels = _images(data / label, problems, left_out)
+    if label == picture:
+        return _of_one_folder(labels, data / label)
+    pictures = _images(data / picture, problems, left_out)
+    unpaired: list[str] = []
+    for key in (_exact, _plain, _loose):
+        one, other = (_by_key(files, key) for files in ((data / label, labels), (data / picture, pictures)))
+        named = [*one.values(), *other.values()]
+        doubles = [f"{path} has the name of {paths[0].name}" for paths in named for path in paths[1:]]
+        alone = [f"{one[name][0]} has no partner in {picture}/" for name in one.keys() - other.keys()]
+        alone += [f"{other[name][0]} has no partner in {label}/" for name in other.keys() - one.keys()]
+        if not doubles + alone:
+            return [Pair(paths[0], other[name][0]) for name, paths in one.items()]
+        if not unpaired or len(doubles + alone) < len(unpaired):
+            unpaired = doubles + alone
+    problems += unpaired
+    return []
+
+
+def _of_one_folder(files: list[Path], folder: Path) -> list[Pair]:
+    """Return the pairs of a folder: two files each by a word in their names (1_label, 1_real), or one side by side."""
+    sides: dict[str | None, dict[str, Path]] = {}
+    for path in files:
+        word = SUFFIX.search(path.stem) or PREFIX.match(path.stem)
+        sides.setdefault(side_of(word[1]) if word else None, {})[_plain(path.stem)] = path
+    if sides.keys() == {"label", "picture"}:
+        labels, pictures = sides["label"], sides["picture"]
+        if alone := sorted(labels.keys() ^ pictures.keys()):
+            raise InputError(
+                f"{folder} holds only one of label and picture of {', '.join(alone[:NAMED])}; add the other"
+            )
+        return [Pair(path, pictures[name]) for name, path in labels.items()]
+    twice = [name for name, count in Counter(path.stem for path in files).items() if count > 1]
+    if twice:
+        both = ", ".join(path.name for path in files if path.stem == twice[0])
+        raise InputError(
+            f"{folder} holds {both} and the like under one name; move the labels into {folder.name}_label/ and the"
+            f" pictures into {folder.name}_picture/ beside it"
+        )
+    return [Pair(path, path) for path in files]
+
+
+def _images(folder: Path, problems: list[str], left_out: list[Path]) -> list[Path]:
+    """Return the images of a folder, or else of those below it; what cannot be read goes into one of the lists."""
+    files = files_in(folder) or files_in(folder, recursive=True)
+    images = only_images(files)
+    others = [path for path in files if READ_BY_OTHERS.fullmatch(path.suffix)]
+    if coloured := [path for path in images if path.stem.endswith("_gtFine_color")]:  # class numbers lie beside them
+        others += [path for path in images if path not in set(coloured)]
+        images = coloured
+    left_out += others
+    if folder.is_dir():
+        dangling = [path for path in folder.iterdir() if path.is_symlink() and not path.exists()]
+        problems += [f"{path} is a link to nothing" for path in sorted(dangling, key=natural_key)]
+    if images:
+        return images
+    if others:
+        kinds = ", ".join(f"{count} {ending}" for ending, count in Counter(path.suffix for path in others).items())
+        ending = others[0].suffix
+        into = f"magick mogrify -format png {shlex.quote(str(folder))}/*{ending}"
+        if ending == ".npy":
+            code = "import sys, cv2, numpy as np; [cv2.imwrite(f[:-3] + 'png', np.load(f)) for f in sys.argv[1:]]"
+            into = f"python -c {shlex.quote(code)} {shlex.quote(str(folder))}/*.npy"
+        raise InputError(f"{folder} holds no images that can be read here ({kinds}); convert them, for example: {into}")
+    endings = ", ".join(IMAGE_ENDINGS)
+    if not folder.is_dir():
+        names = (path.name for path in folder.parent.iterdir() if path.is_dir() and path.name[0] not in "._")
+        unknown = [folder.with_name(name) for name in names if not side_of(name)]
+        move = f"; or rename one: {shlex.join(['mv', str(unknown[0]), str(folder)])}" if len(unknown) == 1 else ""
+        raise InputError(f"{folder} does not exist; it needs one image of every pair ({endings}){move}")
+    kinds = ", ".join(sorted({path.suffix or "without an ending" for path in files}))
+    what = f"holds no images{f' (its files are {kinds})' if files else ''}"
+    raise InputError(f"{folder} {what}; it needs one image of every pair ({endings})")
+
+
+Key = Callable[[str], str]
+
+
+def _by_key(side: tuple[Path, list[Path]], key: Key) -> dict[str, list[Path]]:
+    folder, files = side
+    found: dict[str, list[Path]] = {}
+    for path in files:
+        found.setdefault(key(str(path.relative_to(folder).with_suffix(""))), []).append(path)
+    return found
+
+
+def _exact(name: str) -> str:
+    return unicodedata.normalize("NFC", name)  # macOS writes é as two characters
+
+
+def _plain(name: str) -> str:
+    """Without a word for the side, before or behind, and without a second ending: mask_7, 7_label and 7.jpg are 7."""
+    return PREFIX.sub("", SUFFIX.sub("", ENDINGS.sub("", _exact(name))))
+
+
+def _loose(name: str) -> str:
+    """Case, leading zeros and what stands between words apart too: IMG_007 and "img 7"."""
+    words = re.sub(r"(?<!\d)0+(?=\d)", "", _plain(name).casefold()).split("/")
+    return "/".join(re.sub(r"[\W_]+", "_", word).strip("_") for word in words)
+
+
+def stop_if_any(problems: Iterable[str], data: Path) -> None:
+    """Raise InputError when there are any problems, naming the first of them."""
+    listed = sorted(problems, key=lambda problem: natural_key(Path(problem)))
+    if not listed:
+        return
+    shown = "; ".join(problem.removeprefix(f"{data}{os.sep}") for problem in listed[:NAMED])
+    more = f"; and {len(listed) - NAMED} more" if len(listed) > NAMED else ""
+    raise InputError(
+        f"{len(listed)} of the files in {data} cannot be used: {shown}{more}; mend each, or remove it with its partner"
+    )
