@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import os
@@ -29,7 +30,7 @@ def written_beside(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a temporary path in the folder of `path`; it replaces `path` only if the block ends without an error.
 
     The temporary name keeps the ending of `path`, because writers choose their format by it. Parent folders are made.
-    Raises InputError when the folder cannot be written.
+    Raises InputError when the folder cannot be written, or its disk is full.
     """
     target = Path(path)
     try:
@@ -44,6 +45,11 @@ def written_beside(path: str | os.PathLike[str]) -> Iterator[Path]:
         yield temporary
         temporary.chmod(0o666 & ~_UMASK)  # mkstemp makes private files
         os.replace(temporary, target)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO) and error.filename != name:
+            raise  # of something else
+        remedy = "choose another name" if target.is_dir() else "make room, or write elsewhere"
+        raise InputError(f"cannot write {target}: {error.strerror}; {remedy}") from error
     finally:
         os.close(handle)
         temporary.unlink(missing_ok=True)

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 
-from pix2pix_edge.runtime.errors import InputError
 from pix2pix_edge.runtime.files import files_in, written_beside
 from pix2pix_edge.runtime.frame import BadPictureError, Image
 
@@ -232,11 +231,8 @@ def write_image(path: Path, image: Image) -> None:
     PNG, TIFF and WebP keep an alpha; PNG, TIFF, PGM, PPM and JPEG 2000 keep 16 bits, of which others get the upper 8.
     """
     encoded = encode_image(path.suffix.lower(), image)
-    try:
-        with written_beside(path) as temporary:
-            temporary.write_bytes(encoded)
-    except OSError as error:
-        raise InputError(f"cannot write {path}: {error.strerror}; make room, or write elsewhere") from error
+    with written_beside(path) as temporary:
+        temporary.write_bytes(encoded)
 
 
 MARGIN = 8

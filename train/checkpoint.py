@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shlex
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -65,7 +66,10 @@ def load_checkpoint(run: Path, variables: list[Any]) -> Progress:
         if [value.shape for value in values] != [tuple(variable.shape) for variable in variables]:
             raise ValueError("it holds other networks")
     except (ValueError, KeyError, OSError, EOFError, RecursionError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path} cannot be resumed from ({error}); start a new run in another folder") from error
+        weights = shlex.quote(str(run / "generator.keras"))
+        raise InputError(
+            f"{path} cannot be resumed from ({error}); start a new run in another folder, with --init {weights}"
+        ) from error
     for variable, value in zip(variables, values, strict=True):
         variable.assign(value)
     return progress

@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pix2pix_edge.runtime.errors import InputError, ToolkitError
-from pix2pix_edge.train.checkpoint import checkpoint_path
 from pix2pix_edge.train.distribution import Place
+from pix2pix_edge.train.settings import settings_path
 
 
 def resume_command(run: Path) -> str:
@@ -57,7 +57,7 @@ def disk_full(run: Path) -> Iterator[None]:
         full = errno.ENOSPC in (getattr(error, "errno", None), getattr(error.__cause__, "errno", None))
         if not full and "errno = 28" not in str(error):  # as HDF5 tells it
             raise
-        go_on = f"go on with: {resume_command(run)}" if checkpoint_path(run).exists() else "start again"
+        go_on = f"go on with: {resume_command(run)}" if settings_path(run).exists() else "start again"
         raise ToolkitError(
             f"the disk of {run} is full; what was saved before is whole: make room and {go_on}"
         ) from error

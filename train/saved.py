@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,16 @@ NEARLY = 0.05
 
 def load(path: Path) -> Any:
     """Return the network in `path`. Raises InputError when there is none."""
+    if not path.exists():
+        raise InputError(f"there is no file {path}; give the generator.keras of a run")
+    if path.is_dir():
+        raise InputError(f"{path} is a folder; give the network in it: {shlex.quote(str(path / 'generator.keras'))}")
+    if not path.stat().st_size:
+        raise InputError(f"{path} is empty; copy it again, or let its run write it again by --resume")
     try:
         return keras.models.load_model(path, compile=False)
     except (ValueError, OSError, TypeError, KeyError, zipfile.BadZipFile) as error:
-        if path.exists() and path.read_bytes()[:2] == b"PK":
+        if path.read_bytes()[:2] == b"PK":
             raise InputError(f"{path} is damaged; copy it again, or let its run write it again by --resume") from error
         raise InputError(
             f"{path} is not a network saved by Keras ({str(error).splitlines()[0]}); make one with:"

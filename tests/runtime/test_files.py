@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import time
@@ -40,6 +41,19 @@ def test_a_folder_that_cannot_be_written_is_an_input_error(tmp_path: Path) -> No
         written_beside(tmp_path / "file" / "a.txt"),
     ):
         pass
+
+
+def test_what_cannot_be_written_is_an_input_error_and_what_else_fails_is_not(tmp_path: Path) -> None:
+    with (
+        pytest.raises(InputError, match=r"a\.txt: No space left on device; make room"),
+        written_beside(tmp_path / "a.txt"),
+    ):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    with pytest.raises(InputError, match="Is a directory; choose another name"), written_beside(tmp_path):
+        pass
+    with pytest.raises(FileNotFoundError), written_beside(tmp_path / "a.txt"):
+        (tmp_path / "other").read_text()
+    assert not list(tmp_path.iterdir())
 
 
 def test_sha256_of_a_file_larger_than_a_block(tmp_path: Path) -> None:

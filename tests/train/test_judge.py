@@ -101,6 +101,7 @@ def test_the_command(tmp_path: Path, data: Path, capsys: pytest.CaptureFixture[s
     generator(1, 64).save(tmp_path / "other-way" / "generator.keras")
     write_settings(tmp_path / "other-way", Settings(direction="picture2label"))
     (tmp_path / "text.keras").write_text("no network")
+    (tmp_path / "empty.keras").touch()
     content = bytearray((tmp_path / "0.keras").read_bytes())
     middle = len(content) // 2
     content[middle : middle + 200] = bytes(200)
@@ -119,7 +120,10 @@ def test_the_command(tmp_path: Path, data: Path, capsys: pytest.CaptureFixture[s
     capsys.readouterr()
     for wrong, expected in (
         (["text.keras"], "is not a network saved by Keras"),
-        (["missing.keras"], "is not a network saved by Keras"),
+        (["missing.keras"], "there is no file"),
+        (["missing.onnx"], "there is no file"),
+        (["foreign"], "foreign is a folder; give the network in it"),
+        (["empty.keras"], "is empty"),
         (["damaged.keras"], "is damaged; copy it again"),
         (["vector.keras"], "is not a generator of this project"),
         (["classifier.keras"], "is not a generator of this project"),

@@ -16,6 +16,7 @@ import pytest
 from pix2pix_edge.runtime.files import sha256_of
 from pix2pix_edge.train.checkpoint import checkpoint_path
 from pix2pix_edge.train.drawings.__main__ import draw_folders
+from pix2pix_edge.train.settings import settings_path
 from tests.commands import python
 from tests.conftest import REPOSITORY
 from tests.train.test_resume import assert_same
@@ -220,7 +221,7 @@ def test_a_teacher_that_does_not_fit(data: Path, tmp_path: Path, capfd: pytest.C
         ("large", "makes [64, 64, 3] of [64, 64, 3], and this run [32, 32, 3] of [32, 32, 3]"),
         ("small", "was trained with --direction picture2label, not label2picture"),
         ("other", "is not a generator of this project"),
-        ("missing", "is not a network saved by Keras"),
+        ("missing", "there is no file"),
     ):
         teacher = tmp_path / name / "generator.keras"
         assert run_main("--data", data, "--out", run, "--teacher", teacher, *SMALL) == 2
@@ -256,7 +257,7 @@ def test_a_full_disk_is_named_with_what_mends_it(tmp_path: Path) -> None:
 
     with pytest.raises(ToolkitError, match=r"is full.*start again"), disk_full(tmp_path):
         raise OSError(errno.ENOSPC, "No space left on device")
-    checkpoint_path(tmp_path).write_bytes(b"")
+    settings_path(tmp_path).touch()  # a run has begun there
     with pytest.raises(ToolkitError, match=r"is full.*--resume"), disk_full(tmp_path):
         raise OSError(errno.ENOSPC, "No space left on device")
     with pytest.raises(PermissionError), disk_full(tmp_path):
