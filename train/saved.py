@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import zipfile
 from pathlib import Path
@@ -26,14 +27,25 @@ def load(path: Path) -> Any:
     if not path.stat().st_size:
         raise InputError(f"{path} is empty; copy it again, or let its run write it again by --resume")
     try:
-        return keras.models.load_model(path, compile=False)
+        network = keras.models.load_model(path, compile=False)
     except (ValueError, OSError, TypeError, KeyError, zipfile.BadZipFile) as error:
-        if path.read_bytes()[:2] == b"PK":
+        if own := re.search(r"Could not locate (?:class|function) '(\w+)'|`?(Lambda)`? layer", str(error)):
+            raise InputError(
+                f"{path} has a layer that only its own code knows ({own[1] or own[2]}); convert it as docs/models.md"
+                " says, and judge the engine"
+            ) from error
+        begins = path.read_bytes()[:42]
+        if begins[:2] == b"PK":
             raise InputError(f"{path} is damaged; copy it again, or let its run write it again by --resume") from error
+        if begins.startswith(b"version https://git-lfs"):
+            raise InputError(f"{path} is a pointer of Git LFS; fetch the file: git lfs pull") from error
+        reason = "it is no zip file" if path.suffix == ".keras" else str(error).splitlines()[0]
         raise InputError(
-            f"{path} is not a network saved by Keras ({str(error).splitlines()[0]}); make one with:"
-            " python -m train --data DIR --out RUN"
+            f"{path} is not a network saved by Keras ({reason}); make one with: python -m train --data DIR --out RUN"
         ) from error
+    if not all(np.isfinite(weight).all() for weight in network.get_weights()):
+        raise InputError(f"{path} has weights that are not finite, as its training diverged; take an earlier one")
+    return network
 
 
 def shapes_of(network: Any) -> list[tuple[int | None, ...]]:
