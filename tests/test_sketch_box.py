@@ -1,4 +1,4 @@
-"""The sketch model in the box, on photographs of paper drawn by another hand than the one it learned from."""
+"""The sketch model in the box, on simulated photographs of paper drawn by another hand than the one it learned from."""
 
 from __future__ import annotations
 
@@ -30,11 +30,22 @@ def sheet_of_paper(size: int = 256) -> Image:
     return paper
 
 
-def under_a_lamp(paper: Image, dark: float, tint: tuple[float, float, float]) -> Image:
-    """Return the paper with light that falls off to one corner, of one tint."""
+def under_a_lamp(paper: Image, dark: float, tint: tuple[float, float, float], tilt: int = 0) -> Image:
+    """Return the paper with light that falls off to one corner, of one tint, as a tilted camera sees it.
+
+    tilt: by how many pixels two corners move, those of the windows by half of it; 0: a scanner.
+    """
     across, down = np.meshgrid(*[np.linspace(0, 1, len(paper))] * 2)
     light = 1 - (1 - dark) * (0.6 * across + 0.4 * down)
-    return np.rint(paper * light[..., None] * tint).astype(np.uint8)
+    if tilt:
+        end = len(paper) - 1
+        corners = np.array(((0, 0), (end, 0), (end, end), (0, end)), np.float32)
+        moved = corners + np.array(((tilt, 0), (0, 0), (0, tilt), (0, 0)), np.float32)
+        turn = cv2.getPerspectiveTransform(corners, moved)
+        seen = cv2.warpPerspective(paper, turn, paper.shape[1::-1], borderMode=cv2.BORDER_REPLICATE)
+        paper = np.asarray(cv2.GaussianBlur(seen, (0, 0), 0.9), np.uint8)
+    noise = np.random.default_rng(0).normal(0, 4 if tilt else 0, paper.shape)
+    return np.clip(np.rint(paper * light[..., None] * tint + noise), 0, 255).astype(np.uint8)
 
 
 def assert_a_house(picture: Image) -> None:
@@ -51,7 +62,11 @@ def assert_a_house(picture: Image) -> None:
 
 def test_paper_under_any_lamp_becomes_the_same_house() -> None:
     flat = sheet_of_paper()
-    lit = [under_a_lamp(flat, 0.5, (1, 0.92, 0.75)), under_a_lamp(flat, 0.8, (0.4, 0.42, 0.45))]
+    lit = [
+        under_a_lamp(flat, 0.5, (1, 0.92, 0.75)),
+        under_a_lamp(flat, 0.8, (0.4, 0.42, 0.45)),
+        under_a_lamp(flat, 0.6, (0.9, 0.85, 0.7), tilt=8),
+    ]
     with open_engine(ENGINE) as engine:
         first, *others = (engine(sheet[None])[0] for sheet in (flat, *lit))
     for picture in (first, *others):
@@ -63,7 +78,7 @@ def test_paper_under_any_lamp_becomes_the_same_house() -> None:
 def test_a_video_of_paper_goes_through_the_camera_path(tmp_path: Path) -> None:
     writer = cv2.VideoWriter(str(tmp_path / "paper.avi"), cv2.VideoWriter.fourcc(*"MJPG"), 10, (320, 256))
     for number in range(5):
-        sheet = under_a_lamp(sheet_of_paper(), 0.5 + 0.05 * number, (0.9, 0.85, 0.7))
+        sheet = under_a_lamp(sheet_of_paper(), 0.5 + 0.05 * number, (0.9, 0.85, 0.7), tilt=2 * number)
         frame = cv2.copyMakeBorder(sheet, 0, 0, 32, 32, cv2.BORDER_REPLICATE)
         writer.write(frame[..., ::-1])
     writer.release()
