@@ -19,7 +19,8 @@ import shlex
 from pathlib import Path
 
 from pix2pix_edge.runtime.errors import InputError
-from pix2pix_edge.runtime.files import folders_below
+from pix2pix_edge.runtime.files import files_in, folders_below
+from pix2pix_edge.runtime.images import only_images
 from pix2pix_edge.train.pairs.matching import Pair, matched, side_of, stop_if_any
 
 DEEPEST = 3  # folders to go down where each holds nothing but the next
@@ -128,22 +129,22 @@ def layouts_in(root: Path) -> dict[str, tuple[str, str, str]]:
 def _readings(root: Path, first: str) -> list[tuple[str, str, str, str]]:
     """Return (folder, form, split, side) of every way in which a folder's name can be read."""
     low = first.lower()
-    if match := re.fullmatch(rf"({'|'.join(SPLITS)})([ab])", low):  # trainA
+    splits = "|".join(sorted(SPLITS, key=len, reverse=True))
+    if match := re.fullmatch(rf"({splits})([ab])", low):  # trainA
         return [(first, "joined", SPLITS[match[1]], "picture" if match[2] == "a" else "label")]
     below = sorted(path.name for path in (root / first).iterdir() if path.is_dir())
     if own := split_of(low):
         known = [(f"{first}/{name}", side_of(name)) for name in below]
         inner = [(name, "inside", own, side) for name, side in known if side]
         return inner or [(first, "beside", own, side) for side in ("label", "picture")]
-    split, _, word = low.partition("_")
-    if split in SPLITS and word:
-        if word in ("a", "b"):
-            return [(first, "pix2pixHD", SPLITS[split], "label" if word == "a" else "picture")]
-        side = side_of(word)
-        return [(first, "named", SPLITS[split], side)] if side else []
+    if match := re.fullmatch(rf"({splits})_([ab])", low):
+        return [(first, "pix2pixHD", SPLITS[match[1]], "label" if match[2] == "a" else "picture")]
+    for form in (rf"(?P<split>{splits})[_-]?(?P<word>.+)", rf"(?P<word>.+)[_-](?P<split>{splits})"):
+        if (match := re.fullmatch(form, low)) and (side := side_of(match["word"])):
+            return [(first, "named", SPLITS[match["split"]], side)]
     if side := side_of(low):
-        splits = [(f"{first}/{name}", "outside", part, side) for name in below if (part := split_of(name.lower()))]
-        return splits or [(first, "alone", "train", side)]
+        parts = [(f"{first}/{name}", "outside", part, side) for name in below if (part := split_of(name.lower()))]
+        return parts or [(first, "alone", "train", side)]
     return []
 
 
@@ -168,7 +169,7 @@ def _nothing_found(data: Path) -> str:
     deeper = next((folder for folder in folders_below(data) if folder != data and layouts_in(folder)), None)
     if deeper:
         return f"{data} {holds}; pairs stand in {deeper}: give --data {shlex.quote(str(deeper))}"
-    folders = [shlex.quote(str(data / name.rstrip("/"))) for name in seen if name.endswith("/")]
+    folders = [shlex.quote(str(data / name)) for name in seen if only_images(files_in(data / name))]
     if len(folders) == 2:
         into = [shlex.quote(str(data / name)) for name in ("train_label", "train_picture")]
         return f"{data} {holds}; say which is which, for example: mv {folders[0]} {into[0]}; mv {folders[1]} {into[1]}"

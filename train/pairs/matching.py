@@ -77,6 +77,8 @@ def _of_one_folder(files: list[Path], folder: Path) -> list[Pair]:
     for path in files:
         word = SUFFIX.search(path.stem) or PREFIX.match(path.stem)
         sides.setdefault(side_of(word[1]) if word else None, {})[_plain(path.stem)] = path
+    if len(sides) == 2 and None in sides and len({frozenset(side) for side in sides.values()}) == 1:  # 1 and 1_photo
+        sides["picture" if "label" in sides else "label"] = sides.pop(None)
     if sides.keys() == {"label", "picture"}:
         labels, pictures = sides["label"], sides["picture"]
         if alone := sorted(labels.keys() ^ pictures.keys()):

@@ -50,6 +50,9 @@ def put(path: Path, level: int, width: int = 24) -> None:
         ("train_label/mask_{}.png", "train_picture/image_{}.png", "train_label/ -> train_picture/"),
         ("trainB/{}.jpg.png", "trainA/{}.jpg", "trainB/ -> trainA/"),
         ("trainB/house ({}).png", "trainA/house-{}.png", "trainB/ -> trainA/"),
+        ("labels_train/{}.png", "images_train/{}.png", "labels_train/ -> images_train/"),
+        ("trainmask/{}.png", "trainimage/{}.png", "trainmask/ -> trainimage/"),
+        ("train/{}.png", "train/{}_photo.png", "*_label -> its picture"),
         ("train/{}-sketch.png", "train/{}-photo.png", "*_label -> its picture"),
     ],
 )
