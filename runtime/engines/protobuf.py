@@ -39,7 +39,7 @@ def fields(message: memoryview) -> Iterator[Field]:
             position += 4 if kind == FIXED32 else 8
         else:
             raise ValueError(f"protobuf has no wire type {kind}")
-        if position > end or not number:
+        if position > end or not 0 < number < 1 << 29:  # beyond it others read the key without its upper bits
             raise ValueError("it is cut short or damaged")
         yield Field(number, kind, value, message[begin:position], message[start:position])
 

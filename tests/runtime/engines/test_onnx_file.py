@@ -17,6 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from pix2pix_edge.runtime.engine import open_engine
 from pix2pix_edge.runtime.engines.onnx_file import only_inputs_quantized, read_onnx
+from pix2pix_edge.runtime.engines.protobuf import fields
 from pix2pix_edge.runtime.errors import EngineError, ToolkitError
 from pix2pix_edge.runtime.sidecar import Precision, Sidecar, Source, TensorSpec, write_sidecar
 from tests.conftest import REPOSITORY, write_inverter
@@ -142,6 +143,12 @@ def test_no_reader_of_graphs_follows_a_file_out_of_itself(tmp_path: Path) -> Non
         with pytest.raises(ToolkitError, match="'w' lies in another file"):
             read()
     assert not (tmp_path / "models").exists()
+
+
+def test_a_field_hidden_behind_the_upper_bits_of_its_key_is_refused() -> None:
+    """ONNX Runtime reads a key's lower 32 bits, and so would have followed what is external here."""
+    with pytest.raises(ValueError, match="damaged"):
+        list(fields(memoryview(bytes([13 << 3 | 2 | 0x80, 0x80, 0x80, 0x80, 0x10, 0]))))
 
 
 def test_a_file_whose_result_is_not_what_it_declares_fails_in_one_sentence(tmp_path: Path) -> None:
