@@ -253,6 +253,7 @@ def found(settings: Settings, resuming: bool) -> tuple[Material, Settings]:
 
 def run(args: argparse.Namespace) -> None:
     settings = settings_of(args)
+    from pix2pix_edge.train.data import middle
     from pix2pix_edge.train.pairs.drawn import kind_of
     from pix2pix_edge.train.pairs.palette import palette_of, write_palette
 
@@ -270,7 +271,7 @@ def run(args: argparse.Namespace) -> None:
         samples: Any = [(picture, None) for picture in read_samples(Path(settings.samples), settings)]
     else:
         shown = next(pairs for pairs in (validation, held_out, training) if len(pairs))
-        samples = [shown[index] for index in range(min(3, len(shown)))]
+        samples = [tuple(middle(side, settings.size) for side in shown[index]) for index in range(min(3, len(shown)))]
     print(
         f"{len(training)} pairs to train on, {len(validation)} to judge epochs by, {len(held_out)} held out;"
         f" {settings.filters} filters at {settings.size[1]}x{settings.size[0]}, {settings.epochs} epochs -> {args.out}"

@@ -73,6 +73,12 @@ def as_channels(image: Image, size: Size, count: int) -> Image:
     return np.asarray(cv2.cvtColor(fitted, cv2.COLOR_RGB2GRAY)[..., None], np.uint8) if count == 1 else fitted
 
 
+def middle(image: Image, size: tuple[int, int]) -> Image:
+    """Return the middle of a picture, [height, width, C]: of one that was enlarged to be cropped, what is seen most."""
+    top, left = (image.shape[0] - size[0]) // 2, (image.shape[1] - size[1]) // 2
+    return image[top : top + size[0], left : left + size[1]]
+
+
 class Pairs:
     """Pairs at one size: pairs[i] is (source, target), uint8 [H, W, C] each, as the direction says.
 

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from pix2pix_edge.runtime.files import sha256_of
+from pix2pix_edge.runtime.images import read_image
 from pix2pix_edge.train.checkpoint import checkpoint_path
 from pix2pix_edge.train.drawings.__main__ import draw_folders
 from pix2pix_edge.train.settings import settings_path
@@ -228,6 +229,13 @@ def test_a_teacher_that_does_not_fit(data: Path, tmp_path: Path, capfd: pytest.C
         message = capfd.readouterr().err.splitlines()[-1]
         assert message.startswith("error: ") and expected in message
         assert not run.exists()
+
+
+def test_without_held_out_pairs_the_samples_are_training_pairs(tmp_path: Path) -> None:
+    draw_folders(tmp_path / "data", 2, 0, 40, 0)
+    assert run_main("--data", tmp_path / "data", "--out", tmp_path / "run", "--epochs", 1, *SMALL) == 0
+    grid = read_image(tmp_path / "run" / "samples" / "epoch_001.png")
+    assert grid.shape[0] < 4 * 36  # two rows of 32 pixels, and not of the 36 that are cropped
 
 
 def test_a_folder_that_cannot_be_written(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
