@@ -19,6 +19,7 @@ from pix2pix_edge.runtime.cli import add_backend, add_data
 from pix2pix_edge.runtime.engine import open_engine
 from pix2pix_edge.runtime.engines.base import Engine
 from pix2pix_edge.runtime.errors import InputError
+from pix2pix_edge.runtime.files import keep_inputs
 from pix2pix_edge.runtime.frame import Image
 
 MIN_PSNR_DB, MIN_SSIM = 35.0, 0.97
@@ -49,6 +50,8 @@ def run(args: argparse.Namespace) -> None:
     if args.gallery and args.gallery.suffix.lower() not in (".png", ".jpg", ".jpeg"):
         raise InputError(f"--gallery {args.gallery} must end in .png or .jpg")
     files = judging_files(args.data)
+    if args.gallery:
+        keep_inputs(files, args.gallery)
     with (
         open_any(args.a, args.backend, args.threads, "fp32") as a,
         open_any(args.b, args.backend, args.threads) as b,

@@ -27,7 +27,7 @@ from pix2pix_edge.runtime.cli import add_data, add_out
 from pix2pix_edge.runtime.engine import open_engine
 from pix2pix_edge.runtime.engines.base import Engine
 from pix2pix_edge.runtime.errors import EngineError, GateFailedError, InputError, as_typed, warn
-from pix2pix_edge.runtime.files import sha256_of, written_beside
+from pix2pix_edge.runtime.files import keep_inputs, sha256_of, written_beside
 from pix2pix_edge.runtime.sidecar import (
     Colour,
     FidelitySummary,
@@ -113,6 +113,8 @@ def run(args: argparse.Namespace) -> None:
         palette=_palette(args.generator.with_name("palette.json")),
     )
     fp32, fp16 = (args.out / f"{args.name}.{precision}.onnx" for precision in ("fp32", "fp16"))
+    for file in (fp32, fp16):
+        keep_inputs([args.generator], file)
     with contextlib.closing(ReferenceEngine(translator, pixels)) as reference:
         for note in [*translator.notes, *_other_modes(reference, images, kind)]:
             warn(f"{args.generator}: {note}")

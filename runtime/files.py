@@ -12,7 +12,7 @@ import shutil
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from pix2pix_edge.runtime.errors import InputError
@@ -93,6 +93,13 @@ def identity(path: str | os.PathLike[str]) -> tuple[int, int] | None:
     except OSError:
         return None
     return found.st_dev, found.st_ino
+
+
+def keep_inputs(inputs: Iterable[Path], output: Path) -> None:
+    """Raise InputError when `output` would be written over one of the files that are read, however it is spelled."""
+    written = identity(output)
+    if written and any(identity(path) == written for path in inputs):
+        raise InputError(f"{output} is read, and would be written over; choose another name")
 
 
 def files_in(folder: Path, *, recursive: bool = False) -> list[Path]:

@@ -58,10 +58,13 @@ def image_name(text: str) -> Path:
 
 
 def run(args: argparse.Namespace) -> None:
-    from pix2pix_edge.runtime.images import write_image
+    from pix2pix_edge.runtime.files import keep_inputs
+    from pix2pix_edge.runtime.images import list_images, write_image
 
     if len({title for title, _ in args.columns}) < len(args.columns):
         raise InputError("two --columns have the same title; give each its own")
+    for _, folder in args.columns:
+        keep_inputs(list_images(folder), args.out)
     write_image(args.out, sheet_of_folders(dict(args.columns), args.rows))
     print(args.out)
 

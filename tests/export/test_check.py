@@ -39,6 +39,14 @@ def test_a_file_equals_itself_and_the_gallery_shows_no_difference(inverter: Path
     assert gallery.shape[0] == 34 + 3 * (size + 8) and not last.any()
 
 
+def test_a_gallery_is_not_written_over_a_picture_that_is_compared(inverter: Path, photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "link.png").symlink_to(photos / "2.png")
+    before = (photos / "2.png").read_bytes()
+    done = check(inverter, inverter, "--data", photos, "--gallery", tmp_path / "link.png")
+    assert done.returncode == 2 and "link.png is read, and would be written over" in done.stderr
+    assert (photos / "2.png").read_bytes() == before
+
+
 def test_below_the_gate_it_ends_with_1_and_one_line(inverter: Path, photos: Path) -> None:
     done = check(inverter, inverter, "--data", photos, "--min-psnr", 101)
     assert done.returncode == 1

@@ -211,6 +211,15 @@ def test_a_graph_that_differs_fails_and_leaves_nothing(
     assert captured.err.count("\n") == 1
 
 
+def test_a_graph_is_not_written_over_the_one_that_is_read(
+    inverter: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = Path(shutil.copy(inverter, tmp_path / "x.fp32.onnx"))
+    assert command(given, "--out", tmp_path, "--name", "x") == 2
+    assert "x.fp32.onnx is read, and would be written over" in capsys.readouterr().err
+    assert given.read_bytes() == inverter.read_bytes()
+
+
 def test_a_failed_write_keeps_the_old_files(exported: Path, tmp_path: Path) -> None:
     def refuse(engine: Any) -> dict[str, Any]:
         raise GateFailedError("too bad")

@@ -62,6 +62,13 @@ def test_more_rows_than_pictures(folders: Path) -> None:
     assert cv2.imread(str(target)).shape[0] == TITLE + 11 * (40 + MARGIN)
 
 
+def test_the_sheet_is_not_written_over_a_picture_on_it(folders: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    picture = next(path for path in folders.rglob("*.png"))
+    before = picture.read_bytes()
+    assert main(["--columns", f"A={picture.parent}", "--out", str(picture)]) == 2
+    assert "is read, and would be written over" in capsys.readouterr().err and picture.read_bytes() == before
+
+
 def test_what_is_refused(folders: Path, capsys: pytest.CaptureFixture[str]) -> None:
     target = ["--out", str(folders / "sheet.png")]
     (folders / "empty").mkdir()
