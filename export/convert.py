@@ -113,8 +113,7 @@ def run(args: argparse.Namespace) -> None:
         palette=_palette(args.generator.with_name("palette.json")),
     )
     fp32, fp16 = (args.out / f"{args.name}.{precision}.onnx" for precision in ("fp32", "fp16"))
-    for file in (fp32, fp16):
-        keep_inputs([args.generator], file)
+    keep_inputs([args.generator], fp32, fp16)
     with contextlib.closing(ReferenceEngine(translator, pixels)) as reference:
         for note in [*translator.notes, *_other_modes(reference, images, kind)]:
             warn(f"{args.generator}: {note}")

@@ -95,11 +95,11 @@ def identity(path: str | os.PathLike[str]) -> tuple[int, int] | None:
     return found.st_dev, found.st_ino
 
 
-def keep_inputs(inputs: Iterable[Path], output: Path) -> None:
-    """Raise InputError when `output` would be written over one of the files that are read, however it is spelled."""
-    written = identity(output)
-    if written and any(identity(path) == written for path in inputs):
-        raise InputError(f"{output} is read, and would be written over; choose another name")
+def keep_inputs(inputs: Iterable[Path], *outputs: Path) -> None:
+    """Raise InputError when one of `outputs` would be written over a file that is read, however it is spelled."""
+    read = {identity(path) for path in inputs} - {None}
+    if over := next((path for path in outputs if identity(path) in read), None):
+        raise InputError(f"{over} is read, and would be written over; choose another name")
 
 
 def files_in(folder: Path, *, recursive: bool = False) -> list[Path]:
