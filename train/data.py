@@ -17,7 +17,7 @@ from tqdm import tqdm
 from pix2pix_edge.runtime.errors import InputError, native_stderr
 from pix2pix_edge.runtime.frame import Image, fit
 from pix2pix_edge.runtime.images import read_image
-from pix2pix_edge.train.pairs.matching import Pair, stop_if_any
+from pix2pix_edge.train.pairs.matching import MEND, Pair, stop_if_any
 from pix2pix_edge.train.pairs.palette import painted
 
 # The paper enlarges to 286 and crops 256 of it; other sizes keep the ratio.
@@ -145,9 +145,9 @@ def checked(data: Path, sets: Iterable[Pairs]) -> None:
                 for path in pairs.pairs[index].files
                 if _complained_about(path)
             ]
-    if len(problems) == len(work) and all(len(pairs.pairs[index].files) == 1 for pairs, index in work):
-        raise InputError(f"none of the {len(work)} files in {data} holds a picture and its label: {problems[0]}")
-    stop_if_any((problem.partition(";")[0] for problem in problems), data)
+    remedies = {problem.partition("; ")[2] for problem in problems}
+    shared = remedies.pop() if len(remedies) == 1 and len(problems) == len(work) else ""
+    stop_if_any((problem.partition(";")[0] for problem in problems), data, shared or MEND)
 
 
 def _problems(pairs: Pairs, index: int) -> list[str]:

@@ -16,6 +16,7 @@ from pix2pix_edge.runtime.files import files_in, natural_key
 from pix2pix_edge.runtime.images import IMAGE_ENDINGS, only_images
 
 NAMED = 20
+MEND = "mend each, or remove it with its partner"
 LABEL_WORD = (
     r"annotations?|b|before|depths?|edges?|ground_truths?|gt|gtfine|inputs?|in|labels?|lines?|maps?|masks?|seg"
     r"|segmentations?|sketch|sketches|source|x"
@@ -155,13 +156,11 @@ def _loose(name: str) -> str:
     return "/".join(re.sub(r"[\W_]+", "_", word).strip("_") for word in words)
 
 
-def stop_if_any(problems: Iterable[str], data: Path) -> None:
+def stop_if_any(problems: Iterable[str], data: Path, remedy: str = MEND) -> None:
     """Raise InputError when there are any problems, naming the first of them."""
     listed = sorted(problems, key=lambda problem: natural_key(Path(problem)))
     if not listed:
         return
     shown = "; ".join(problem.removeprefix(f"{data}{os.sep}") for problem in listed[:NAMED])
     more = f"; and {len(listed) - NAMED} more" if len(listed) > NAMED else ""
-    raise InputError(
-        f"{len(listed)} of the files in {data} cannot be used: {shown}{more}; mend each, or remove it with its partner"
-    )
+    raise InputError(f"{len(listed)} of the files in {data} cannot be used: {shown}{more}; {remedy}")
