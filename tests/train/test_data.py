@@ -253,7 +253,7 @@ def test_a_jpeg_damaged_in_its_middle_is_named(folders: Path) -> None:
 
 def test_odd_width_is_not_side_by_side(tmp_path: Path) -> None:
     write(tmp_path / "train" / "1.png", 1, width=SIDE + 1)
-    with pytest.raises(InputError, match=r"1.png is 25x24, but .* twice as wide as tall.*call their folders train_label/"):
+    with pytest.raises(InputError, match=r"1.png is 25x24, but .* twice as wide.*call their folders train_label/"):
         check(tmp_path)
 
 
