@@ -174,8 +174,8 @@ _BARE = re.compile(r"[^\s:@/'\"]+:(?!//)[^\s@].*@([^\s'\",]*)", re.DOTALL)
 
 _SECRET = r"[\w-]*(?:pass|pw|psw|tok|auth|key|secret|session|credential|sig|\bpin\b)[\w-]*"
 
-_NAMED = re.compile(rf"([?&;,|\s]{_SECRET}\s*=\s*)[^\s&'\",]+", re.IGNORECASE)
-"""0?password=secret, rtspsrc user-pw=secret: no address, but the name says what it is."""
+_NAMED = re.compile(rf"([?&;,|\s]{_SECRET}\s*=\s*|--{_SECRET}\s+)[^\s&'\",]+", re.IGNORECASE)
+"""0?password=secret, rtspsrc user-pw=secret, --password secret: no address, but the name says what it is."""
 
 _ENCODED = re.compile(r"[^\s/]*%3A[^\s/]*%40", re.IGNORECASE)
 """rtsp%3A%2F%2Fme%3Asecret%40host."""

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import NoReturn
 
-from pix2pix_edge.runtime.addresses import redacted
+from pix2pix_edge.runtime.addresses import redacted, shown
 from pix2pix_edge.runtime.errors import ToolkitError, as_typed, printable
 
 BACKENDS = ("auto", "onnxruntime", "openvino")
@@ -128,8 +128,19 @@ def run_command(
             said = redacted(str(error))
             message = f"unexpected {type(error).__name__}: {said} (a defect: run again with --debug and report it)"
             code = 2
-        print("error: " + as_typed(printable(" ".join(message.split()))), file=sys.stderr)
+        message = _without_secrets(" ".join(message.split()), sys.argv[1:] if argv is None else argv)
+        print("error: " + as_typed(printable(message)), file=sys.stderr)
         return code
+
+
+def _without_secrets(message: str, argv: Sequence[str]) -> str:
+    """Return a message without what may not be shown of the addresses on the command line, however it came there."""
+    for word in argv:
+        address = word.partition("=")[2] if word.startswith("--") else word
+        if (hidden := shown(address)) != address:
+            for spelled in (address, str(Path(address))):
+                message = message.replace(spelled, hidden)
+    return message
 
 
 def _open_standard_streams() -> None:

@@ -48,6 +48,7 @@ def test_what_is_secret_in_an_address_is_not_shown(text: str, shown: str) -> Non
         ("0?access_token=secret", "0?access_token=***"),
         ("rtspsrc location=x user-pw=secret ! appsink", "rtspsrc location=x user-pw=*** ! appsink"),
         ("souphttpsrc user-pw = secret", "souphttpsrc user-pw = ***"),
+        ("unknown: --camera-password secret", "unknown: --camera-password ***"),
         ("rtsp%3A%2F%2Fme%3Asecret%40host/a", "***@host/a"),
         ("rtsp://me%3Asecret%40host/a", "rtsp://***@host/a"),
         ("rtsp://me:secret\uff20host/a", "rtsp://***"),

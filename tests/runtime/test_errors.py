@@ -137,3 +137,13 @@ def test_patience_is_a_number_of_the_environment(text: str, times: str, warned: 
     program = "from pix2pix_edge.runtime.errors import PATIENCE; print(PATIENCE)"
     done = python("-c", program, PIX2PIX_EDGE_PATIENCE=text)
     assert done.stdout == f"{times}\n" and ("counts as 1; run: unset" in done.stderr) == warned
+
+
+@pytest.mark.parametrize("given", ["https://me:secret@host/a.onnx", "--data=me:secret@host:80/x"])
+def test_no_secret_of_the_command_line_is_printed(given: str, capsys: pytest.CaptureFixture[str]) -> None:
+    path = Path(given.removeprefix("--data="))
+    parser = CommandParser()
+    parser.add_argument("--data")
+    parser.add_argument("file", nargs="?")
+    assert run_command(raising(InputError(f"there is no file {path}; make it")), parser, [given]) == 2
+    assert "***@host" in (said := capsys.readouterr().err) and "secret" not in said
