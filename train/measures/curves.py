@@ -16,6 +16,9 @@ TITLES = {
     "validation_psnr": "PSNR [dB], validation",
     "validation_ssim": "SSIM, validation",
     "validation_perceptual": "perceptual distance, validation",
+    "validation_fringes": "fringes, share of real, validation",
+    "validation_patches": "patches, validation",
+    "validation_labels": "labels that read back, validation",
 }
 
 
