@@ -14,7 +14,9 @@ import argparse
 import atexit
 import logging
 import os
+import re
 import signal
+import socket
 import sys
 import threading
 from dataclasses import asdict
@@ -25,7 +27,16 @@ from pix2pix_edge.runtime.batch.manifest import FOLDER, Entry, Manifest
 from pix2pix_edge.runtime.batch.places import is_remote, outputs_of, plain, sources_of
 from pix2pix_edge.runtime.cli import FIT_MODES, add_backend, add_engine, at_least
 from pix2pix_edge.runtime.engine import open_engine
-from pix2pix_edge.runtime.errors import EngineError, InputError, ToolkitError, native_stderr, printable, require, warn
+from pix2pix_edge.runtime.errors import (
+    PATIENCE,
+    EngineError,
+    InputError,
+    ToolkitError,
+    native_stderr,
+    printable,
+    require,
+    warn,
+)
 from pix2pix_edge.runtime.files import identity, leftovers, sha256_of
 
 BLOCK = 64
@@ -36,6 +47,9 @@ PART = 2000
 
 NAMED = 10
 """Bad pictures named on the screen; the manifest has them all."""
+
+ANSWER_S = 10.0 * PATIENCE
+"""A cluster that takes no connection for so long is not there."""
 
 FIRST_RAY = (2, 40)
 """The oldest Ray whose Data has what is used here."""
@@ -156,6 +170,7 @@ def _rows(args: argparse.Namespace, left: list[tuple[str, str]]) -> Any:
     data = require("ray.data", "batch", "a batch")
     import pyarrow
 
+    _probe(args.address or "")
     try:
         with native_stderr():  # where Ray speaks of its log level, and prints a stack at SIGTERM
             ray.init(args.address, include_dashboard=False if args.address is None else None, log_to_driver=False,
@@ -207,6 +222,18 @@ def _end_at_sigterm() -> None:
         signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
+def _probe(address: str) -> None:
+    """Raise InputError where nobody listens at HOST:PORT: Ray would wait for minutes."""
+    if found := re.fullmatch(r"(?:ray://)?\[?([^/\[\]]+?)\]?:(\d{1,5})", address):
+        try:
+            socket.create_connection((found[1], int(found[2])), ANSWER_S).close()
+        except (OSError, OverflowError, UnicodeError) as error:
+            raise InputError(
+                f"no Ray cluster can be used at {address}: {getattr(error, 'strerror', None) or error}; start one with:"
+                " ray start --head"
+            ) from error
+
+
 def _is_text(name: str) -> bool:
     """Whether a name can be written down: a file's may be any bytes."""
     try:
@@ -229,4 +256,6 @@ def _first_line(error: BaseException) -> str:
         for line in lines
         if line.startswith(("pix2pix_edge.", "InputError", "EngineError"))
     ]
+    if not ours and lines and lines[0].endswith(":"):  # a list follows, as of the versions that differ
+        return " ".join(lines)[:300]
     return (ours or lines or [type(error).__name__])[-1 if ours else 0][:300]

@@ -22,6 +22,11 @@ def test_a_ray_that_is_too_old_is_named_with_the_command_that_mends_it(monkeypat
         next(command._rows(argparse.Namespace(address=None), [("a.png", "b.png")]))
 
 
+def test_a_cluster_of_another_version_is_named_with_both() -> None:
+    said = "Version mismatch: The cluster has:\n Ray: 2.50.0\nThis process was started with:\n   Ray: 2.60"
+    assert command._first_line(RuntimeError(said)).endswith("Ray: 2.50.0 This process was started with: Ray: 2.60")
+
+
 def test_a_name_that_is_no_text_is_a_bad_picture_and_no_end(tmp_path: Path) -> None:
     pair = ("/in/caf\udce9.png", "/out/caf\udce9.png")
     (row,) = command._rows(argparse.Namespace(), [pair])
