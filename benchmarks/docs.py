@@ -3,6 +3,7 @@
   python -m benchmarks docs                                take the JSON files in docs/benchmarks as they are
   python -m benchmarks docs --results report/report.json   first make this the published report
   python -m benchmarks docs --trials trials.json           first make these the published trials; likewise the others
+  python -m benchmarks docs --models MODELS                a folder of reports, one for each model
 
 Run it in the root of a checkout, and commit the pages in docs/ with docs/benchmarks/.
 """
@@ -18,11 +19,13 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from pix2pix_edge.benchmarks.report.schema import Report
 from pix2pix_edge.runtime.errors import InputError
 from pix2pix_edge.runtime.files import written_beside
 
 if TYPE_CHECKING:
     from pix2pix_edge.benchmarks.report.reader import Formatted
+    from pix2pix_edge.benchmarks.report.table import Table
 
 FOLDER = Path("docs/benchmarks")
 ABSENT = "Not measured yet."
@@ -169,6 +172,41 @@ def _stream(file: Path, command: str) -> Published:
     return Published(report, f"{markdown_table(requirement_table(report.rows))}\n\n{_measured_with(report.command)}")
 
 
+@dataclass(frozen=True, kw_only=True)
+class Models:
+    """A report for each model, whose first engine is its plain graph."""
+
+    format: str = "pix2pix-edge-models/1"
+    reports: list[Report]
+
+
+def _models(file: Path, command: str) -> Published:
+    """Read the published file, or a folder with a report's folder for each model."""
+    from pix2pix_edge.benchmarks.report.reader import FILE, load_report, read
+    from pix2pix_edge.benchmarks.report.table import markdown_table
+
+    found = sorted(file.glob(f"*/{FILE}"))
+    models = Models(reports=[load_report(report) for report in found]) if found else None
+    models = models or read(file, Models, Models.format, command)
+    return Published(models, f"{markdown_table(_models_table(models.reports))}\n\n{_measured_with(command)}")
+
+
+def _models_table(reports: list[Report]) -> Table:
+    from pix2pix_edge.benchmarks.report.table import Table, number
+    from pix2pix_edge.benchmarks.report.tables import NONE, latency, psnr, ratio
+
+    columns = ["engine", "multiply-adds, G", "latency p50, ms", "speed", "PSNR, dB", "SSIM", "runs in", "others' CPU"]
+    rows = []
+    for report in reports:
+        others = report.state.during.others
+        for row in report.engines:
+            work = number(row.work.multiply_adds / 1e9, 4) if row.work else NONE
+            ssim = f"{row.fidelity.ssim:.4f}" if row.fidelity else NONE
+            used = NONE if others is None else f"{others:.0%}"
+            rows.append([row.name, work, latency(row), ratio(row), psnr(row), ssim, row.engine or NONE, used])
+    return Table("Models", columns, rows)
+
+
 def _measured_with(command: str) -> str:
     return f"Measured with:\n\n    {command}"
 
@@ -186,6 +224,11 @@ SECTIONS = {
     ),
     "choices": Section(
         Path("docs/training.md"), "choices written down before it is looked up whose they are", _choices
+    ),
+    "models": Section(
+        Path("docs/models.md"),
+        "python -m benchmarks run --engine PLAIN FILE FILE --data DIR --out MODELS/NAME",
+        _models,
     ),
     "training": Section(Path("docs/training.md"), "python -m benchmarks train --data DIR --out FILE.json", _training),
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from pix2pix_edge.benchmarks.compare import compare
 from pix2pix_edge.benchmarks.docs import ABSENT, FOLDER, SECTIONS, render
 from pix2pix_edge.benchmarks.machine.description import Machine
 from pix2pix_edge.benchmarks.report.reader import load_report, write
-from pix2pix_edge.benchmarks.report.schema import Shown
+from pix2pix_edge.benchmarks.report.schema import Ratio, Shown
 from pix2pix_edge.runtime.errors import InputError
 from tests.benchmarks.samples import made_report, made_row
 from tests.commands import benchmarks
@@ -73,6 +74,22 @@ def test_publishing_replaces_the_sections_and_nothing_else(tmp_path: Path, monke
     assert compare(published, report)  # so that a user's report can be compared with it
     assert benchmarks("docs") == 0
     assert page.read_text() == text == render(page, tmp_path / FOLDER)
+
+
+def test_models_of_reports_of_their_own_share_a_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = _checkout(tmp_path, monkeypatch).with_name("models.md")
+    random = np.random.default_rng(0)
+    for name, plain, folded in (("b", 40.0, 20.0), ("a", 90.0, 30.0)):
+        ratio = Ratio(to=f"{name}-plain.fp32.onnx", value=folded / plain, low=folded / plain, high=folded / plain)
+        row = replace(made_row(random, f"{name}.fp32.onnx", folded), ratio=ratio)
+        (tmp_path / "all" / name).mkdir(parents=True)
+        write(made_report(random, made_row(random, ratio.to, plain), row), tmp_path / "all" / name / "report.json")
+    assert benchmarks("docs", "--models", "all") == 0
+    rows = re.findall(r"^\| ([ab][\w.-]+) \| .*? \| .*? \| (\S+)", page.read_text(), re.MULTILINE)
+    assert rows == [
+        ("a-plain.fp32.onnx", "–"), ("a.fp32.onnx", "3.00×"), ("b-plain.fp32.onnx", "–"), ("b.fp32.onnx", "2.00×"),
+    ]  # fmt: skip
+    assert page.read_text() == render(page, tmp_path / FOLDER)
 
 
 def test_nothing_is_published_when_anything_is_wrong(
