@@ -96,7 +96,7 @@ def run(args: argparse.Namespace) -> None:
     images = read_images(files, shape) if files else drawn_images(shape)
     kind = f"{len(images)} {'' if files else 'drawn '}images"
     graph = translator.graph()
-    pixels, said = examine(translator, graph, options, images)
+    pixels, said = examine(translator, graph, options, images, drawn=not files)
     print(f"{args.generator}  {translator.framework}; " + "; ".join(said), flush=True)
     wrap(graph, pixels, translator.layout)
     fold_constants(graph)

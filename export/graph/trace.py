@@ -64,7 +64,7 @@ def trace(
     )
     try:
         with mock.patch.object(tf, "function", _not_compiled):
-            function.get_concrete_function()
+            captures = function.get_concrete_function().graph.captures
         proto, _ = tf2onnx.convert.from_function(function, input_signature=signature, opset=OPSET)
     except InputError:
         raise
@@ -81,6 +81,9 @@ def trace(
     proto.opset_import.extend(opset)
     proto.graph.name = "generator"
     graph = Graph(proto)
+    # tensors that a layer keeps beside its variables, as Normalization its mean, which the converter makes inputs
+    read = {name for node in graph.nodes for name in node.input}
+    graph.constants |= {inner.name: np.asarray(outer) for outer, inner in captures if inner.name in read}
     layers = {} if weights else {name: _layer(name) for name in graph.constants if "/" in name}
     for number, (layer, value) in enumerate(weights):
         graph.constants[f"weight_{number}"] = np.asarray(value)

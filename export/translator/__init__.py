@@ -22,7 +22,7 @@ def open_translator(path: str | Path, options: Options) -> Translator:
         return SavedModelTranslator(path, options)
     if not path.is_file():
         raise InputError(f"{path} does not exist; give the generator.keras of a training run, or make one: {TRAIN}")
-    if path.suffix == ".onnx":
+    if path.suffix.lower() == ".onnx":
         from pix2pix_edge.export.translator.onnx_model import OnnxTranslator
 
         return OnnxTranslator(path, options)

@@ -16,7 +16,7 @@ import onnx
 from pix2pix_edge.export.graph.clip import interval
 from pix2pix_edge.export.graph.graph import Array, Graph
 from pix2pix_edge.export.translator.contract import LEVELS, SYMMETRIC, UNIT, Options, Pixels, Range, described
-from pix2pix_edge.export.translator.translator import Translator
+from pix2pix_edge.export.translator.translator import CHANNELS, Translator
 from pix2pix_edge.runtime.errors import InputError
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ CLEARLY = 0.5
 BELOW_BLACK = -0.25
 LARGEST_NORMED = 8.0
 """Values beyond it are levels: networks work on numbers near 1."""
+RANGES = "what black and white are: --input-range -1,1 or --input-range 0,1 or --input-range 0,255"
 LABELS = ("Softmax", "ArgMax", "LogSoftmax", "TopK")
 
 
@@ -43,12 +44,12 @@ class Finding:
 
 
 def examine(
-    translator: Translator, graph: Graph, options: Options, images: Sequence[Image]
+    translator: Translator, graph: Graph, options: Options, images: Sequence[Image], *, drawn: bool = True
 ) -> tuple[Pixels, list[str]]:
     """Return the pixels of a network, and a sentence about each of its ends.
 
-    graph: translator.graph(). images: uint8 [H, W, C], as its pictures are. Raises InputError, saying what was seen,
-    where the values cannot be told.
+    graph: translator.graph(). images: uint8 [H, W, C], as its pictures are; drawn: they are not its owner's. Raises
+    InputError, saying what was seen, where the values cannot be told.
     """
     last = _last(graph)
     if last in LABELS:
@@ -60,7 +61,7 @@ def examine(
     if translator.is_uint8:
         source = Finding(LEVELS, "its input is uint8")
     else:
-        source = asked or _of_rescaling(graph) or _of_statistics(translator, graph, options, images, last)
+        source = asked or _of_rescaling(translator, graph) or _of_statistics(translator, graph, options, images, drawn)
     shown = _pixels(translator, options, source.limits, SYMMETRIC)
     values = np.concatenate([translator.run(_given(translator, shown, image)) for image in images[:LOOKED_AT]])
     low, high = (float(np.percentile(values, share)) for share in (0.5, 99.5))
@@ -121,7 +122,7 @@ def _of_values(translator: Translator, low: float, high: float, last: str, sourc
     if max(-low, high) > LARGEST_NORMED:
         if low > -0.3 * high:
             return Finding(LEVELS, seen)
-    elif low < BELOW_BLACK and high > 0:
+    elif low < BELOW_BLACK and high > 0 and (source.limits == SYMMETRIC or low < -high / 2):
         return Finding(SYMMETRIC, seen)
     elif low >= BELOW_BLACK and high <= 1.5 and source.limits == UNIT:
         return Finding(UNIT, f"{seen}, and takes [0, 1]")
@@ -131,54 +132,67 @@ def _of_values(translator: Translator, low: float, high: float, last: str, sourc
     )
 
 
-def _of_rescaling(graph: Graph) -> Finding | None:
-    """Read the input's range off a scale and a shift that it meets first."""
+def _of_rescaling(translator: Translator, graph: Graph) -> Finding | None:
+    """Read the input's range off a scale and a shift that it meets first. Raises InputError for those of no range."""
     scale, shift, tensor = np.float64(1), np.float64(0), graph.input.name
-    found = False
     while (readers := graph.consumers().get(tensor, [])) and len({id(node) for node in readers}) == 1:
         node = readers[0]
-        constants = [graph.constants[name] for name in node.input[1:] if name in graph.constants]
-        if node.op_type in ("Mul", "Div", "Add", "Sub") and node.input[0] == tensor and len(constants) == 1:
-            value = np.float64(np.mean(constants[0]))
+        others = [graph.constants.get(name) for name in node.input if name != tensor]
+        if node.op_type in ("Mul", "Div", "Add", "Sub"):
+            value = others[0] if len(others) == 1 else None
+            turned = node.input[0] != tensor and node.op_type in ("Div", "Sub")
+            if value is None or value.size > max(CHANNELS) or turned:
+                break
+            amount = np.float64(np.mean(value))
             if node.op_type in ("Mul", "Div"):
-                factor = value if node.op_type == "Mul" else 1 / value
-                scale, shift, found = scale * factor, shift * factor, True
+                factor = amount if node.op_type == "Mul" else 1 / amount
+                scale, shift = scale * factor, shift * factor
             else:
-                shift = shift + (value if node.op_type == "Add" else -value)
+                shift = shift + (amount if node.op_type == "Add" else -amount)
         elif node.op_type not in ("Identity", "Cast", "Transpose"):
             break
         tensor = node.output[0]
-    if not found or scale <= 0:
+    if scale <= 0 or (scale, shift) == (1, 0):
         return None
     for limits in USUAL:
         low, high = scale * limits[0] + shift, scale * limits[1] + shift
-        exact = any(abs(low - a) + abs(high - b) < 0.02 * (b - a) for a, b in (SYMMETRIC, UNIT))
-        normalised = -3 < low < -1.5 and 1.5 < high < 3.5  # by the mean and deviation of photographs
-        if (exact or normalised) and limits != (low, high):
+        if any(limits != (a, b) and abs(low - a) + abs(high - b) < 0.02 * (b - a) for a, b in USUAL):
             return Finding(limits, f"it scales its input by {scale:.4g} itself")
-    return None
+    mean = -shift / scale  # what becomes 0: the mean of the pictures that it was trained on
+    for limits, (least, most) in {UNIT: (0.02, 0.98), LEVELS: (2.0, 253.0)}.items():
+        if least < mean < most:
+            return Finding(limits, f"it takes {mean:.3g} from its input itself")
+    if shift == 0:
+        return None
+    raise InputError(
+        f"the values of {translator.path}'s input cannot be told: it scales them by {scale:.4g} and adds {shift:.4g};"
+        f" say {RANGES}"
+    )
 
 
 def _of_statistics(
-    translator: Translator, graph: Graph, options: Options, images: Sequence[Image], last: str
+    translator: Translator, graph: Graph, options: Options, images: Sequence[Image], drawn: bool
 ) -> Finding:
-    """Tell the input's range by the first batch norm: with the right one its input is as it was in training."""
+    """Tell the input's range by the first batch norm: with the right one its input is as it was in training.
+
+    Drawn pictures have another contrast than its owner's, so between [-1, 1] and [0, 1], which differ by a factor of
+    two alone, they decide only for what its output has too.
+    """
     misfits = _misfits(translator, graph, options, images)
-    symmetric = interval(graph, graph.output.name) == SYMMETRIC
+    keeps = interval(graph, graph.output.name)
     if misfits:
         best, next_best = sorted(misfits, key=lambda limits: misfits[limits])[:2]
-        if misfits[best] <= CLEARLY * misfits[next_best]:
+        if misfits[best] <= CLEARLY * misfits[next_best] and (not drawn or best in (LEVELS, keeps)):
             return Finding(best, "batch norm's statistics are of pictures with these values")
-        if symmetric and best == SYMMETRIC:
+        if best == keeps == SYMMETRIC:
             return Finding(SYMMETRIC, "batch norm's statistics fit it best, and its output has it")
-    elif symmetric:
+    elif keeps == SYMMETRIC:
         return Finding(SYMMETRIC, "its output has it (nothing in the network says what its input has)")
-    low, high = interval(graph, graph.output.name)
-    keeps = f", which keeps {described((low, high))}" if np.isfinite((low, high)).all() else ""
+    limits = f", which keeps {described(keeps)}" if np.isfinite(keeps).all() else ""
+    data = "give pictures of its own kind with --data DIR, or " if misfits and drawn else ""
     raise InputError(
-        f"the values of {translator.path}'s input cannot be told (it ends in {last}{keeps}"
-        f"{'; ' + _told(misfits) if misfits else '; it has no batch norm that would tell'}); say what black and white"
-        " are: --input-range -1,1 or --input-range 0,1 or --input-range 0,255"
+        f"the values of {translator.path}'s input cannot be told (it ends in {_last(graph)}{limits}"
+        f"{'; ' + _told(misfits) if misfits else '; it has no batch norm that would tell'}); {data}say {RANGES}"
     )
 
 

@@ -22,6 +22,11 @@ from pix2pix_edge.runtime.errors import InputError, require
 if TYPE_CHECKING:
     from pix2pix_edge.export.graph.graph import Graph
 
+OWN = (
+    "give the Python file that holds it with --custom FILE.py, which runs that file, or convert a SavedModel folder"
+    " (model.export(FOLDER))"
+)
+
 
 class KerasTranslator(Translator):
     """A whole Keras model, functional, Sequential or subclassed.
@@ -117,29 +122,31 @@ class KerasTranslator(Translator):
         return self.batch_statistics or (self.archive.is_keras_2 and bool(self.archive.in_training_mode(NORMS)))
 
     def _load(self) -> Any:
-        if self.options.custom is not None:
-            run_file(self.options.custom)
+        own = run_file(self.options.custom) if self.options.custom is not None else {}
         foreign = foreign_classes(self.archive)
         if foreign and self.options.custom is None:
             layer = foreign[0]
             raise InputError(
                 f"the layer {layer.name} of {self.path} is of the class {layer.registered or layer.kind}, which is"
-                " not Keras' own; give the Python file that registers it (keras.saving.register_keras_serializable)"
-                " with --custom FILE.py, which runs that file, or convert a SavedModel folder (model.export(FOLDER))"
+                f" not Keras' own; {OWN}"
             )
         settings: dict[str, Any] = {"compile": False}
         if self.path.suffix == ".keras":
             settings["safe_mode"] = True
         elif not self.archive.is_keras_2:
             settings["custom_objects"] = _operations(self.keras, self.archive)
+        names = {name for layer in self.archive.layers for name in (layer.kind, layer.registered)}
+        mine = {name: own[name.rpartition(">")[2]] for name in names if name.rpartition(">")[2] in own}
+        settings["custom_objects"] = settings.get("custom_objects", {}) | mine
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 return self.keras.models.load_model(self.path, **settings)
         except Exception as error:  # whatever a damaged archive or an unknown layer makes Keras raise
+            advice = f"; {OWN}" if reason(error).startswith(("Unknown layer", "Could not locate")) else ""
             raise InputError(
                 f"Keras {self.keras.__version__} cannot load {self.path}, which Keras {self.archive.version or '2'}"
-                f" wrote ({reason(error)})"
+                f" wrote ({reason(error)}){advice}"
             ) from error
 
     def _as_wanted(self, model: Any) -> Any:

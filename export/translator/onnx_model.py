@@ -1,7 +1,7 @@
 """An ONNX file that another tool wrote: PyTorch's exporters, tf2onnx, or a file of this project's contract by hand.
 
-Float or uint8, NCHW or NHWC, any tensor names, free batch or size, opset 11 to 22. Its owner's framework is ONNX
-Runtime on the very file.
+Float or uint8, NCHW or NHWC, any tensor names, free batch or size, opset 9 to 22. Its owner's framework is ONNX
+Runtime on the very file; on its graph in FP32 where it is of another precision, of which ONNX Runtime lacks operators.
 """
 
 from __future__ import annotations
@@ -23,12 +23,13 @@ if TYPE_CHECKING:
 
     from pix2pix_edge.export.graph.graph import Graph
 
-OLDEST, NEWEST = 11, 22
+OLDEST, NEWEST = 9, 22
 WORKING = 18
 """The opset that the passes over a graph know; older files are brought to it."""
 DOMAINS = ("", "ai.onnx")
-FLOATS = {1: np.float32, 10: np.float16, 11: np.float64}
-UINT8, UINT16 = 2, 4
+FLOAT, UINT8, UINT16 = 1, 2, 4
+OTHER_WIDTHS = (10, 11, 16)
+"""FP16, FP64 and BF16."""
 RANDOM = ("Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike")
 
 
@@ -40,6 +41,8 @@ class OnnxTranslator(Translator):
         onnx = require("onnx", "export", "converting an .onnx file")
         self.model = _load(path, onnx)
         self.framework = f"ONNX Runtime {require('onnxruntime', '', 'running .onnx files').__version__}"
+        if _single(self.model):
+            self.notes.append("it computes in another precision than FP32; the files are true FP32 and FP16")
         source = self._one("input")
         self._one("output")
         self.is_uint8 = source.type.tensor_type.elem_type == UINT8
@@ -81,7 +84,6 @@ class OnnxTranslator(Translator):
                     f" it again with opset_version={WORKING}"
                 ) from error
         graph = Graph(copy.deepcopy(model))
-        _single(graph)
         _inference(graph)
         height, width, channels = self.gives
         shape = [channels, height, width] if self.layout[1] == "NCHW" else [height, width, channels]
@@ -113,7 +115,7 @@ class OnnxTranslator(Translator):
             self.model.graph.input.extend(kept)
         value: onnx.ValueInfoProto = getattr(self.model.graph, what)[0]
         kind = value.type.tensor_type.elem_type
-        if kind not in (*FLOATS, UINT8) and (what == "input" or kind != UINT16):
+        if kind not in (FLOAT, UINT8) and (what == "input" or kind != UINT16):
             raise InputError(f"{self.path}: its {what} {value.name} is {_listed(value)}, which is no picture")
         return value
 
@@ -181,7 +183,7 @@ class OnnxTranslator(Translator):
             raise InputError(f"ONNX Runtime cannot run {self.path} ({_first(error)})") from error
 
     def _dtype(self) -> Any:
-        return np.uint8 if self.is_uint8 else FLOATS[self.model.graph.input[0].type.tensor_type.elem_type]
+        return np.uint8 if self.is_uint8 else np.float32
 
 
 def _load(path: Path, onnx: Any) -> onnx.ModelProto:
@@ -227,21 +229,23 @@ def _load(path: Path, onnx: Any) -> onnx.ModelProto:
     return model  # type: ignore[no-any-return]  # the module is handed in
 
 
-def _single(graph: Graph) -> None:
-    """Let a graph in FP16 or FP64 compute in FP32: constants, casts, and the types of its ends."""
-    from onnx import TensorProto
+def _single(model: onnx.ModelProto) -> bool:
+    """Let a graph in FP16, BF16 or FP64 compute in FP32: constants, casts, and its ends. Return whether it was one."""
+    from onnx import numpy_helper
 
-    wide = (TensorProto.FLOAT16, TensorProto.DOUBLE, TensorProto.BFLOAT16)
-    for name, value in graph.constants.items():
-        if (value.dtype.kind == "f" and value.dtype != np.float32) or value.dtype.name == "bfloat16":
-            graph.constants[name] = value.astype(np.float32)
-    for node in graph.nodes:
-        for attribute in node.attribute:
-            if attribute.name in ("to", "dtype") and attribute.i in wide:
-                attribute.i = TensorProto.FLOAT
-    for value in (graph.input, graph.output):
-        if value.type.tensor_type.elem_type in wide:
-            value.type.tensor_type.elem_type = TensorProto.FLOAT
+    nodes = model.graph.node
+    tensors = [*model.graph.initializer, *(a.t for node in nodes for a in node.attribute if a.HasField("t"))]
+    found = False
+    for tensor in (tensor for tensor in tensors if tensor.data_type in OTHER_WIDTHS):
+        value = numpy_helper.to_array(tensor).astype(np.float32)
+        tensor.CopyFrom(numpy_helper.from_array(value, tensor.name))
+        found = True
+    for attribute in (a for node in nodes for a in node.attribute if a.name in ("to", "dtype") and a.i in OTHER_WIDTHS):
+        attribute.i, found = FLOAT, True
+    for value in (*model.graph.input, *model.graph.output):
+        if value.type.tensor_type.elem_type in OTHER_WIDTHS:
+            value.type.tensor_type.elem_type, found = FLOAT, True
+    return found
 
 
 def _inference(graph: Graph) -> None:

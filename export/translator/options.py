@@ -24,7 +24,7 @@ def add_translator_options(parser: argparse.ArgumentParser) -> None:
         help="batch norm by the statistics of each picture, as in training with batch 1")  # fmt: skip
     add("--bits", type=int, choices=(8, 16), default=8,
         help="of the pictures that come out; 16 for depth, kept by PNG and TIFF files (default: 8)")  # fmt: skip
-    add("--custom", type=Path, metavar="FILE.py", help="registers layers of your own; the file is run")
+    add("--custom", type=Path, metavar="FILE.py", help="holds layers of your own; the file is run")
 
 
 def as_numbers(parser: argparse.ArgumentParser) -> None:

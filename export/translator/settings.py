@@ -50,10 +50,10 @@ def in_single(weight: Any) -> Any:
     return weight.astype(np.float32) if weight.dtype.kind not in "iub" else weight
 
 
-def run_file(path: Path) -> None:
-    """Run a Python file of the user's, which registers layers; said so by the option that names it."""
+def run_file(path: Path) -> dict[str, Any]:
+    """Run a Python file of the user's, as the option says that names it, and return its classes by their names."""
     if not path.is_file():
-        raise InputError(f"--custom {path} does not exist; give the Python file that registers the layers")
+        raise InputError(f"--custom {path} does not exist; give the Python file that holds the layers")
     spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -65,3 +65,6 @@ def run_file(path: Path) -> None:
         raise InputError(f"--custom {path} fails: {type(error).__name__}: {reason(error)}") from error
     finally:
         sys.path.remove(str(path.parent))
+    return {
+        name: kind for name, kind in vars(module).items() if isinstance(kind, type) and kind.__module__ == path.stem
+    }

@@ -22,6 +22,7 @@ from pix2pix_edge.export.translator.contract import LEVELS, SYMMETRIC, UNIT, Opt
 from pix2pix_edge.export.translator.examine import examine
 from pix2pix_edge.runtime.engine import open_engine
 from pix2pix_edge.runtime.errors import InputError
+from pix2pix_edge.runtime.images import write_image
 from tests.commands import export
 
 Array = Any
@@ -77,12 +78,53 @@ def test_ranges_are_seen_where_batch_norm_tells(
     model = settled(network(last=last, norm=True), x)
     model.save(tmp_path / "g.keras")
     translator = open_translator(tmp_path / "g.keras", Options())
-    pixels, said = examine(translator, translator.graph(), Options(), list(images))
+    pixels, said = examine(translator, translator.graph(), Options(), list(images), drawn=False)
     assert (pixels.input_range, pixels.output_range) == (taken, given)
     assert "batch norm" in said[0]
-    assert convert(tmp_path / "g.keras", "--out", tmp_path) == 0
+    for number, picture in enumerate(images):
+        write_image(tmp_path / "data" / f"{number:02}.png", picture)
+    assert convert(tmp_path / "g.keras", "--out", tmp_path, "--data", tmp_path / "data") == 0
     assert_equal_pictures(tmp_path / "generator.fp32.onnx", images, levels(model(x), given))
     assert (tmp_path / "generator.sheet.png").is_file()
+
+
+def test_drawn_pictures_do_not_tell_a_factor_of_two(tmp_path: Path, capsys: Any) -> None:
+    """Lines on white, as sketches are, have a fraction of the contrast of what is drawn."""
+    x = np.where(np.random.default_rng(0).random((8, 16, 16, 1)) < 0.1, 0.2, 1.0).repeat(3, -1).astype(np.float32)
+    settled(network(norm=True), x).save(tmp_path / "g.keras")
+    assert convert(tmp_path / "g.keras", "--out", tmp_path) == 2
+    assert "give pictures of its own kind with --data DIR, or say" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("mean", "deviation", "taken"), [(60.0, 55.0, LEVELS), (230.0, 40.0, LEVELS), (0.8, 0.3, UNIT)]
+)
+@pytest.mark.parametrize("keras_2", [False, True])
+def test_a_mean_that_the_network_takes_away_tells_its_range(
+    tmp_path: Path, mean: float, deviation: float, taken: tuple[float, float], keras_2: bool
+) -> None:
+    keras = pytest.importorskip("tf_keras" if keras_2 else "keras")
+    image = keras.Input((16, 16, 3))
+    x = keras.layers.Normalization(mean=[mean] * 3, variance=[deviation**2] * 3)(image)
+    x = keras.layers.Conv2D(3, 3, padding="same", activation="tanh", kernel_initializer="he_normal")(x)
+    model = keras.Model(image, x)
+    model.save(tmp_path / "g.keras")
+    assert convert(tmp_path / "g.keras", "--out", tmp_path) == 0
+    images = np.stack(drawn_images(16))
+    given = images.astype(np.float32) / 255 * taken[1]
+    assert_equal_pictures(tmp_path / "generator.fp32.onnx", images, levels(model(given), SYMMETRIC))
+
+
+def test_a_little_below_black_is_asked_for_where_the_input_has_none(tmp_path: Path) -> None:
+    import keras
+
+    image = keras.Input((16, 16, 3))
+    model = keras.Model(image, keras.layers.Conv2D(3, 1)(image))
+    model.set_weights([1.4 * np.eye(3)[None, None], np.full(3, -0.3)])  # [0, 1] becomes [-0.3, 1.1]
+    model.save(tmp_path / "g.keras")
+    with pytest.raises(InputError, match=r"it gives -0\.\d+ to 1\.\d+ .*--output-range"):
+        translator = open_translator(tmp_path / "g.keras", Options())
+        examine(translator, translator.graph(), Options(input_range=UNIT), drawn_images(16))
 
 
 def test_what_cannot_be_told_is_asked_for(tmp_path: Path, capsys: Any) -> None:
@@ -402,9 +444,9 @@ def foreign(
     graph = helper.make_graph(nodes, "main_graph", ends[:1], ends[1:], tensors)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
     onnx.save(model, path)
-    session = ort.InferenceSession(str(path), providers=["CPUExecutionProvider"])
 
     def run(x: Array) -> Array:
+        session = ort.InferenceSession(str(path), providers=["CPUExecutionProvider"])
         given = np.ascontiguousarray(x.transpose(0, 3, 1, 2) if layout == "NCHW" else x).astype(dtype)
         results = np.concatenate([session.run(None, {"x.1": one[None]})[0] for one in given])
         return results.transpose(0, 2, 3, 1) if layout == "NCHW" else results
@@ -412,8 +454,26 @@ def foreign(
     return run
 
 
+def test_layers_of_ones_own_that_are_not_registered(tmp_path: Path) -> None:
+    """As the forks of pix2pix and CycleGAN have them: a class beside the script, and a .h5 that knows its name."""
+    keras = pytest.importorskip("tf_keras")
+    (tmp_path / "forks.py").write_text(
+        "import tf_keras\nclass Thrice(tf_keras.layers.Layer):\n    def call(self, x):\n        return x * 3\n"
+    )
+    namespace: dict[str, Any] = {"__name__": "forks"}
+    exec((tmp_path / "forks.py").read_text(), namespace)
+    image = keras.Input((16, 16, 3))
+    model = keras.Model(image, keras.layers.Activation("tanh")(namespace["Thrice"](name="t")(image)))
+    model.save(tmp_path / "g.h5")
+    with pytest.raises(InputError, match=r"Unknown layer: 'Thrice'.*--custom FILE\.py"):
+        open_translator(tmp_path / "g.h5", Options())
+    translator = open_translator(tmp_path / "g.h5", Options(custom=tmp_path / "forks.py"))
+    x = np.linspace(-1, 1, 16 * 16 * 3, dtype=np.float32).reshape(1, 16, 16, 3)
+    assert np.allclose(translator.run(x), np.tanh(3 * x), atol=1e-6)
+
+
 @pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
-@pytest.mark.parametrize("opset", [11, 13, 17, 18, 21])
+@pytest.mark.parametrize("opset", [9, 11, 13, 17, 18, 21])
 def test_foreign_onnx_of_any_layout_and_age(tmp_path: Path, layout: str, opset: int) -> None:
     run = foreign(tmp_path / "m.onnx", layout, opset)
     assert convert(tmp_path / "m.onnx", "--out", tmp_path) == 0
@@ -437,12 +497,20 @@ def test_foreign_onnx_with_free_dimensions(tmp_path: Path, free: str, capsys: An
     )
 
 
-def test_foreign_onnx_in_fp16_becomes_fp32(tmp_path: Path) -> None:
-    foreign(tmp_path / "m.onnx", kind=TensorProto.FLOAT16)
-    translator = open_translator(tmp_path / "m.onnx", Options())
-    graph = translator.graph()
-    assert {value.dtype for value in graph.constants.values()} == {np.dtype(np.float32)}
-    graph.check()
+@pytest.mark.parametrize(
+    ("kind", "rounding"), [(TensorProto.FLOAT16, 1), (TensorProto.DOUBLE, 1), (TensorProto.BFLOAT16, 3)]
+)
+def test_foreign_onnx_of_another_precision_becomes_fp32(tmp_path: Path, kind: int, rounding: int, capsys: Any) -> None:
+    """The last two are none that ONNX Runtime has operators for, so its weights in FP32 are the measure."""
+    run = foreign(tmp_path / "single.onnx")
+    foreign(tmp_path / "m.onnx", kind=kind)
+    assert convert(tmp_path / "m.onnx", "--out", tmp_path) == 0
+    assert "it computes in another precision than FP32" in capsys.readouterr().err
+    images = np.stack(drawn_images((32, 16)))
+    with open_engine(tmp_path / "generator.fp32.onnx", backend="onnxruntime") as engine:
+        found = np.concatenate([engine(image[None]) for image in images])
+    expected = levels(run(images / np.float32(127.5) - 1), SYMMETRIC)
+    assert np.abs(found.astype(int) - expected).max() <= rounding
 
 
 def test_weights_in_a_file_beside_are_read_and_others_refused(tmp_path: Path) -> None:
@@ -483,13 +551,14 @@ def test_grey_in_numpy_is_that_of_opencv() -> None:
     assert np.array_equal(pixels.to_network(images), grey)
 
 
-def test_a_flat_picture_that_the_network_is_unsure_of_decides_nothing(tmp_path: Path, capsys: Any) -> None:
+@pytest.mark.parametrize("dtype", ["float32", "uint8"])
+def test_a_flat_picture_that_the_network_is_unsure_of_decides_nothing(tmp_path: Path, dtype: str, capsys: Any) -> None:
     import keras
     from keras import layers
 
     keras.utils.set_random_seed(0)
-    image = keras.Input((16, 16, 3))
-    x = image
+    image = keras.Input((16, 16, 3), dtype=dtype)
+    x = layers.Rescaling(1 / 127.5, offset=-1)(image)
     for _ in range(8):
         x = layers.Conv2D(8, 3, padding="valid", use_bias=False, kernel_initializer="he_normal")(
             layers.ZeroPadding2D()(x)
