@@ -7,6 +7,7 @@ both.
 from __future__ import annotations
 
 import json
+import re
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -35,6 +36,11 @@ DOORS = (
     "compat",
     "load_op",
 )
+DOOR_OPERATORS = re.compile(
+    r"File|PyFunc|Dataset|Reader|Record|ImmutableConst|LoadLibrary|LoadAndRemap|Summary|Debug|Table|Remote|Abort"
+    r"|FixedUnigram|GenerateVocab"
+)
+"""Operators of TensorFlow that read or write files, run other code or end the process."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +94,13 @@ def read_archive(path: Path) -> Archive:
         function = str(layer.config.get("function", "")).removeprefix("compat.v1.").removeprefix("compat.v2.")
         if layer.kind == "TFOpLambda" and function.partition(".")[0] in DOORS:
             raise InputError(f"{path} calls tf.{function} in its layer {layer.name}, which is not computing a picture")
+        node = layer.config.get("node_def", "")  # of a bare operator, as TensorFlow 2.0 to 2.3 wrote it: read, or bytes
+        operator = str(node.get("op") if isinstance(node, dict) else node)
+        if DOOR_OPERATORS.search(operator) or re.search("Print|Save|Restore|MergeV2", operator):
+            raise InputError(
+                f"{path} calls the operator {operator[:40]!r} in its layer {layer.name}, which is not computing a"
+                " picture"
+            )
     return archive
 
 

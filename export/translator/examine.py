@@ -32,15 +32,19 @@ BELOW_BLACK = -0.25
 LARGEST_NORMED = 8.0
 """Values beyond it are levels: networks work on numbers near 1."""
 RANGES = "what black and white are: --input-range -1,1 or --input-range 0,1 or --input-range 0,255"
+MEANS = {UNIT: (0.02, 0.98), LEVELS: (2.0, 253.0), SYMMETRIC: (-0.98, 0.98)}
+"""Between which the mean of pictures may lie, for each range in the order in which they are tried."""
+IMAGENET_BGR = (103.939, 116.779, 123.68)
 LABELS = ("Softmax", "ArgMax", "LogSoftmax", "TopK")
 
 
 @dataclass(frozen=True)
 class Finding:
-    """A range, and why it is taken for that."""
+    """A range, and why it is taken for that; assumed: that is no proof."""
 
     limits: Range
     why: str
+    assumed: bool = False
 
 
 def examine(
@@ -61,7 +65,11 @@ def examine(
     if translator.is_uint8:
         source = Finding(LEVELS, "its input is uint8")
     else:
-        source = asked or _of_rescaling(translator, graph) or _of_statistics(translator, graph, options, images, drawn)
+        source = (
+            asked
+            or _of_rescaling(translator, graph, options.bgr)
+            or _of_statistics(translator, graph, options, images, drawn)
+        )
     shown = _pixels(translator, options, source.limits, SYMMETRIC)
     values = np.concatenate([translator.run(_given(translator, shown, image)) for image in images[:LOOKED_AT]])
     low, high = (float(np.percentile(values, share)) for share in (0.5, 99.5))
@@ -79,10 +87,26 @@ def examine(
             f"{translator.path} gives one value, {low:.3g}, wherever one looks: is it trained, and is its input"
             f" {described(source.limits)}? say so with --input-range"
         )
+    if source.assumed:
+        _note_assumed(translator, _pixels(translator, options, source.limits, result.limits), images[:LOOKED_AT][-1])
     said = [f"input {described(source.limits)}: {source.why}", f"output {described(result.limits)}: {result.why}"]
     if options.mean or options.std:
         said[0] = "input by --mean and --std"
     return _pixels(translator, options, source.limits, result.limits), said
+
+
+def _note_assumed(translator: Translator, pixels: Pixels, image: Image) -> None:
+    """Note what the picture of one image would be if the input had the other usual range, in levels."""
+    usual, other = (
+        np.clip(p.to_levels(translator.run(p.to_network(image[None]))), 0, 255)
+        for p in (pixels, replace(pixels, input_range=UNIT))
+    )
+    if (changed := float(np.abs(usual - other).max())) > 1:
+        translator.notes.append(
+            f"{described(SYMMETRIC)} is taken for its input, as its output has it, which is no proof: with"
+            f" {described(UNIT)} its pictures differ by up to {changed:.0f} levels of 255; look at the sheet, and say"
+            " which with --input-range"
+        )
 
 
 def _pixels(translator: Translator, options: Options, source: Range, result: Range) -> Pixels:
@@ -132,9 +156,9 @@ def _of_values(translator: Translator, low: float, high: float, last: str, sourc
     )
 
 
-def _of_rescaling(translator: Translator, graph: Graph) -> Finding | None:
+def _of_rescaling(translator: Translator, graph: Graph, bgr: bool) -> Finding | None:
     """Read the input's range off a scale and a shift that it meets first. Raises InputError for those of no range."""
-    scale, shift, tensor = np.float64(1), np.float64(0), graph.input.name
+    scale, shift, tensor = np.ones(1), np.zeros(1), graph.input.name
     while (readers := graph.consumers().get(tensor, [])) and len({id(node) for node in readers}) == 1:
         node = readers[0]
         others = [graph.constants.get(name) for name in node.input if name != tensor]
@@ -143,7 +167,7 @@ def _of_rescaling(translator: Translator, graph: Graph) -> Finding | None:
             turned = node.input[0] != tensor and node.op_type in ("Div", "Sub")
             if value is None or value.size > max(CHANNELS) or turned:
                 break
-            amount = np.float64(np.mean(value))
+            amount = value.reshape(-1).astype(np.float64)
             if node.op_type in ("Mul", "Div"):
                 factor = amount if node.op_type == "Mul" else 1 / amount
                 scale, shift = scale * factor, shift * factor
@@ -152,21 +176,27 @@ def _of_rescaling(translator: Translator, graph: Graph) -> Finding | None:
         elif node.op_type not in ("Identity", "Cast", "Transpose"):
             break
         tensor = node.output[0]
-    if scale <= 0 or (scale, shift) == (1, 0):
+    if scale.min() <= 0 or (scale.max() == 1 and not shift.any()):
         return None
+    means = -shift / scale  # what becomes 0: the mean of the pictures that it was trained on
+    scaling, shifting, mean = float(scale.mean()), float(shift.mean()), float(means.mean())
     for limits in USUAL:
-        low, high = scale * limits[0] + shift, scale * limits[1] + shift
+        low, high = scaling * limits[0] + shifting, scaling * limits[1] + shifting
         if any(limits != (a, b) and abs(low - a) + abs(high - b) < 0.02 * (b - a) for a, b in USUAL):
-            return Finding(limits, f"it scales its input by {scale:.4g} itself")
-    mean = -shift / scale  # what becomes 0: the mean of the pictures that it was trained on
-    for limits, (least, most) in {UNIT: (0.02, 0.98), LEVELS: (2.0, 253.0)}.items():
-        if least < mean < most:
-            return Finding(limits, f"it takes {mean:.3g} from its input itself")
-    if shift == 0:
+            return Finding(limits, f"it scales its input by {scaling:.4g} itself")
+    if shifting == 0:
         return None
+    for limits, (least, most) in MEANS.items():
+        possible = (mean - limits[0]) * (limits[1] - mean)  # the largest variance of pictures with that mean
+        if least < mean < most and (scaling == 1 or scaling**-2 <= possible):
+            if means.size == 3 and np.allclose(means, IMAGENET_BGR, atol=0.5) and not bgr:
+                translator.notes.append(
+                    "it takes ImageNet's mean in the order BGR: if it reads BGR, give --channels bgr"
+                )
+            return Finding(limits, f"it takes {', '.join(f'{m:.3g}' for m in means)} from its input itself")
     raise InputError(
-        f"the values of {translator.path}'s input cannot be told: it scales them by {scale:.4g} and adds {shift:.4g};"
-        f" say {RANGES}"
+        f"the values of {translator.path}'s input cannot be told: it scales them by {scaling:.4g} and adds"
+        f" {shifting:.4g}; say {RANGES}"
     )
 
 
@@ -187,7 +217,7 @@ def _of_statistics(
         if best == keeps == SYMMETRIC:
             return Finding(SYMMETRIC, "batch norm's statistics fit it best, and its output has it")
     elif keeps == SYMMETRIC:
-        return Finding(SYMMETRIC, "its output has it (nothing in the network says what its input has)")
+        return Finding(SYMMETRIC, "its output has it (nothing in the network says what its input has)", assumed=True)
     limits = f", which keeps {described(keeps)}" if np.isfinite(keeps).all() else ""
     data = "give pictures of its own kind with --data DIR, or " if misfits and drawn else ""
     raise InputError(

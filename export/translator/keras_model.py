@@ -16,7 +16,7 @@ from pix2pix_edge.export.graph.trace import reason, tensorflow, trace, upsamplin
 from pix2pix_edge.export.translator.archive import NORMS, RANDOM_LAYERS, Archive, foreign_classes, read_archive
 from pix2pix_edge.export.translator.contract import Floats, Options
 from pix2pix_edge.export.translator.settings import HALVES, in_single, policy_name, rewritten, run_file
-from pix2pix_edge.export.translator.translator import Norm, Translator
+from pix2pix_edge.export.translator.translator import OTHER_STATISTICS, OWN_STATISTICS, Norm, Translator, few
 from pix2pix_edge.runtime.errors import InputError, require
 
 if TYPE_CHECKING:
@@ -47,6 +47,9 @@ class KerasTranslator(Translator):
             raise InputError(f"{path} takes {_dtype(inputs[0])}, which is no picture; it must take float or uint8")
         self.check_shapes(tuple(inputs[0].shape[1:]), tuple(outputs[0].shape[1:]))
         self.batch_statistics = options.batch_statistics
+        kinds = {layer.kind for layer in self.archive.layers}
+        if options.batch_statistics and not kinds & {*NORMS} and not foreign_classes(self.archive):
+            raise InputError(f"{path} has no batch norm (BatchNormalization) for --batch-statistics; leave that out")
         self._note_training_mode()
         tf = tensorflow()
         self.framework = f"Keras {self.keras.__version__}, TensorFlow {tf.__version__}"
@@ -98,7 +101,7 @@ class KerasTranslator(Translator):
         found: list[tuple[str, Translator]] = []
         if self.archive.in_training_mode(NORMS) or self.batch_statistics:
             changed = {"batch_statistics": not self.own_statistics, "moving_statistics": self.own_statistics}
-            found.append(("batch norm's other statistics (moving or the picture's own)", self._with(changed)))
+            found.append((OTHER_STATISTICS, self._with(changed)))
         if self.archive.is_keras_2 and self.archive.in_training_mode(RANDOM_LAYERS):
             found.append(("dropout and noise as predict() draws them", self._with({"noisy": True})))
         return found
@@ -230,18 +233,18 @@ class KerasTranslator(Translator):
         norms, noise = self.archive.in_training_mode(NORMS), self.archive.in_training_mode(RANDOM_LAYERS)
         if noise and self.archive.is_keras_2:
             self.notes.append(
-                f"{_few(noise)} {'is' if len(noise) == 1 else 'are'} called with training=True: Keras draws them anew"
+                f"{few(noise)} {'is' if len(noise) == 1 else 'are'} called with training=True: Keras draws them anew"
                 " for every picture; the files leave them out"
             )
         if norms and not self.archive.is_keras_2 and not self.batch_statistics:
             self.notes.append(
-                f"{_few(norms)} {'is' if len(norms) == 1 else 'are'} called with training=True, which Keras 3 minds in"
+                f"{few(norms)} {'is' if len(norms) == 1 else 'are'} called with training=True, which Keras 3 minds in"
                 " model(x) but not in predict(): the files use moving statistics, as predict() does; for each picture's"
                 " own, give --batch-statistics"
             )
         elif norms or self.batch_statistics:
-            which = _few(norms) if norms else "batch norm"
-            self.notes.append(f"{which}: by the statistics of the picture itself, as in training with batch 1")
+            which = few(norms) if norms else "batch norm"
+            self.notes.append(f"{which}: {OWN_STATISTICS}")
 
 
 def _keras(archive: Archive) -> Any:
@@ -291,7 +294,3 @@ def _by_own_statistics(layer: Any, x: Any) -> Any:
 def _dtype(tensor: Any) -> str:
     dtype = tensor.dtype
     return str(getattr(dtype, "name", dtype))
-
-
-def _few(names: list[str]) -> str:
-    return ", ".join(names) if len(names) <= 3 else f"{', '.join(names[:2])} and {len(names) - 2} more layers"

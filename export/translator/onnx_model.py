@@ -14,22 +14,32 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pix2pix_edge.export.translator.contract import Floats, Options
-from pix2pix_edge.export.translator.translator import CHANNELS, DEFAULT_SIZE, Translator
-from pix2pix_edge.runtime.engines.onnx_file import read_onnx
-from pix2pix_edge.runtime.errors import EngineError, InputError, require
+from pix2pix_edge.export.translator.onnx_load import (
+    DOMAINS,
+    FLOAT,
+    at_working_opset,
+    first_line,
+    load_onnx,
+    norms_in_training,
+    to_single,
+    with_norms,
+)
+from pix2pix_edge.export.translator.translator import (
+    CHANNELS,
+    DEFAULT_SIZE,
+    OTHER_STATISTICS,
+    OWN_STATISTICS,
+    Translator,
+    few,
+)
+from pix2pix_edge.runtime.errors import InputError, require
 
 if TYPE_CHECKING:
     import onnx
 
     from pix2pix_edge.export.graph.graph import Graph
 
-OLDEST, NEWEST = 9, 22
-WORKING = 18
-"""The opset that the passes over a graph know; older files are brought to it."""
-DOMAINS = ("", "ai.onnx")
-FLOAT, UINT8, UINT16 = 1, 2, 4
-OTHER_WIDTHS = (10, 11, 16)
-"""FP16, FP64 and BF16."""
+UINT8, UINT16 = 2, 4
 RANDOM = ("Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike")
 
 
@@ -39,9 +49,9 @@ class OnnxTranslator(Translator):
     def __init__(self, path: Path, options: Options) -> None:
         super().__init__(path)
         onnx = require("onnx", "export", "converting an .onnx file")
-        self.model = _load(path, onnx)
+        self.model = load_onnx(path, onnx)
         self.framework = f"ONNX Runtime {require('onnxruntime', '', 'running .onnx files').__version__}"
-        if _single(self.model):
+        if to_single(self.model):
             self.notes.append("it computes in another precision than FP32; the files are true FP32 and FP16")
         source = self._one("input")
         self._one("output")
@@ -50,6 +60,7 @@ class OnnxTranslator(Translator):
         self.layout = (_layout(shape), "")
         self._fix(source, shape)
         self._refuse_operators()
+        self._choose_norms(options)
         self._session = self._open(self.model)
         gives = [length if isinstance(length, int) else None for length in self._session.get_outputs()[0].shape]
         if None in gives:
@@ -73,17 +84,7 @@ class OnnxTranslator(Translator):
         from pix2pix_edge.export.graph.graph import Graph
         from pix2pix_edge.export.graph.simplify import fold_constants, readable_names
 
-        converter = importlib.import_module("onnx.version_converter")
-        model = self.model
-        if _opset(model) < WORKING:
-            try:
-                model = converter.convert_version(model, WORKING)
-            except Exception as error:
-                raise InputError(
-                    f"{self.path} (opset {_opset(model)}) cannot become opset {WORKING} ({_first(error)}); export"
-                    f" it again with opset_version={WORKING}"
-                ) from error
-        graph = Graph(copy.deepcopy(model))
+        graph = Graph(copy.deepcopy(at_working_opset(self.path, self.model)))
         _inference(graph)
         height, width, channels = self.gives
         shape = [channels, height, width] if self.layout[1] == "NCHW" else [height, width, channels]
@@ -99,6 +100,26 @@ class OnnxTranslator(Translator):
 
     def tools(self) -> dict[str, str]:
         return {self.model.producer_name: self.model.producer_version} if self.model.producer_name else {}
+
+    def other_modes(self) -> list[tuple[str, Translator]]:
+        if not norms_in_training(self.model):
+            return []
+        other = copy.copy(self)
+        other.model = with_norms(self.model, own=False)
+        other._session = other._open(other.model)
+        return [(OTHER_STATISTICS, other)]
+
+    def _choose_norms(self, options: Options) -> None:
+        """Let batch norm compute by the picture's own statistics if that is asked for, and say so wherever it does."""
+        if options.batch_statistics:
+            if not any(node.op_type == "BatchNormalization" for node in self.model.graph.node):
+                raise InputError(
+                    f"{self.path} has no batch norm for --batch-statistics; PyTorch folds it into convolutions unless"
+                    " told otherwise: torch.onnx.export(…, training=torch.onnx.TrainingMode.PRESERVE)"
+                )
+            self.model = with_norms(at_working_opset(self.path, self.model), own=True)
+        if norms := norms_in_training(self.model):
+            self.notes.append(f"{few(norms)}: {OWN_STATISTICS}")
 
     def _one(self, what: str) -> onnx.ValueInfoProto:
         """Return the graph's one input or output; an input that has a constant value is none."""
@@ -180,72 +201,10 @@ class OnnxTranslator(Translator):
         try:
             return ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
         except Exception as error:
-            raise InputError(f"ONNX Runtime cannot run {self.path} ({_first(error)})") from error
+            raise InputError(f"ONNX Runtime cannot run {self.path} ({first_line(error)})") from error
 
     def _dtype(self) -> Any:
         return np.uint8 if self.is_uint8 else np.float32
-
-
-def _load(path: Path, onnx: Any) -> onnx.ModelProto:
-    """Read a file and the weights beside it, if it keeps them apart. Raises InputError."""
-    try:
-        model = onnx.load(str(path), load_external_data=False)
-    except Exception as error:
-        raise InputError(f"{path} is not a whole ONNX file ({_first(error)}); export it again") from error
-    external = importlib.import_module("onnx.external_data_helper")
-    places = {
-        entry.value
-        for tensor in external._get_all_tensors(model)
-        if external.uses_external_data(tensor)
-        for entry in tensor.external_data
-        if entry.key == "location"
-    }
-    for place in sorted(places):
-        beside = path.parent / place
-        if Path(place).name != place or beside.is_symlink() or not beside.is_file():
-            raise InputError(
-                f"{path} keeps its weights in {place!r}, which is no file beside it; export it again as one file"
-                " (torch.onnx.export(…, external_data=False))"
-            )
-    try:
-        if not places and not model.functions:
-            read_onnx(path)
-        if places:
-            external.load_external_data_for_model(model, str(path.parent))
-        if model.functions:
-            model = importlib.import_module("onnx.inliner").inline_local_functions(model)
-        onnx.checker.check_model(model)
-    except EngineError as error:
-        raise InputError(
-            f"{path} cannot be read ({error.__cause__}); export it again from its own framework"
-        ) from error
-    except Exception as error:
-        raise InputError(f"{path} is not a whole ONNX file ({_first(error)}); export it again") from error
-    if not OLDEST <= _opset(model) <= NEWEST:
-        raise InputError(
-            f"{path} is of opset {_opset(model)}; {OLDEST} to {NEWEST} can be read: export it again with"
-            f" opset_version={WORKING}"
-        )
-    return model  # type: ignore[no-any-return]  # the module is handed in
-
-
-def _single(model: onnx.ModelProto) -> bool:
-    """Let a graph in FP16, BF16 or FP64 compute in FP32: constants, casts, and its ends. Return whether it was one."""
-    from onnx import numpy_helper
-
-    nodes = model.graph.node
-    tensors = [*model.graph.initializer, *(a.t for node in nodes for a in node.attribute if a.HasField("t"))]
-    found = False
-    for tensor in (tensor for tensor in tensors if tensor.data_type in OTHER_WIDTHS):
-        value = numpy_helper.to_array(tensor).astype(np.float32)
-        tensor.CopyFrom(numpy_helper.from_array(value, tensor.name))
-        found = True
-    for attribute in (a for node in nodes for a in node.attribute if a.name in ("to", "dtype") and a.i in OTHER_WIDTHS):
-        attribute.i, found = FLOAT, True
-    for value in (*model.graph.input, *model.graph.output):
-        if value.type.tensor_type.elem_type in OTHER_WIDTHS:
-            value.type.tensor_type.elem_type, found = FLOAT, True
-    return found
 
 
 def _inference(graph: Graph) -> None:
@@ -283,18 +242,9 @@ def _owner(constant: str) -> str:
     return parent if dot else constant
 
 
-def _opset(model: onnx.ModelProto) -> int:
-    return max((entry.version for entry in model.opset_import if entry.domain in DOMAINS), default=0)
-
-
 def _listed(value: onnx.ValueInfoProto) -> str:
     import onnx
 
     tensor = value.type.tensor_type
     dims = ", ".join(str(d.dim_value) if d.HasField("dim_value") else d.dim_param or "?" for d in tensor.shape.dim)
     return f"{onnx.TensorProto.DataType.Name(tensor.elem_type).lower()}[{dims}]"
-
-
-def _first(error: Exception) -> str:
-    text = " ".join(str(error).split()).rpartition(" : ")[2] or type(error).__name__
-    return text if len(text) <= 200 else f"{text[:200].rpartition(' ')[0]} …"

@@ -5,29 +5,25 @@ Its graph is looked at before it is loaded: what reads or writes files, or runs 
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from pix2pix_edge.export.graph.trace import reason, tensorflow, trace
+from pix2pix_edge.export.translator.archive import DOOR_OPERATORS
 from pix2pix_edge.export.translator.contract import Floats, Options
-from pix2pix_edge.export.translator.translator import Translator
+from pix2pix_edge.export.translator.translator import OWN_STATISTICS, Translator, few
 from pix2pix_edge.runtime.errors import InputError
 
 if TYPE_CHECKING:
     from pix2pix_edge.export.graph.graph import Graph
 
 SERVING = ("serving_default", "serve")
-DOORS = re.compile(
-    r"File|PyFunc|Dataset|Reader|Record|ImmutableConst|LoadLibrary|LoadAndRemap|Summary|Debug|Table|Remote|Abort"
-    r"|FixedUnigram|GenerateVocab"
-)
-"""Operators of TensorFlow that read or write files, run other code or end the process."""
 SAVING = ("ShardedFilename", "SaveV2", "RestoreV2", "MergeV2Checkpoints")
 """Every folder holds these too, to save and restore its variables; what it serves must not call them."""
+KERAS_FILE = "convert the .keras or .h5 file of the same model, with --batch-statistics"
 RANDOM = ("RandomUniform", "RandomStandardNormal", "StatelessRandomUniformV2", "StatelessRandomNormalV2")
 
 
@@ -36,6 +32,8 @@ class SavedModelTranslator(Translator):
 
     def __init__(self, path: Path, options: Options) -> None:
         super().__init__(path)
+        if options.batch_statistics:
+            raise InputError(f"{path} is a SavedModel, whose batch norm is as it is; {KERAS_FILE}")
         tf = tensorflow()
         nodes = list(_nodes(path))
         self._refuse_doors(node.op for node in nodes if node.op not in SAVING and _is_door(node))
@@ -78,8 +76,14 @@ class SavedModelTranslator(Translator):
         served = list(self._served())
         self._refuse_doors(node.op for node in served if node.op in SAVING)
         self._refuse_training_mode(served)
-        if drawn := sorted({node.op for node in nodes if node.op in RANDOM and "dropout" not in node.name.lower()}):
-            self.notes.append(f"its graph holds {', '.join(drawn)}, which its serving function may draw anew each time")
+        if norms := _norms_in_training(served):
+            self.notes.append(f"{few(norms)}: {OWN_STATISTICS}")
+        drawn = next((node for node in served if node.op in RANDOM), None)
+        if drawn is not None:
+            raise InputError(
+                f"{path} draws random numbers ({drawn.name}), so it gives another picture each time; convert the .keras"
+                " or .h5 file of the same model, whose dropout and noise are left out"
+            )
 
     def run(self, values: Floats) -> Floats:
         return np.asarray(self._function(tensorflow().constant(values)))
@@ -116,14 +120,25 @@ class SavedModelTranslator(Translator):
         if names := [node.name for node in norms if node.attr["is_training"].b]:
             raise InputError(
                 f"{self.path} computes {len(names)} of its {len(norms)} batch norms by the picture's own statistics"
-                f" ({names[0]}); convert the .keras or .h5 file of the same model, with --batch-statistics where they"
-                " are to be so in all"
+                f" ({names[0]}); {KERAS_FILE} where they are to be so in all"
             )
+
+
+def _norms_in_training(served: Sequence[Any]) -> list[str]:
+    """Return the layers that take a mean over batch, height and width: Keras 3's batch norm in training mode."""
+    tf = tensorflow()
+    constants = {node.name: node.attr["value"].tensor for node in served if node.op == "Const"}
+    found = {}
+    for node in (node for node in served if node.op == "Mean"):
+        axes = constants.get(node.input[1].partition(":")[0])
+        if axes is not None and tf.make_ndarray(axes).tolist() == [0, 1, 2]:
+            found[node.name.split("/")[-3:][0]] = True
+    return list(found)
 
 
 def _is_door(node: Any) -> bool:
     prints = node.op == "PrintV2" and node.attr["output_stream"].s.startswith(b"file:")
-    return prints or DOORS.search(node.op) is not None
+    return prints or DOOR_OPERATORS.search(node.op) is not None
 
 
 def _computed(graph: Any) -> Iterator[Any]:

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 TRAIN = "python -m train --data DIR --out RUN"
 CHANNELS = (1, 3, 4)
 DEFAULT_SIZE = "256x256"
+OWN_STATISTICS = "by the statistics of the picture itself, as in training with batch 1"
+OTHER_STATISTICS = "batch norm's other statistics (moving or the picture's own)"
 
 Shape = tuple[int, int, int]
 
@@ -105,3 +107,7 @@ def listed(shape: tuple[int | None, ...]) -> str:
 
 def _or(values: tuple[int, ...]) -> str:
     return f"{', '.join(map(str, values[:-1]))} or {values[-1]}"
+
+
+def few(names: list[str]) -> str:
+    return ", ".join(names) if len(names) <= 3 else f"{', '.join(names[:2])} and {len(names) - 2} more layers"

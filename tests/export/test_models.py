@@ -97,7 +97,8 @@ def test_drawn_pictures_do_not_tell_a_factor_of_two(tmp_path: Path, capsys: Any)
 
 
 @pytest.mark.parametrize(
-    ("mean", "deviation", "taken"), [(60.0, 55.0, LEVELS), (230.0, 40.0, LEVELS), (0.8, 0.3, UNIT)]
+    ("mean", "deviation", "taken"),
+    [(60.0, 55.0, LEVELS), (230.0, 40.0, LEVELS), (0.8, 0.3, UNIT), (0.3, 0.7, SYMMETRIC), (-0.5, 0.2, SYMMETRIC)],
 )
 @pytest.mark.parametrize("keras_2", [False, True])
 def test_a_mean_that_the_network_takes_away_tells_its_range(
@@ -111,7 +112,7 @@ def test_a_mean_that_the_network_takes_away_tells_its_range(
     model.save(tmp_path / "g.keras")
     assert convert(tmp_path / "g.keras", "--out", tmp_path) == 0
     images = np.stack(drawn_images(16))
-    given = images.astype(np.float32) / 255 * taken[1]
+    given = images.astype(np.float32) / 255 * (taken[1] - taken[0]) + taken[0]
     assert_equal_pictures(tmp_path / "generator.fp32.onnx", images, levels(model(given), SYMMETRIC))
 
 
@@ -342,6 +343,20 @@ def test_a_saved_model_that_is_partly_in_training_mode_is_refused(tmp_path: Path
         open_translator(tmp_path / "saved", Options())
 
 
+def test_a_saved_model_of_keras_3_in_training_mode_is_named_and_one_that_draws_refused(tmp_path: Path) -> None:
+    import keras
+    from keras import layers
+
+    image = keras.Input((16, 16, 3))
+    x = layers.BatchNormalization(name="mine")(image, training=True)
+    keras.Model(image, layers.GlobalAveragePooling2D(keepdims=True)(x) + x).export(tmp_path / "norm", verbose=False)
+    (note,) = open_translator(tmp_path / "norm", Options()).notes
+    assert re.match(r"mine\w*: by the statistics of the picture itself", note)
+    keras.Model(image, layers.Dropout(0.5, name="noisy")(x, training=True)).export(tmp_path / "drop", verbose=False)
+    with pytest.raises(InputError, match=r"draws random numbers \(.*noisy.*\), so it gives another picture each time"):
+        open_translator(tmp_path / "drop", Options())
+
+
 @pytest.mark.parametrize("ending", ["h5", "keras"])
 def test_a_lambda_layer_never_runs(tmp_path: Path, ending: str) -> None:
     import keras
@@ -381,13 +396,27 @@ def test_weights_in_another_file_are_not_read(tmp_path: Path, way: str) -> None:
             read_archive(tmp_path / name)
 
 
-def test_a_keras_2_file_may_not_call_what_writes_files(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("kind", "config", "said"),
+    [
+        ("TFOpLambda", {"function": "io.write_file"}, r"calls tf\.io\.write_file in its layer w"),
+        ("TensorFlowOpLayer", {"node_def": {"op": "WriteFile"}}, r"calls the operator 'WriteFile' in its layer w"),
+        (
+            "TensorFlowOpLayer",
+            {"node_def": "\n\x01w\x12\x09WriteFile"},
+            r"the operator .*WriteFile. in its layer w",
+        ),
+    ],
+)
+def test_a_keras_2_file_may_not_call_what_writes_files(
+    tmp_path: Path, kind: str, config: dict[str, Any], said: str
+) -> None:
     path = tmp_path / "g.keras"
-    layer = {"class_name": "TFOpLambda", "name": "w", "config": {"name": "w", "function": "io.write_file"}}
+    layer = {"class_name": kind, "name": "w", "config": {"name": "w", **config}}
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("metadata.json", json.dumps({"keras_version": "2.13.1"}))
         archive.writestr("config.json", json.dumps({"class_name": "Functional", "config": {"layers": [layer]}}))
-    with pytest.raises(InputError, match=r"calls tf\.io\.write_file in its layer w"):
+    with pytest.raises(InputError, match=said):
         open_translator(path, Options())
 
 
@@ -481,6 +510,34 @@ def test_foreign_onnx_of_any_layout_and_age(tmp_path: Path, layout: str, opset: 
     assert_equal_pictures(
         tmp_path / "generator.fp32.onnx", images, levels(run(images / np.float32(127.5) - 1), SYMMETRIC)
     )
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_foreign_batch_norm_by_the_pictures_own_statistics(tmp_path: Path, asked: bool, capsys: Any) -> None:
+    """Asked for, or in the file, as PyTorch writes what is exported in training mode; the measure is instance norm."""
+    for name, operator in (("m", "BatchNormalization"), ("expected", "InstanceNormalization")):
+        run = foreign(tmp_path / f"{name}.onnx", opset=13 if asked else 17)
+        model = onnx.load(tmp_path / f"{name}.onnx")
+        model.graph.node[0].output[0] = "raw"
+        kept = {"norm.weight": 2.0, "norm.bias": 0.1, "norm.mean": 3.0, "norm.var": 0.5}
+        model.graph.initializer.extend(
+            numpy_helper.from_array(np.full(6, value, np.float32), key) for key, value in kept.items()
+        )
+        own = name == "m" and not asked
+        settings = {"training_mode": 1} if own else {}
+        inputs, outputs = list(kept)[: 4 if name == "m" else 2], ["a", "mean", "var"] if own else ["a"]
+        model.graph.node.insert(1, helper.make_node(operator, ["raw", *inputs], outputs, **settings))
+        onnx.save(model, tmp_path / f"{name}.onnx")
+    options = ["--batch-statistics"] if asked else []
+    assert convert(tmp_path / "m.onnx", "--out", tmp_path, *options) == 0
+    assert re.search(
+        r"norm: by the statistics of the picture.*differ by up to \d\d", capsys.readouterr().err, re.DOTALL
+    )
+    images = np.stack(drawn_images((32, 16)))
+    expected = levels(run(images / np.float32(127.5) - 1), SYMMETRIC)
+    assert_equal_pictures(tmp_path / "generator.fp32.onnx", images, expected)
+    assert convert(tmp_path / "generator.fp32.onnx", "--out", tmp_path / "again", "--batch-statistics") == 2
+    assert "has no batch norm for --batch-statistics" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("free", ["batch", "size"])
