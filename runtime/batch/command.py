@@ -70,7 +70,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--address",
         metavar="ADDRESS",
-        help="of a Ray cluster: auto, HOST:PORT or ray://HOST:PORT (default: this machine)",
+        help="of a Ray cluster: HOST:PORT, or auto on one of its nodes (default: this machine)",
     )
     add("--gpus", type=float, default=0, metavar="N", help="GPUs of each worker, or a part of one, for a .plan (0)")
     add_backend(parser)
@@ -178,8 +178,9 @@ def _rows(args: argparse.Namespace, left: list[tuple[str, str]]) -> Any:
     except SystemExit:  # of Ray's own handler of SIGTERM
         raise KeyboardInterrupt from None
     except Exception as error:  # nobody there, another version of Ray or Python, a wrong word
+        token = "; where it has a token: export RAY_AUTH_MODE=token" if isinstance(error, ConnectionError) else ""
         raise InputError(
-            f"no Ray cluster can be used at {args.address or 'this machine'}: {_first_line(error)}"
+            f"no Ray cluster can be used at {args.address or 'this machine'}: {_first_line(error)}{token}"
         ) from error
     finally:
         signal.alarm(0)  # by which that handler aborts the process, three seconds later
@@ -223,8 +224,13 @@ def _end_at_sigterm() -> None:
 
 
 def _probe(address: str) -> None:
-    """Raise InputError where nobody listens at HOST:PORT: Ray would wait for minutes."""
-    if found := re.fullmatch(r"(?:ray://)?\[?([^/\[\]]+?)\]?:(\d{1,5})", address):
+    """Raise InputError for Ray's client, and where nobody listens at HOST:PORT: Ray would wait for minutes."""
+    if address.startswith("ray://"):
+        raise InputError(
+            f"Ray Data does not run through Ray's client ({address}); give the cluster's own HOST:PORT, as 6379, or"
+            " --address auto on one of its nodes"
+        )
+    if found := re.fullmatch(r"\[?([^/\[\]]+?)\]?:(\d{1,5})", address):
         try:
             socket.create_connection((found[1], int(found[2])), ANSWER_S).close()
         except (OSError, OverflowError, UnicodeError) as error:
@@ -251,6 +257,8 @@ def _leave() -> None:
 def _first_line(error: BaseException) -> str:
     """Return the sentence that a worker's own error says, out of all that Ray puts around it."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if any("No module named 'pix2pix_edge'" in line for line in lines):
+        return "a node has no pix2pix-edge; run there: pip install 'pix2pix-edge[batch]'"
     ours = [
         line.partition("Error: ")[2]
         for line in lines

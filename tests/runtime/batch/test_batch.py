@@ -145,7 +145,7 @@ def test_an_engine_that_does_not_fit_and_a_sink_that_is_read(folder: Path, inver
     assert refused.returncode == 2 and "of another engine" in refused.stderr
 
 
-@pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1", "nobody"])
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "nobody"])
 def test_an_address_where_no_cluster_is(folder: Path, inverter: Path, tmp_path: Path, address: str) -> None:
     words = ("--engine", inverter, "--source", folder, "--sink", tmp_path / "out", "--address", address)
     refused = batch(*words)

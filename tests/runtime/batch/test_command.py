@@ -27,6 +27,16 @@ def test_a_cluster_of_another_version_is_named_with_both() -> None:
     assert command._first_line(RuntimeError(said)).endswith("Ray: 2.50.0 This process was started with: Ray: 2.60")
 
 
+def test_ray_s_client_is_refused_for_ray_data_does_not_run_through_it() -> None:
+    with pytest.raises(InputError, match=r"ray://head:10001.*give the cluster's own HOST:PORT"):
+        command._probe("ray://head:10001")
+
+
+def test_a_node_without_this_package_is_told_what_to_install() -> None:
+    said = "The actor died\n  ray.exceptions.RaySystemError: System error: No module named 'pix2pix_edge'\n"
+    assert "pip install 'pix2pix-edge[batch]'" in command._first_line(RuntimeError(said))
+
+
 def test_a_name_that_is_no_text_is_a_bad_picture_and_no_end(tmp_path: Path) -> None:
     pair = ("/in/caf\udce9.png", "/out/caf\udce9.png")
     (row,) = command._rows(argparse.Namespace(), [pair])
