@@ -60,7 +60,7 @@ def decode_image(data: bytes, name: str, max_pixels: int = MAX_PIXELS, *, channe
     if animated:
         into = shlex.quote(str(Path(name).with_suffix(".mp4")))
         raise BadPictureError(
-            f"{name} is an animation, of which only the first picture could be read; make a video of it, for example:"
+            f"{name} holds several pictures, of which only the first could be read; make a video of them, for example:"
             f" magick {'apng:' if data[:8] == _PNG else ''}{shlex.quote(name)} {into}"
         )
     # up to OpenCV 4.10 the missing part of a JPEG comes out grey, without a word
@@ -87,7 +87,7 @@ def as_rgb(image: Image) -> Image:
     return np.asarray(cv2.cvtColor(image, order, dst=image), np.uint8)
 
 
-_PNG = b"\x89PNG\r\n\x1a\n"
+_PNG, _TIFF = b"\x89PNG\r\n\x1a\n", (b"II*\0", b"MM\0*")
 
 _JPEG_MARKER = re.compile(rb"\xff\xff*[^\x00\x01\xd0-\xd7\xff]")
 """A marker, with fill bytes before it; 00 behind FF is data, D0 to D7 restart the data (ITU T.81, B.1.1). One byte
@@ -129,7 +129,7 @@ def size_of(data: bytes) -> tuple[int, int] | None:
         return abs(width), abs(height)
     elif data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return _size_of_webp(data)
-    elif data[:4] in (b"II*\0", b"MM\0*"):
+    elif data[:4] in _TIFF:
         return _size_of_tiff(data)
     elif found := re.match(rb"P[1-6]\s+(?:#[^\n]*\n\s*)*(\d{1,9})\s+(?:#[^\n]*\n\s*)*(\d{1,9})\s", data):
         return int(found[1]), int(found[2])
@@ -153,13 +153,23 @@ def _size_of_webp(data: bytes) -> tuple[int, int]:
 
 
 def _size_of_tiff(data: bytes) -> tuple[int, int] | None:
-    order = "<" if data[:1] == b"I" else ">"
-    at = struct.unpack_from(f"{order}I", data, 4)[0]
-    values = {}
-    for entry in range(struct.unpack_from(f"{order}H", data, at)[0]):
-        tag, kind = struct.unpack_from(f"{order}HH", data, at + 2 + 12 * entry)
-        values[tag] = struct.unpack_from(f"{order}{'H' if kind == 3 else 'I'}", data, at + 10 + 12 * entry)[0]
+    values = next(_tiff_directories(data), {})
     return (values[256], values[257]) if {256, 257} <= set(values) else None
+
+
+def _tiff_directories(data: bytes) -> Iterator[dict[int, int]]:
+    """Yield tag -> value of each picture that a TIFF file holds (TIFF 6.0, section 2)."""
+    order = "<" if data[:1] == b"I" else ">"
+    at, seen = struct.unpack_from(f"{order}I", data, 4)[0], {0}
+    while at not in seen:
+        seen.add(at)
+        values = {}
+        count = struct.unpack_from(f"{order}H", data, at)[0]
+        for entry in range(count):
+            tag, kind = struct.unpack_from(f"{order}HH", data, at + 2 + 12 * entry)
+            values[tag] = struct.unpack_from(f"{order}{'H' if kind == 3 else 'I'}", data, at + 10 + 12 * entry)[0]
+        yield values
+        at = struct.unpack_from(f"{order}I", data, at + 2 + 12 * count)[0]
 
 
 def _is_whole(data: bytes) -> bool:
@@ -203,6 +213,8 @@ def _is_whole_jpeg(data: bytes) -> bool:
 def _is_animated(data: bytes) -> bool:
     if data[:8] == _PNG:
         return any(kind == b"acTL" for kind in _png_chunks(data))
+    if data[:4] in _TIFF:  # pages, apart from smaller copies and masks (its NewSubfileType)
+        return sum(not values.get(254, 0) & 5 for values in _tiff_directories(data)) > 1
     return data[:4] == b"RIFF" and data[12:16] == b"VP8X" and data[20] & 2 == 2
 
 

@@ -174,7 +174,8 @@ def open_stored(text: str, max_pixels: int = MAX_PIXELS) -> ImagesSource | Video
     """Open an image, a folder, a glob or a video file. Raises InputError."""
     path = Path(text)
     if path.is_dir():
-        name, files = path.resolve().name, files_in(path)
+        lost = [entry for entry in path.iterdir() if _is_lost(entry) and entry.name[0] != "."]
+        name, files = path.resolve().name, sorted([*files_in(path), *lost], key=natural_key)
         nothing = f"the folder {text} holds no images ({' '.join(IMAGE_ENDINGS)})"
     elif path.is_file():
         single = path.suffix.lower() in IMAGE_ENDINGS
@@ -213,4 +214,10 @@ def _matches(text: str) -> list[Path]:
 
     pattern = Path(os.path.expanduser(text))  # noqa: PTH111 (an unknown user is left as it is)
     anchor = Path(pattern.anchor or ".")
-    return [path for path in dict.fromkeys(expand(anchor, pattern.relative_to(pattern.anchor).parts)) if path.is_file()]
+    found = dict.fromkeys(expand(anchor, pattern.relative_to(pattern.anchor).parts))
+    return [path for path in found if path.is_file() or _is_lost(path)]
+
+
+def _is_lost(path: Path) -> bool:
+    """Whether a path is a link to nothing: to be read like a file, so that it is named among what cannot be read."""
+    return path.is_symlink() and not path.exists()

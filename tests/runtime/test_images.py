@@ -82,9 +82,14 @@ def test_an_animation_is_refused_with_what_to_do(tmp_path: Path) -> None:
     extended = chunk_of_riff(b"VP8X", bytes([2, 0, 0, 0, 63, 0, 0, 39, 0, 0]))
     body_of_webp = b"WEBP" + extended + chunk_of_riff(b"ANIM", b"\0" * 6) + frame
     (tmp_path / "a.webp").write_bytes(b"RIFF" + struct.pack("<I", len(body_of_webp)) + body_of_webp)
-    for name, command in (("it's.png", "magick apng:'"), ("a.webp", "magick /")):
-        with pytest.raises(BadPictureError, match=f"is an animation.*{command}"):
+    cv2.imwritemulti(str(tmp_path / "pages.tif"), [NOISE, NOISE])
+    for name, command in (("it's.png", "magick apng:'"), ("a.webp", "magick /"), ("pages.tif", "magick /")):
+        with pytest.raises(BadPictureError, match=f"holds several pictures.*{command}"):
             read_image(tmp_path / name)
+    pages = (tmp_path / "pages.tif").read_bytes()
+    smaller = pages.replace(struct.pack("<HHI", 254, 4, 1) + struct.pack("<I", 2), struct.pack("<HHII", 254, 4, 1, 1))
+    assert smaller != pages, "OpenCV marks each as a page"
+    assert decode_image(smaller, "overviews.tif").shape == NOISE.shape
 
 
 @pytest.mark.parametrize("options", [[], [cv2.IMWRITE_JPEG_OPTIMIZE, 1], [cv2.IMWRITE_JPEG_RST_INTERVAL, 4]])

@@ -86,12 +86,17 @@ def test_one_bad_picture_is_not_the_end_of_a_folder(tmp_path: Path) -> None:
     for name in ("1.png", "3.png"):
         write_rgb(tmp_path / name, picture(1))
     (tmp_path / "2.png").write_bytes(b"broken")
+    (tmp_path / "4.png").symlink_to("nothing.png")
+    for spec in (tmp_path, f"{tmp_path}/*.png"):
+        assert [path.name for path in open_source(spec).files] == ["1.png", "2.png", "3.png", "4.png"]
     source = open_source(tmp_path)
     first = source.read()
     with pytest.raises(BadPictureError, match=r"2\.png is not a whole image"):
         source.read()
     third = source.read()
     assert first and third and (first.index, third.index) == (0, 1) and third.source == "3", "no frame was lost"
+    with pytest.raises(BadPictureError, match=r"cannot read .*4\.png: No such file"):
+        source.read()
     assert source.read() is None
 
 
