@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -95,6 +96,10 @@ _ASF_DATA = bytes.fromhex("3626b2758e66cf11a6d900aa0062ce6c")
 _ASF_FILE = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
 
 
+LARGEST_PAGE = 27 + 255 + 255 * 255
+_MIRRORED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
+
+
 def _layout(start: bytes) -> Layout:
     """Return how the container that begins so is laid out."""
     if start[4:8] in _BOXES:
@@ -113,7 +118,9 @@ def _layout(start: bytes) -> Layout:
     if start[:3] == b"FLV":
         return int.from_bytes(start[5:9], "big") + 4, 11, _tag
     if start[:4] == b"OggS":
-        return 0, 282, _page
+        return 0, LARGEST_PAGE, _page
+    if start[:4] == b"DKIF":
+        return int.from_bytes(start[6:8], "little"), 12, _ivf_frame
     for packet, sync in ((188, 0), (192, 4)):
         if start[sync::packet][:5] == b"GGGGG":
             return 0, 256 * packet, functools.partial(_packets, packet, sync)
@@ -187,7 +194,18 @@ def _page(head: bytes) -> Step | None:
     """Ogg (RFC 3533, 6)."""
     lengths = head[27 : 27 + int.from_bytes(head[26:27], "big")]
     size = 27 + len(lengths) + sum(lengths)
-    return (size, size) if head[:4] == b"OggS" else None
+    if head[:4] != b"OggS":
+        return None
+    # the same polynomial as zlib's, of bits in the other order, and nothing inverted; FFmpeg drops a page that differs
+    page = (head[:22] + bytes(4) + head[26:size]).translate(_MIRRORED)
+    found = (zlib.crc32(page, 0xFFFFFFFF) ^ 0xFFFFFFFF).to_bytes(4, "big").translate(_MIRRORED)
+    return (size, size) if found == head[22:26] or size > len(head) else None
+
+
+def _ivf_frame(head: bytes) -> Step | None:
+    """IVF: each frame's size before it."""
+    size = 12 + int.from_bytes(head[:4], "little")
+    return (size, size) if size > 12 else None
 
 
 def _packets(size: int, sync: int, head: bytes) -> Step | None:
