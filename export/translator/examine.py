@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import onnx
 
-from pix2pix_edge.export.graph.clip import interval
+from pix2pix_edge.export.graph.clip import ARITHMETIC, interval
 from pix2pix_edge.export.graph.graph import Array, Graph
 from pix2pix_edge.export.translator.contract import LEVELS, SYMMETRIC, UNIT, Options, Pixels, Range, described
 from pix2pix_edge.export.translator.translator import CHANNELS, Translator
@@ -56,9 +56,9 @@ def examine(
     InputError, saying what was seen, where the values cannot be told.
     """
     last = _last(graph)
-    if last in LABELS:
+    if (labels := _last(graph, *ARITHMETIC)) in LABELS:
         raise InputError(
-            f"{translator.path} ends in {last}: it gives labels or shares of classes, which are no picture"
+            f"{translator.path} ends in {labels}: it gives labels or shares of classes, which are no picture"
         )
     given = options.input_range or (SYMMETRIC if options.mean or options.std else None)
     asked = Finding(given, "as you say") if given else None
@@ -123,11 +123,19 @@ def _given(translator: Translator, pixels: Pixels, image: Image) -> Array:
     return values.astype(np.uint8) if translator.is_uint8 else values
 
 
-def _last(graph: Graph) -> str:
-    """Return the operator that makes the values of the output."""
+def _last(graph: Graph, *passed: str) -> str:
+    """Return the operator that makes the values of the output, behind those that only move them, and `passed`."""
     node = graph.producers().get(graph.output.name)
-    while node is not None and node.op_type in ("Transpose", "Identity", "Reshape", "Cast", "Squeeze", "Unsqueeze"):
-        node = graph.producers().get(node.input[0])
+    while node is not None and node.op_type in (
+        "Transpose",
+        "Identity",
+        "Reshape",
+        "Cast",
+        "Squeeze",
+        "Unsqueeze",
+        *passed,
+    ):
+        node = graph.producers().get(next((name for name in node.input if name not in graph.constants), ""))
     return node.op_type if node is not None else "nothing"
 
 
@@ -173,7 +181,7 @@ def _of_rescaling(translator: Translator, graph: Graph, bgr: bool) -> Finding | 
                 scale, shift = scale * factor, shift * factor
             else:
                 shift = shift + (amount if node.op_type == "Add" else -amount)
-        elif node.op_type not in ("Identity", "Cast", "Transpose"):
+        elif node.op_type not in ("Identity", "Cast", "Transpose", "Pad", "Slice", "Gather"):  # the last two turn BGR
             break
         tensor = node.output[0]
     if scale.min() <= 0 or (scale.max() == 1 and not shift.any()):

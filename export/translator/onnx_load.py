@@ -52,6 +52,8 @@ def load_onnx(path: Path, onnx: Any) -> onnx.ModelProto:
             external.load_external_data_for_model(model, str(path.parent))
         if model.functions:
             model = importlib.import_module("onnx.inliner").inline_local_functions(model)
+        for value in model.graph.output:
+            value.type.tensor_type.shape.SetInParent()  # which may be left out, but not for the checker
         onnx.checker.check_model(model)
     except EngineError as error:
         raise InputError(
@@ -95,6 +97,22 @@ def norms_in_training(model: onnx.ModelProto) -> list[str]:
     ]
 
 
+def dropout_in_training(model: onnx.ModelProto) -> list[str]:
+    """Return the dropouts that are in training mode, by name."""
+    from onnx import numpy_helper
+
+    given = {tensor.name: tensor for tensor in model.graph.initializer}
+    given |= {n.output[0]: a.t for n in model.graph.node if n.op_type == "Constant" for a in n.attribute}
+    return [
+        node.name or node.output[0]
+        for node in model.graph.node
+        if node.op_type == "Dropout"
+        and node.input[2:3]
+        and node.input[2] in given
+        and numpy_helper.to_array(given[node.input[2]]).any()
+    ]
+
+
 def with_norms(model: onnx.ModelProto, *, own: bool) -> onnx.ModelProto:
     """Return a copy of a model of opset 14 or newer whose batch norms compute by the picture's own statistics, or by
     moving ones."""
@@ -115,6 +133,11 @@ def at_working_opset(path: Path, model: onnx.ModelProto) -> onnx.ModelProto:
     converter = importlib.import_module("onnx.version_converter")
     if opset_of(model) >= WORKING:
         return model
+    if trained := [n for n in model.graph.node if n.op_type == "BatchNormalization" and len(n.output) > 3]:
+        raise InputError(
+            f"{path} computes batch norm in training mode ({trained[0].input[1]}), as opset {opset_of(model)} cannot"
+            f" say it; export it again with opset_version={WORKING}, or after model.eval()"
+        )
     try:
         return converter.convert_version(model, WORKING)  # type: ignore[no-any-return]
     except Exception as error:

@@ -18,6 +18,7 @@ from pix2pix_edge.export.translator.onnx_load import (
     DOMAINS,
     FLOAT,
     at_working_opset,
+    dropout_in_training,
     first_line,
     load_onnx,
     norms_in_training,
@@ -118,6 +119,8 @@ class OnnxTranslator(Translator):
                     " told otherwise: torch.onnx.export(…, training=torch.onnx.TrainingMode.PRESERVE)"
                 )
             self.model = with_norms(at_working_opset(self.path, self.model), own=True)
+        if noisy := dropout_in_training(self.model):
+            self.notes.append(f"{few(noisy)}: dropout in training mode, which the files leave out")
         if norms := norms_in_training(self.model):
             self.notes.append(f"{few(norms)}: {OWN_STATISTICS}")
 
@@ -184,6 +187,9 @@ class OnnxTranslator(Translator):
             raise InputError(
                 f"{self.path} computes {', '.join(foreign)}, which is not ONNX' own; export it without them"
             )
+        imported = self.model.opset_import  # tf2onnx, and so Keras' own export, names domains that it does not use
+        for entry in [entry for entry in imported if entry.domain not in DOMAINS]:
+            imported.remove(entry)
         if drawn := [node for node in nodes if node.op_type in RANDOM]:
             raise InputError(
                 f"{self.path} draws random numbers ({drawn[0].op_type} {drawn[0].name or drawn[0].output[0]}), so it"

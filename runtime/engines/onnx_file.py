@@ -20,7 +20,7 @@ from pix2pix_edge.runtime.errors import EngineError
 from pix2pix_edge.runtime.sidecar import TensorSpec
 
 # Field numbers of onnx.proto3.
-MODEL_GRAPH, MODEL_OPSET, MODEL_TRAINING, MODEL_FUNCTIONS = 7, 8, 20, 25
+MODEL_GRAPH, MODEL_TRAINING, MODEL_FUNCTIONS = 7, 20, 25
 GRAPH_NODE, GRAPH_INITIALIZER, GRAPH_INPUT, GRAPH_OUTPUT, GRAPH_SPARSE = 1, 5, 11, 12, 15
 NODE_INPUT, NODE_OUTPUT, NODE_OPERATOR, NODE_ATTRIBUTE, NODE_DOMAIN = 1, 2, 4, 5, 7
 ATTRIBUTE_TENSOR, ATTRIBUTE_GRAPH, ATTRIBUTE_TENSORS, ATTRIBUTE_GRAPHS, ATTRIBUTE_SPARSE = 5, 6, 10, 11, (22, 23)
@@ -74,8 +74,6 @@ def read_onnx(path: Path) -> OnnxFile:
 
 def _model(content: memoryview) -> OnnxFile:
     model = Message(content)
-    for opset in model.bodies(MODEL_OPSET):
-        _check_domain(Message(opset).text(1))
     if model.bodies(MODEL_TRAINING, MODEL_FUNCTIONS):
         raise ValueError("it brings functions or training code of its own")
     graphs = model.bodies(MODEL_GRAPH)

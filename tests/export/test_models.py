@@ -471,8 +471,8 @@ def foreign(
         nodes.append(helper.make_node("Transpose", ["d"], ["1234"], perm=[0, 2, 3, 1]))
     ends = [helper.make_tensor_value_info(name, kind, shape) for name in ("x.1", "1234")]
     graph = helper.make_graph(nodes, "main_graph", ends[:1], ends[1:], tensors)
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
-    onnx.save(model, path)
+    domains = [helper.make_opsetid(*each) for each in (("", opset), ("ai.onnx.ml", 2))]  # tf2onnx names both
+    onnx.save(helper.make_model(graph, opset_imports=domains, ir_version=8), path)
 
     def run(x: Array) -> Array:
         session = ort.InferenceSession(str(path), providers=["CPUExecutionProvider"])
@@ -540,6 +540,30 @@ def test_foreign_batch_norm_by_the_pictures_own_statistics(tmp_path: Path, asked
     assert "has no batch norm for --batch-statistics" in capsys.readouterr().err
 
 
+def test_a_scale_behind_a_turn_and_dropout_and_an_output_without_a_shape(tmp_path: Path, capsys: Any) -> None:
+    run = foreign(tmp_path / "m.onnx")
+    model = onnx.load(tmp_path / "m.onnx")
+    graph = model.graph
+    values = {"turn": [2, 1, 0], "half": np.float32(127.5), "one": np.float32(1), "ratio": np.float32(0.5), "on": True}
+    graph.initializer.extend(numpy_helper.from_array(np.array(value), name) for name, value in values.items())
+    before = [
+        helper.make_node("Gather", ["levels", "turn"], ["rgb"], axis=1),
+        helper.make_node("Div", ["rgb", "half"], ["scaled"]),
+        helper.make_node("Sub", ["scaled", "one"], ["sure"]),
+        helper.make_node("Dropout", ["sure", "ratio", "on"], ["x.1"], name="noisy"),
+    ]
+    graph.input[0].name = "levels"
+    graph.output[0].type.tensor_type.ClearField("shape")
+    graph.node.extend([*before, *graph.node])
+    del graph.node[:4]
+    onnx.save(model, tmp_path / "turned.onnx")
+    assert convert(tmp_path / "turned.onnx", "--out", tmp_path) == 0
+    assert "noisy: dropout in training mode" in capsys.readouterr().err
+    images = np.stack(drawn_images((32, 16)))
+    expected = levels(run(images[..., ::-1] / np.float32(127.5) - 1), SYMMETRIC)
+    assert_equal_pictures(tmp_path / "generator.fp32.onnx", images, expected)
+
+
 @pytest.mark.parametrize("free", ["batch", "size"])
 def test_foreign_onnx_with_free_dimensions(tmp_path: Path, free: str, capsys: Any) -> None:
     run = foreign(tmp_path / "m.onnx", free=free)
@@ -589,10 +613,15 @@ def test_weights_in_a_file_beside_are_read_and_others_refused(tmp_path: Path) ->
 
 def test_foreign_onnx_that_is_no_picture(tmp_path: Path) -> None:
     foreign(tmp_path / "labels.onnx", last="Softmax")
-    translator = open_translator(tmp_path / "labels.onnx", Options())
-    with pytest.raises(InputError, match="ends in Softmax: it gives labels"):
-        examine(translator, translator.graph(), Options(), drawn_images((32, 16)))
     model = onnx.load(tmp_path / "labels.onnx")
+    model.graph.initializer.append(numpy_helper.from_array(np.float32(255), "white"))
+    model.graph.node.append(helper.make_node("Mul", ["1234", "white"], ["scaled"]))
+    model.graph.output[0].name = "scaled"
+    onnx.save(model, tmp_path / "scaled.onnx")
+    for name in ("labels", "scaled"):
+        translator = open_translator(tmp_path / f"{name}.onnx", Options())
+        with pytest.raises(InputError, match="ends in Softmax: it gives labels"):
+            examine(translator, translator.graph(), Options(), drawn_images((32, 16)))
     model.graph.node.append(helper.make_node("RandomNormal", [], ["noise"], name="noise", shape=[1]))
     onnx.save(model, tmp_path / "noise.onnx")
     with pytest.raises(InputError, match="draws random numbers"):

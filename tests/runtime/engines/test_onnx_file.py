@@ -98,7 +98,6 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     ("'w' lies in another file", {"constants": [external("pipe")]}),
     ("'w' lies in another file", {"nodes": node("Constant", value=number(1, "v")), "change": external_inside}),
     ("operators of 'evil.domain'", {"nodes": node("Evil", "image", domain="evil.domain"), "domains": ("evil.domain",)}),
-    ("operators of 'com.microsoft'", {"domains": ("com.microsoft",)}),
     ("a program \\('Loop'", {"nodes": loop(), "constants": [number(1 << 62, "n"), number(True, "c", bool)]}),
     ("functions or training", {"change": functions}),
     ("functions or training", {"change": training}),
