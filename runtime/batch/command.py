@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import atexit
+import contextlib
 import logging
 import os
 import re
@@ -121,7 +122,11 @@ def _translate(args: argparse.Namespace, left: list[tuple[str, str]], manifest: 
 
     bad: list[Entry] = []
     noted = False
-    with tqdm(total=len(left), unit="picture", dynamic_ncols=True, disable=None) as bar:
+    with (
+        Path(os.devnull).open("w") as nowhere,
+        contextlib.redirect_stdout(nowhere),  # where Ray prints the tracebacks of its workers; the bar is on stderr
+        tqdm(total=len(left), unit="picture", dynamic_ncols=True, disable=None) as bar,
+    ):
         try:
             for number, row in enumerate(_rows(args, left), 1):
                 entry = Entry(**row)

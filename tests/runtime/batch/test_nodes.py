@@ -10,12 +10,41 @@ from pathlib import Path
 import pytest
 
 from pix2pix_edge.runtime.images import read_image
+from tests.commands import python
 from tests.conftest import REPOSITORY, picture, write_inverter, write_rgb
 
 pytest.importorskip("ray")
 pytestmark = pytest.mark.slow
 
 COUNT = 600
+
+
+def test_an_engine_that_is_on_no_node_is_one_sentence(tmp_path: Path) -> None:
+    from ray.cluster_utils import Cluster
+
+    (tmp_path / "in").mkdir()
+    write_rgb(tmp_path / "in" / "1.png", picture(1))
+    engine = write_inverter(tmp_path / "inverter.onnx", 32)
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    try:
+        words = [
+            "--engine",
+            engine,
+            "--source",
+            tmp_path / "in",
+            "--sink",
+            tmp_path / "out",
+            "--address",
+            cluster.address,
+        ]
+        hidden = "import sys; from pix2pix_edge.runtime.batch import command; from pathlib import Path;"
+        hidden += f" start = command._probe; command._probe = lambda a: (start(a), Path({str(engine)!r}).unlink());"
+        hidden += " from pix2pix_edge.__main__ import main; sys.exit(main())"
+        done = python("-c", hidden, "batch", *words, "--address", cluster.address)
+    finally:
+        cluster.shutdown()
+    assert done.returncode == 2 and "is not on the node" in done.stderr and done.stderr.count("\n") == 1, done.stderr
+    assert done.stdout == "1 pictures, 0 of them done before\n", done.stdout
 
 
 def test_a_node_that_dies_in_mid_run_loses_nothing(tmp_path: Path) -> None:
