@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from pix2pix_edge.runtime.batch.places import file_system, get, is_remote, join, put
+from pix2pix_edge.runtime.batch.places import get, is_remote, join, listed, put
 from pix2pix_edge.runtime.errors import InputError
 
 FOLDER = "manifest"
@@ -52,9 +52,7 @@ class Manifest:
 
     def _parts(self) -> list[str]:
         if is_remote(self._folder):
-            system, path = file_system(self._folder)
-            protocol = self._folder.partition("://")[0]
-            return [f"{protocol}://{name}" for name in system.glob(f"{path}/part-*.parquet")]
+            return listed(f"{self._folder}/part-*.parquet")
         return sorted(str(path) for path in Path(self._folder).glob("part-*.parquet"))
 
     def _read(self, name: str) -> None:

@@ -45,6 +45,16 @@ def file_system(address: str) -> tuple[Any, str]:
     return system, str(path)
 
 
+def listed(address: str) -> list[str]:
+    """Return every file below a remote folder, or of a glob. Raises InputError."""
+    system, path = file_system(address)
+    try:
+        found = system.glob(path) if any(sign in path for sign in "*?[") else system.find(path)
+    except Exception as error:  # each file system has errors of its own
+        raise InputError(f"cannot read {address}: {error}") from error
+    return [f"{address.partition('://')[0]}://{name}" for name in found]
+
+
 def join(folder: str, name: str) -> str:
     """Return the address of a file in a folder."""
     return f"{folder.rstrip('/')}/{name}" if is_remote(folder) else str(Path(folder) / name)
@@ -62,10 +72,8 @@ def sources_of(spec: str) -> tuple[str, list[str]]:
     magic = None if os.path.lexists(spec) else next((spec.index(sign) for sign in spec if sign in "*?["), None)
     root = spec if magic is None else spec[:magic].rpartition("/")[0] or ("/" if spec.startswith("/") else ".")
     if is_remote(spec):
-        system, path = file_system(spec)
-        protocol = spec.partition("://")[0]
-        found = [f"{protocol}://{name}" for name in (system.find(path) if magic is None else system.glob(path))]
-        root = f"{protocol}://{file_system(root)[1]}"
+        found = listed(spec)
+        root = f"{spec.partition('://')[0]}://{file_system(root)[1]}"
     elif magic is None:
         place = Path(spec)
         found = [spec] if place.is_file() else [str(p) for p in place.rglob("*") if p.is_file()]
@@ -134,7 +142,10 @@ def read(address: str, channels: int = 3) -> Image:
             system.get_file(path, str(copy))
         except Exception as error:  # each file system has errors of its own
             raise InputError(f"cannot read {address}: {error}") from error
-        return read_image(copy, channels=channels)
+        try:
+            return read_image(copy, channels=channels)
+        except InputError as error:
+            raise InputError(str(error).replace(str(copy), address)) from error
 
 
 def write(address: str, image: Image) -> None:

@@ -97,6 +97,22 @@ def test_an_address_is_read_and_written_through_fsspec() -> None:
     assert outputs_of(root, found, "memory://bucket/out") == ["memory://bucket/out/a.png"]
     with pytest.raises(InputError, match="cannot be opened"):
         sources_of("nosuch://bucket")
+    put("memory://bucket/in/bad.png", b"no picture")
+    with pytest.raises(InputError, match=r"^memory://bucket/in/bad\.png is not"):
+        read("memory://bucket/in/bad.png")
+
+
+def test_a_store_that_refuses_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    fsspec = pytest.importorskip("fsspec")
+
+    def refuse(*_: object, **__: object) -> None:
+        raise FileNotFoundError("The specified bucket does not exist")
+
+    monkeypatch.setattr(fsspec.get_filesystem_class("memory"), "find", refuse)
+    monkeypatch.setattr(fsspec.get_filesystem_class("memory"), "glob", refuse)
+    for spec in ("memory://bucket/in", "memory://bucket/*.png"):
+        with pytest.raises(InputError, match=r"cannot read memory://bucket/.*: The specified bucket does not exist"):
+            sources_of(spec)
 
 
 def test_without_fsspec_an_address_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
