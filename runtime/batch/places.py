@@ -96,6 +96,8 @@ def _listed(file: str) -> tuple[str, list[str]]:
         lines = [line.strip() for line in content.decode("utf-8-sig").split("\n")]
     except UnicodeDecodeError as error:
         raise InputError(f"the list {file} is no UTF-8 ({error.reason}); give one path a line") from error
+    if b"\0" in content:
+        raise InputError(f"the list {file} is no text, it holds a byte 0; give one path a line")
     pictures = list(dict.fromkeys(absolute(line) for line in lines if line))
     if not pictures:
         raise InputError(f"the list {file} is empty; give one path a line")

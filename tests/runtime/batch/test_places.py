@@ -67,7 +67,7 @@ def test_a_name_with_a_glob_s_signs_is_a_name_where_it_is_there(tmp_path: Path) 
     assert outputs_of(*sources_of(str(tmp_path / "a[1]*")), "out") == ["out/x.png"]
 
 
-@pytest.mark.parametrize("content", [b"", b"\xff\xfe", "a\r\n".encode("utf-16")])
+@pytest.mark.parametrize("content", [b"", b"\xff\xfe", b"a.png\0b.png\0", "a\r\n".encode("utf-16")])
 def test_a_list_that_is_none(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "list.txt").write_bytes(content)
     with pytest.raises(InputError, match="give one path a line"):
