@@ -112,8 +112,8 @@ def _not_compiled(function: Any = None, **settings: Any) -> Any:
 def _express(proto: Any) -> None:
     """Write in ONNX's words what tf2onnx does not.
 
-    Erfc(x) = 1 - Erf(x), of Keras' exact GELU. A transposed convolution that cuts off less than nothing at its end has
-    output padding.
+    Erfc(x) = 1 - Erf(x), of Keras' exact GELU, and Expm1(x) = Exp(x) - 1, of its CELU. A transposed convolution that
+    cuts off less than nothing at its end has output padding.
     """
     from onnx import helper, numpy_helper
 
@@ -124,13 +124,14 @@ def _express(proto: Any) -> None:
             if min(ends) < 0:
                 node.attribute.append(helper.make_attribute("output_padding", [max(0, -end) for end in ends]))
                 pads[len(pads) // 2 :] = [max(0, end) for end in ends]
-        if node.op_type != "Erfc":
+        if node.op_type not in ("Erfc", "Expm1"):
             nodes.append(node)
             continue
-        one = f"{node.output[0]}:one"
+        one, inner = f"{node.output[0]}:one", f"{node.output[0]}:inner"
+        operator, terms = ("Erf", [one, inner]) if node.op_type == "Erfc" else ("Exp", [inner, one])
         proto.graph.initializer.append(numpy_helper.from_array(np.array(1, np.float32), one))
-        nodes.append(helper.make_node("Erf", node.input, [f"{node.output[0]}:erf"], name=f"{node.name}:erf"))
-        nodes.append(helper.make_node("Sub", [one, f"{node.output[0]}:erf"], node.output, name=f"{node.name}:sub"))
+        nodes.append(helper.make_node(operator, node.input, [inner], name=f"{node.name}:{operator.lower()}"))
+        nodes.append(helper.make_node("Sub", terms, node.output, name=f"{node.name}:sub"))
     del proto.graph.node[:]
     proto.graph.node.extend(nodes)
 

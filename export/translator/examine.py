@@ -31,6 +31,8 @@ CLEARLY = 0.5
 BELOW_BLACK = -0.25
 LARGEST_NORMED = 8.0
 """Values beyond it are levels: networks work on numbers near 1."""
+CLIPPED = 0.05
+"""A share of the values that is too much to lie outside of a range, and of the range that is far outside."""
 RANGES = "what black and white are: --input-range -1,1 or --input-range 0,1 or --input-range 0,255"
 MEANS = {UNIT: (0.02, 0.98), LEVELS: (2.0, 253.0), SYMMETRIC: (-0.98, 0.98)}
 """Between which the mean of pictures may lie, for each range in the order in which they are tried."""
@@ -86,6 +88,13 @@ def examine(
         raise InputError(
             f"{translator.path} gives one value, {low:.3g}, wherever one looks: is it trained, and is its input"
             f" {described(source.limits)}? say so with --input-range"
+        )
+    margin = CLIPPED * (result.limits[1] - result.limits[0])
+    beyond = float(np.mean((values < result.limits[0] - margin) | (values > result.limits[1] + margin)))
+    if beyond > CLIPPED:
+        translator.notes.append(
+            f"{beyond:.0%} of what it gives on these pictures lies far beyond {described(result.limits)}, and becomes"
+            " black or white: is it a picture, and of these values? say so with --output-range"
         )
     if source.assumed:
         _note_assumed(translator, _pixels(translator, options, source.limits, result.limits), images[:LOOKED_AT][-1])

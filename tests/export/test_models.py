@@ -128,6 +128,22 @@ def test_a_little_below_black_is_asked_for_where_the_input_has_none(tmp_path: Pa
         examine(translator, translator.graph(), Options(input_range=UNIT), drawn_images(16))
 
 
+@pytest.mark.parametrize("activation", ["gelu", "celu"])
+def test_activations_that_the_converter_has_no_word_for(tmp_path: Path, activation: str, capsys: Any) -> None:
+    import keras
+
+    image = keras.Input((16, 16, 3))
+    model = keras.Model(image, keras.layers.Conv2D(3, 1)(keras.layers.Activation(activation)(image)))
+    model.set_weights([3 * np.eye(3)[None, None], np.zeros(3)])
+    model.save(tmp_path / "g.keras")
+    options = ["--input-range", "-1,1", "--output-range", "-1,1"]
+    assert convert(tmp_path / "g.keras", "--out", tmp_path, *options) == 0
+    assert re.search(r"\d\d% of what it gives .* lies far beyond \[-1, 1\]", capsys.readouterr().err)
+    images = np.stack(drawn_images(16))
+    expected = levels(model(images.astype(np.float32) / 127.5 - 1), SYMMETRIC)
+    assert_equal_pictures(tmp_path / "generator.fp32.onnx", images, expected)
+
+
 def test_what_cannot_be_told_is_asked_for(tmp_path: Path, capsys: Any) -> None:
     model = network(last="sigmoid")
     model.save(tmp_path / "g.keras")
