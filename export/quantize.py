@@ -105,7 +105,7 @@ def write(search: Search, target: type[Target]) -> None:
     content = Sidecar(
         source=Source(request.model.name, calibration.model_sha256),
         rewrites=source.rewrites,
-        calibration=CalibratedOn(calibration.images_sha256, len(calibration.images), found.method),
+        calibration=CalibratedOn(calibration.images_sha256, len(calibration.images), request.method),
         gate=request.gate,
         sensitivity={
             name: round(found.alone[layer.name].mean_psnr_db, 1)
@@ -133,7 +133,7 @@ def _report(path: Path, search: Search, found: Found) -> None:
         f"{path}  {path.stat().st_size / 1e6:.1f} MB, PSNR {fidelity.mean_psnr_db:.1f} dB, SSIM"
         f" {fidelity.mean_ssim:.4f}, worst image {fidelity.worst_psnr_db:.1f} dB on {len(search.judging)} held-out"
         f" images; INT8: {len(found.kept)} of {len(search.layers)} layers that can be, {share:.0%} of all arithmetic"
-        f" ({found.method} ranges)"
+        f" ({search.request.method} ranges)"
     )
     for layer in search.layers:
         if layer not in found.kept:

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -25,7 +24,7 @@ from pix2pix_edge.runtime.files import sha256_of, written_beside
 from pix2pix_edge.runtime.frame import Image
 from pix2pix_edge.runtime.sidecar import from_json, read_json, to_json
 
-FORMAT = "pix2pix-edge-calibration/1"
+FORMAT = "pix2pix-edge-calibration/2"
 LEAST_IMAGES = 32
 """With fewer images a warning is due: rare values decide the ranges."""
 OUTLIERS = 1e-5
@@ -37,22 +36,21 @@ class Calibration:
     """What calibration found for one model.
 
     images: SHA-256 of each image file. sizes: tensor -> how large each of its channels gets. ranges: tensor ->
-    method -> [low, high] after equalisation. chosen: target -> the method that `auto` found best there.
+    method -> [low, high] after equalisation.
     """
 
     model_sha256: str
     images: tuple[str, ...]
     sizes: dict[str, tuple[float, ...]]
     ranges: dict[str, dict[str, Range]]
-    chosen: dict[str, str] = field(default_factory=dict)
 
     @property
     def images_sha256(self) -> str:
         return hashlib.sha256("".join(self.images).encode()).hexdigest()
 
-    def scales(self, channels: Channels, layers: Iterable[Layer]) -> Array:
-        """Return the scale of each group of channels; see export/equalize.py."""
-        return channel_scales(channels, {name: np.array(size) for name, size in self.sizes.items()}, layers)
+    def scales(self, channels: Channels) -> Array:
+        """Return the scale of each group of channels; see export/int8/equalize.py."""
+        return choose_scales(channels, {name: np.array(size) for name, size in self.sizes.items()})
 
     def of_method(self, method: str) -> dict[str, Range]:
         return {name: by_method[method] for name, by_method in self.ranges.items()}
@@ -69,8 +67,6 @@ class Calibration:
                 raise ValueError(f"it does not tell the sizes of {name}'s {count} channels")
             if not ranges.keys() >= METHODS.keys() or any(low > high for low, high in ranges.values()):
                 raise ValueError(f"it does not tell the ranges of {name}")
-        if not set(self.chosen.values()) <= METHODS.keys():
-            raise ValueError("it has chosen a method that is not there")
 
     @classmethod
     def load(cls, path: Path, model_sha256: str, channels: Mapping[str, int]) -> Calibration:
@@ -94,10 +90,6 @@ def channels_of(graph: Graph, layers: Sequence[Layer]) -> dict[str, int]:
     return {name: shapes[name][1] for name in sorted(scale_groups(layers))}
 
 
-def channel_scales(channels: Channels, sizes: Mapping[str, Array], layers: Iterable[Layer]) -> Array:
-    return choose_scales(channels, sizes, {part for layer in layers for part in layer.parts})
-
-
 def calibrate(
     graph: Graph, layers: Sequence[Layer], images: Iterable[Image], hashes: Sequence[str], model_sha256: str
 ) -> Calibration:
@@ -110,20 +102,17 @@ def calibrate(
     names = sorted(groups)
     shapes = graph.shapes()
     histograms = {name: Histogram(shapes[name][1]) for name in names}
-    session = _observing(graph, names, shapes)
-    batch = shapes[graph.input.name][0]
     count = 0
-    for count, image in enumerate(images, start=1):  # noqa: B007 (it is needed after the loop)
-        values = session.run(names, {INPUT_NAME: np.repeat(image[None], batch, axis=0)})
-        for name, value in zip(names, values, strict=True):
+    for count, values in enumerate(observe(graph, names, images), start=1):  # noqa: B007 (needed after the loop)
+        for name, value in values.items():
             if not np.isfinite(value).all():
                 raise InputError(f"{name} is not finite on a calibration image; the model is damaged, export it again")
-            histograms[name].add(value[:1])
+            histograms[name].add(value)
     if not count:
         raise InputError("there is no image to calibrate on; give --data a folder with at least 4 images")
     sizes = {name: np.array([_rounded(v) for v in histograms[name].sizes(OUTLIERS)]) for name in names}
     channels = Channels(graph)
-    scales = channel_scales(channels, sizes, layers)
+    scales = choose_scales(channels, sizes)
     ranges: dict[str, dict[str, Range]] = {}
     for group in sorted(set(groups.values())):
         members = [name for name in names if groups[name] == group]
@@ -145,13 +134,14 @@ def _scales_of(channels: Channels, scales: Array, name: str, shapes: Mapping[str
     return scales[channels.of[name]] if name in channels.of else np.ones(shapes[name][1])
 
 
-def _observing(graph: Graph, names: Sequence[str], shapes: Mapping[str, tuple[int, ...]]) -> Any:
-    """Open the graph in ONNX Runtime with other outputs than its own."""
+def observe(graph: Graph, names: Sequence[str], images: Iterable[Image]) -> Iterator[dict[str, Array]]:
+    """Yield for each image, uint8 [S, S, 3], the tensors `names` of an FP32 graph, [1, ...]."""
     import onnxruntime
     from onnx import TensorProto, helper
 
     from pix2pix_edge.runtime.engines.onnxruntime import physical_cores
 
+    shapes = graph.shapes()
     observed = graph.copy()
     del observed.model.graph.output[:]
     observed.model.graph.output.extend(helper.make_tensor_value_info(n, TensorProto.FLOAT, shapes[n]) for n in names)
@@ -159,9 +149,13 @@ def _observing(graph: Graph, names: Sequence[str], shapes: Mapping[str, tuple[in
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = physical_cores()
     options.log_severity_level = 4
-    return onnxruntime.InferenceSession(
+    session = onnxruntime.InferenceSession(
         observed.to_model().SerializeToString(), options, providers=["CPUExecutionProvider"]
     )
+    batch = shapes[graph.input.name][0]
+    for image in images:
+        values = session.run(names, {INPUT_NAME: np.repeat(image[None], batch, axis=0)})
+        yield {name: value[:1] for name, value in zip(names, values, strict=True)}
 
 
 def _rounded(value: float) -> float:

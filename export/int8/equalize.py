@@ -9,7 +9,7 @@ weights have a scale for each output channel anyway.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 import onnx
@@ -22,10 +22,6 @@ Ids = NDArray[np.int64]
 SAME_CHANNELS = frozenset(("Identity", "Relu", "LeakyRelu", "MaxPool", "AveragePool", "Resize"))
 WITH_CONSTANT = frozenset(("Add", "Sub", "Max", "Min"))
 
-# k = size ** -exponent. The larger the exponent, the better the scale of the tensor fits each channel, and the worse
-# the scales of the weights that read it, which must serve all input channels: those of an INT8 convolution lose by it.
-EXPONENT_READ_BY_INT8 = 0.6
-EXPONENT_ELSEWHERE = 0.75
 WIDEST = 2.0**8
 """No channel is scaled by more than this, or by less than its inverse."""
 
@@ -115,28 +111,22 @@ def shift_of(graph: Graph, node: onnx.NodeProto, channels: int) -> Array | None:
     return value.reshape(-1) if value.shape[-3:] == (channels, 1, 1) and value.size == channels else None
 
 
-def choose_scales(channels: Channels, sizes: Mapping[str, Array], read_by_int8: Collection[str]) -> Array:
-    """Return a scale for each group of channels: [channels.count], 1 for those that nothing is known about.
+def choose_scales(channels: Channels, sizes: Mapping[str, Array]) -> Array:
+    """Return the scale by which each group of channels gets as large as the others: [channels.count].
 
-    sizes: tensor -> how large each of its channels gets; those that cannot be followed do not count. read_by_int8: the
-    tensors that INT8 convolutions read.
+    1 for those that nothing is known about. sizes: tensor -> how large each of its channels gets; those that cannot be
+    followed do not count. Weights that read the channels get as unlike as these were; rounding.py makes up for it.
     """
     largest = np.zeros(channels.count)
-    exponents = np.full(channels.count, EXPONENT_ELSEWHERE)
     for name, size in sizes.items():
-        if name not in channels.of:
-            continue
-        np.maximum.at(largest, channels.of[name], size)
-        if name in read_by_int8:
-            exponents[channels.of[name]] = EXPONENT_READ_BY_INT8
+        if name in channels.of:
+            np.maximum.at(largest, channels.of[name], size)
     scales = np.ones(channels.count)
     free = largest > 0
     free[sorted(channels.fixed)] = False
     if free.any():
-        for exponent in (EXPONENT_READ_BY_INT8, EXPONENT_ELSEWHERE):
-            chosen = free & (exponents == exponent)
-            logs = np.log(largest[chosen])
-            scales[chosen] = np.exp(exponent * (logs.mean() if logs.size else 0) - exponent * logs)
+        logs = np.log(largest[free])
+        scales[free] = np.exp(logs.mean() - logs)
     return np.clip(scales, 1 / WIDEST, WIDEST)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,8 @@ from pix2pix_edge.export.images import calibration_split, evenly
 from pix2pix_edge.export.int8.calibrate import LEAST_IMAGES, Calibration, calibrate, channels_of, image_hashes
 from pix2pix_edge.export.int8.equalize import Channels, equalize
 from pix2pix_edge.export.int8.histogram import Range
-from pix2pix_edge.export.int8.placement import Layer
+from pix2pix_edge.export.int8.placement import Layer, scale_groups
+from pix2pix_edge.export.int8.rounding import IMAGES, measure_moments
 from pix2pix_edge.export.int8.sensitivity import (
     Judge,
     mean_squared_error,
@@ -31,8 +32,11 @@ from pix2pix_edge.runtime.frame import Image, fit
 from pix2pix_edge.runtime.images import read_image
 from pix2pix_edge.runtime.sidecar import Gate
 
-TRIED_BY_AUTO = ("percentile", "percentile-99.9", "percentile-99.999", "entropy", "minmax")
-RANKING = 6
+TRIED_BY_AUTO = ("minmax", "percentile-99.999", "closest", "percentile")
+"""The widest first."""
+UNSEEN = 0.002
+"""Of the error that the gate allows, so much is given for a wider range: a picture unlike all others is not clipped."""
+RANKING = 8
 """Calibration images set apart to rank layers and methods on."""
 JUDGED = 100
 """At most so many images decide the gate."""
@@ -61,7 +65,6 @@ class Found:
     graph: Graph
     file: Path
     kept: Sequence[Layer]
-    method: str
     fidelity: Fidelity
     alone: Mapping[str, Fidelity]
 
@@ -80,7 +83,7 @@ class Search:
         self.calibration = self._calibration(graph, calibrating, ranking)
         self.graph = graph.copy()
         channels = Channels(graph)
-        equalize(self.graph, channels, self.calibration.scales(channels, layers))
+        equalize(self.graph, channels, self.calibration.scales(channels))
         self.judging = evenly(judging, JUDGED)
         if request.cache:  # it may be of other images, or of another split of these
             used = set(self.calibration.images)
@@ -89,9 +92,14 @@ class Search:
             raise InputError(
                 f"every image in {request.data} was calibrated on, so none is left to judge on; give others"
             )
+        self.rounding = measure_moments(
+            self.graph,
+            layers,
+            (self._read(path) for path in _bar(evenly(calibrating, IMAGES), "what weights multiply")),
+        )
         with OnnxRuntimeEngine(request.model) as reference:
-            images = [self._read(path) for path in ranking]
-            self.ranking = Judge(images, list(translated(reference, images)), folder)
+            ranked = [self._read(path) for path in ranking]
+            self.ranking = Judge(ranked, list(translated(reference, ranked)), folder)
             self.expected = list(translated(reference, self.images("FP32 pictures")))
 
     def images(self, what: str) -> Iterable[Image]:
@@ -127,57 +135,75 @@ class Search:
 
     def best(self, target: type[Target]) -> Found:
         """Return the graph of a target in which as much is INT8 as the gate allows. Raises GateFailedError for none."""
-        gate, method = self.request.gate, self._method(target)
-        ranges = self.calibration.of_method(method)
-        with _bar(None, f"{target.name}: one layer at a time", len(self.layers)) as bar:
-            alone = sensitivity(self.graph, self.layers, ranges, target, self.ranking, bar)
+        gate, ranges = self.request.gate, self._ranges(target)
+        alone = self._alone(target, ranges, "one layer at a time")
         errors = {name: mean_squared_error(fidelity) for name, fidelity in alone.items()}
-        kept, reached = list(self.layers), ""
-        while kept:
-            judged, graph = self._attempt(kept, ranges, target)
-            if judged.passes(gate):
-                return Found(graph, self.folder / "judged.onnx", kept, method, judged, alone)
-            reached = (
-                f" (reached: PSNR {judged.mean_psnr_db:.1f} dB and SSIM {judged.mean_ssim:.4f}, worst image"
-                f" {judged.worst_psnr_db:.1f} dB)"
-            )
+        found, reached = None, ""
+        budget, passing, failing = float("inf"), 0.0, float("inf")
+        tried: list[list[Layer]] = [[]]
+        while (kept := select_layers(self.layers, errors, budget)) not in tried:
+            tried.append(kept)
+            judged, graph, file = self._attempt(kept, ranges, target, len(tried))
             total = sum(errors[layer.name] for layer in kept)
-            kept = select_layers(kept, errors, total * min(0.85, max(0.25, _allowed_share(judged, gate))))
+            if judged.passes(gate):
+                found, passing = Found(graph, file, kept, judged, alone), total
+            else:
+                failing = total
+                reached = (
+                    f" (reached: PSNR {judged.mean_psnr_db:.1f} dB and SSIM {judged.mean_ssim:.4f}, worst image"
+                    f" {judged.worst_psnr_db:.1f} dB)"
+                )
+            allowed = total * min(0.95, max(0.25, _allowed_share(judged, gate)))
+            budget = (passing + failing) / 2 if passing else allowed
+        if found:
+            return found
         raise GateFailedError(
             f"{target.name}: no layer can be INT8 at PSNR {gate.min_psnr_db:g} dB, SSIM {gate.min_ssim:g} and"
             f" {gate.min_worst_db or 0:g} dB for the worst image{reached}; nothing was written; use the FP16 or FP32"
             " file, or lower --min-psnr, --min-ssim or --min-worst"
         )
 
-    def _method(self, target: type[Target]) -> str:
-        """Return the method asked for, or for "auto" the best on the ranking images with every layer in INT8."""
+    def _ranges(self, target: type[Target]) -> dict[str, Range]:
+        """Return tensor -> range by the method asked for; with "auto", by one for each scale group.
+
+        It is the widest that costs hardly more than the best, for a few images do not show what rare ones clip.
+        """
         if self.request.method != "auto":
-            return self.request.method
-        if target.name not in self.calibration.chosen:
-            errors = {
-                method: mean_squared_error(
-                    self.ranking.fidelity(target.quantized(self.graph, self.layers, self.calibration.of_method(method)))
-                )
-                for method in _bar(TRIED_BY_AUTO, f"{target.name}: methods")
-            }
-            best = min(TRIED_BY_AUTO, key=lambda method: errors[method])
-            self.calibration = replace(self.calibration, chosen={**self.calibration.chosen, target.name: best})
-            self.calibration.save(self.cache)
-        return self.calibration.chosen[target.name]
+            return self.calibration.of_method(self.request.method)
+        errors = {}
+        for method in TRIED_BY_AUTO:
+            alone = self._alone(target, self.calibration.of_method(method), f"{method} ranges")
+            errors[method] = {name: mean_squared_error(fidelity) for name, fidelity in alone.items()}
+        groups, chosen = scale_groups(self.layers), {}
+        spared = UNSEEN * squared_error(self.request.gate.min_psnr_db)
+        for group in set(groups.values()):
+            touched = [x.name for x in self.layers if group in {groups.get(t) for t in (*x.parts, *x.results)}]
+            costs = {method: sum(errors[method][name] for name in touched) for method in TRIED_BY_AUTO}
+            chosen[group] = next(method for method in costs if costs[method] <= min(costs.values()) + spared)
+        return {name: self.calibration.ranges[name][chosen[group]] for name, group in groups.items()}
+
+    def _alone(self, target: type[Target], ranges: Mapping[str, Range], what: str) -> dict[str, Fidelity]:
+        with _bar(None, f"{target.name}: {what}", len(self.layers)) as bar:
+            return sensitivity(
+                lambda layers: target.quantized(self.graph, layers, ranges, self.rounding),
+                self.layers,
+                self.ranking,
+                bar,
+            )
 
     def _attempt(
-        self, kept: Sequence[Layer], ranges: Mapping[str, Range], target: type[Target]
-    ) -> tuple[Fidelity, Graph]:
-        """Return what the held-out images say of these layers in INT8, in ONNX Runtime, and the graph."""
-        graph = target.quantized(self.graph, kept, ranges)
+        self, kept: Sequence[Layer], ranges: Mapping[str, Range], target: type[Target], number: int
+    ) -> tuple[Fidelity, Graph, Path]:
+        """Return what the held-out images say of these layers in INT8, in ONNX Runtime, the graph, and its file."""
+        graph, file = target.quantized(self.graph, kept, ranges, self.rounding), self.folder / f"judged-{number}.onnx"
         ranked = self.ranking.fidelity(graph)
         if ranked.mean_psnr_db < self.request.gate.min_psnr_db - 3:  # not worth the time of all images
-            return ranked, graph
+            return ranked, graph, file
         graph = target.finished(graph)
-        (self.folder / "judged.onnx").write_bytes(graph.to_model().SerializeToString(deterministic=True))
-        with OnnxRuntimeEngine(self.folder / "judged.onnx") as engine:
+        file.write_bytes(graph.to_model().SerializeToString(deterministic=True))
+        with OnnxRuntimeEngine(file) as engine:
             images = self.images(f"{target.name}: {len(kept)} of {len(self.layers)} layers")
-            return compare(zip(translated(engine, images), self.expected, strict=True)), graph
+            return compare(zip(translated(engine, images), self.expected, strict=True)), graph, file
 
 
 def _allowed_share(judged: Fidelity, gate: Gate) -> float:

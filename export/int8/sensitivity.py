@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,9 +11,7 @@ import numpy as np
 
 from pix2pix_edge.export.fidelity import Fidelity, compare
 from pix2pix_edge.export.graph.graph import Graph
-from pix2pix_edge.export.int8.histogram import Range
 from pix2pix_edge.export.int8.placement import Layer
-from pix2pix_edge.export.int8.targets import Target
 from pix2pix_edge.runtime.engines.base import Engine, Images
 from pix2pix_edge.runtime.frame import Image
 
@@ -53,12 +51,12 @@ def mean_squared_error(fidelity: Fidelity) -> float:
 
 
 def sensitivity(
-    graph: Graph, layers: Sequence[Layer], ranges: Mapping[str, Range], target: type[Target], judge: Judge, bar: Any
+    quantized: Callable[[Sequence[Layer]], Graph], layers: Sequence[Layer], judge: Judge, bar: Any
 ) -> dict[str, Fidelity]:
-    """Return layer -> fidelity with this layer alone in INT8. bar: a tqdm, updated once for each layer."""
+    """Return layer -> fidelity with it alone in INT8, as `quantized` makes the graph. bar: a tqdm, updated for each."""
     found = {}
     for layer in layers:
-        found[layer.name] = judge.fidelity(target.quantized(graph, [layer], ranges))
+        found[layer.name] = judge.fidelity(quantized([layer]))
         bar.update()
     return found
 

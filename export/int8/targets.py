@@ -16,6 +16,7 @@ import onnx
 from pix2pix_edge.export.graph.graph import Array, Graph, attributes
 from pix2pix_edge.export.int8.histogram import Range
 from pix2pix_edge.export.int8.placement import Layer, Pixels
+from pix2pix_edge.export.int8.rounding import Rounding
 
 NARROWEST_SCALE = 2.0**-14
 """The smallest scale of activations, for those that are always zero: the smallest normal number of FP16."""
@@ -37,16 +38,18 @@ class Target(abc.ABC):
     name: ClassVar[str]
     ending: ClassVar[str]
 
-    def __init__(self, graph: Graph, ranges: Mapping[str, Range]) -> None:
+    def __init__(self, graph: Graph, ranges: Mapping[str, Range], rounding: Rounding) -> None:
         """ranges: tensor -> [low, high] that its codes are to span; the same for all of a scale group."""
-        self.graph, self.ranges = graph.copy(), ranges
+        self.graph, self.ranges, self.rounding = graph.copy(), ranges, rounding
         self.codes: dict[str, Codes] = {}
         self.plain: dict[str, str] = {}  # tensor -> what its codes stand for
 
     @classmethod
-    def quantized(cls, graph: Graph, layers: Collection[Layer], ranges: Mapping[str, Range]) -> Graph:
+    def quantized(
+        cls, graph: Graph, layers: Collection[Layer], ranges: Mapping[str, Range], rounding: Rounding
+    ) -> Graph:
         """Return a copy of an FP32 graph in which `layers` are INT8; the rest is still FP32."""
-        target = cls(graph, ranges)
+        target = cls(graph, ranges, rounding)
         target.quantize_results(layers)
         for layer in layers:
             target.quantize_inputs(layer)
@@ -84,11 +87,11 @@ class Target(abc.ABC):
 
     def quantize_inputs(self, layer: Layer) -> None:
         """Make the convolutions of a layer read codes, of their source and of their weights."""
-        factor, shift = self._exact_pixels(layer) or (1.0, 0.0)
+        exact = self._exact_pixels(layer)
         self._joined(layer)
         by_name = {node.name: node for node in self.graph.nodes}
         for name in layer.convolutions:
-            self._quantize_weights(by_name[name], layer.source, factor, shift)
+            self._quantize_weights(by_name[name], layer.source, exact)
 
     def _exact_pixels(self, layer: Layer) -> tuple[float, float] | None:
         """Use the image's levels themselves as codes.
@@ -143,17 +146,21 @@ class Target(abc.ABC):
             self.graph.constant(f"{stem}/quantize:zero", np.array(zero)),
         )
 
-    def _quantize_weights(self, conv: onnx.NodeProto, source: str, factor: float, shift: float) -> None:
-        graph = self.graph
+    def _quantize_weights(self, conv: onnx.NodeProto, source: str, exact: tuple[float, float] | None) -> None:
+        graph, (factor, shift) = self.graph, exact or (1.0, 0.0)
         weight = graph.constants[conv.input[1]].astype(np.float64)
         given = len(conv.input) > 2 and bool(conv.input[2])
         bias = graph.constants[conv.input[2]].astype(np.float64) if given else np.zeros(len(weight))
         bias = bias + shift * weight.sum(axis=(1, 2, 3))
         weight = factor * weight
         largest = np.abs(weight).max(axis=(1, 2, 3))
-        source_scale = float(graph.constants[self.codes[source][1]])
+        source_scale, zero = float(graph.constants[self.codes[source][1]]), graph.constants[self.codes[source][2]]
+        if not exact:
+            bias = bias + weight.sum(axis=(2, 3)) @ self.rounding.off(source, source_scale, zero)
         scales = self.weight_scales(np.where(largest > 0, largest, 127.0) / 127, bias, source_scale).astype(np.float32)
-        codes = np.clip(np.round(weight / scales.astype(np.float64)[:, None, None, None]), -127, 127).astype(np.int8)
+        codes = self.rounding.codes(conv.name, weight, scales)
+        rest = weight - scales.astype(np.float64)[:, None, None, None] * codes
+        bias = bias + (self.rounding.lost(conv.name, rest) - shift * rest.sum(axis=(1, 2, 3))) / factor
         inputs = [
             graph.constant(f"{conv.name}:weight_codes", codes),
             graph.constant(f"{conv.name}:weight_scales", scales),

@@ -83,7 +83,7 @@ def test_equalising_leaves_the_pictures_as_they_are(plain: Path, tmp_path: Path)
     graph = Graph.load(plain)
     channels = Channels(graph)
     sizes = {name: random.uniform(0.01, 50, len(ids)) for name, ids in channels.of.items()}
-    scales = choose_scales(channels, sizes, set())
+    scales = choose_scales(channels, sizes)
     free = np.setdiff1d(np.arange(channels.count), sorted(channels.fixed))
     assert np.ptp(np.log(scales[free])) > 1 and (scales[sorted(channels.fixed)] == 1).all()
     equalize(graph, channels, scales)
@@ -95,7 +95,7 @@ def test_equalising_leaves_the_pictures_as_they_are(plain: Path, tmp_path: Path)
 
 def test_tensors_whose_channels_cannot_be_followed_are_left_alone(plain: Path) -> None:
     channels = Channels(Graph.load(plain))
-    assert (choose_scales(channels, {"elsewhere": np.ones(4)}, {"elsewhere"}) == 1).all()
+    assert (choose_scales(channels, {"elsewhere": np.ones(4)}) == 1).all()
 
 
 def test_channels_that_depth_to_space_interleaves_are_scaled_together(plain: Path) -> None:
@@ -147,7 +147,6 @@ def test_a_calibration_comes_back_whole_and_not_otherwise(plain: Path, tmp_path:
         ({"ranges": {**content["ranges"], name: {"minmax": [0, 1]}}}, "does not tell the ranges"),
         ({"ranges": {**content["ranges"], name: {"minmax": [0]}}}, "right length"),
         ({"ranges": {**content["ranges"], name: {method: [2, 1] for method in METHODS}}}, "does not tell the ranges"),
-        ({"chosen": {"cpu": "best"}}, "a method that is not there"),
         ({"images": "all"}, "images must be a list"),
         ({"model_sha256": "other"}, "of another model"),
         ({"format": 1}, "does not say"),
@@ -159,7 +158,7 @@ def test_a_calibration_comes_back_whole_and_not_otherwise(plain: Path, tmp_path:
 
 
 @settings(max_examples=100)
-@given(st.dictionaries(st.sampled_from(["format", "model_sha256", "images", "sizes", "ranges", "chosen"]), JSON))
+@given(st.dictionaries(st.sampled_from(["format", "model_sha256", "images", "sizes", "ranges"]), JSON))
 def test_any_calibration_is_read_or_refused(tmp_path_factory: pytest.TempPathFactory, changed: dict[str, Any]) -> None:
     path = tmp_path_factory.getbasetemp() / "any.json"
     whole = {"format": FORMAT, "model_sha256": "m", "images": [], "sizes": {}, "ranges": {}}
