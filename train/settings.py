@@ -28,6 +28,7 @@ class Settings:
     epochs: int = 100
     batch_size: int = 1
     filters: int = 64
+    discriminator_filters: int | None = None  # of the discriminators, where they are not as wide as the generator
     image_size: int = 256  # the height; and the width, where that is not said
     image_width: int | None = None
     input_channels: int = 3

@@ -48,7 +48,7 @@ class Trainer(keras.Model):
         with precision_of(settings.precision):
             self.generator = self._generator(folded=True)
             self.discriminator = discriminator(
-                settings.filters,
+                settings.discriminator_filters or settings.filters,
                 settings.size,
                 channels=settings.channels,
                 scales=settings.scales,

@@ -150,6 +150,13 @@ def test_every_adversarial_loss_trains_and_has_its_own_optimum(batch: Any) -> No
         assert all(np.isfinite(list(trainer.means().values())))
 
 
+def test_discriminators_may_be_wider_than_the_generator() -> None:
+    same, wider = (Trainer(dataclasses.replace(SMALL, discriminator_filters=filters)) for filters in (None, 5))
+    assert same.generator.count_params() == wider.generator.count_params()
+    for trainer, filters in ((same, SMALL.filters), (wider, 5)):
+        assert trainer.discriminator.get_layer("scale1_down1").filters == filters
+
+
 def test_feature_distance_sums_maps_and_averages_scales() -> None:
     maps = [[tf.fill((1, 2, 2, 3), value)] * 2 + [tf.fill((1, 2, 2, 1), value)] for value in (1.0, 4.0)]
     fake, real = ({"scale1": scale, "scale2": scale} for scale in maps)
