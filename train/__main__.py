@@ -87,9 +87,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     option("epochs", "passes over the training pairs", type=at_least(1), metavar="N")
     option("batch-size", "pairs per step", type=at_least(1), metavar="N")
     option("filters", "width of both networks: 64, 32, 16, …", type=at_least(1), metavar="N")
-    option(
-        "discriminator-filters", "of the discriminators alone, if not the same", type=at_least(1), metavar="N"
-    )
+    option("discriminator-filters", "of the discriminators, if not the same", type=at_least(1), metavar="N")
     option("image-size", "of the images in pixels: a square's side, or width x height", type=size_of, metavar="S|WxH")
     option("input-channels", "of what the network sees: 1 grey, 3 RGB, 4 with alpha", type=int, choices=(1, 3, 4))
     option("output-channels", "of what it makes: 1 for masks and depth", type=int, choices=(1, 3, 4))
