@@ -211,9 +211,9 @@ def _image_files(data: Path | None) -> list[Path] | None:
     """Return the images to compare on, before the long build; None for drawn ones."""
     if data is None:
         return None
-    from pix2pix_edge.export.images import evenly, image_files
+    from pix2pix_edge.export.images import evenly, judging_files
 
-    return evenly(image_files(data), IMAGES)
+    return evenly(judging_files(data), IMAGES)
 
 
 def _workspace(machine: Capabilities, workspace_mib: int | None) -> int | None:

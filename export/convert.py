@@ -80,7 +80,7 @@ def run(args: argparse.Namespace) -> None:
     from pix2pix_edge.export.graph.fold import fold
     from pix2pix_edge.export.graph.half import to_half
     from pix2pix_edge.export.graph.simplify import fold_constants
-    from pix2pix_edge.export.images import drawn_images, evenly, image_files, read_images
+    from pix2pix_edge.export.images import drawn_images, evenly, judging_files, read_images
     from pix2pix_edge.export.translator import open_translator
     from pix2pix_edge.export.translator.contract import picture_shape
     from pix2pix_edge.export.translator.examine import examine
@@ -89,7 +89,7 @@ def run(args: argparse.Namespace) -> None:
 
     if Path(args.name).name != args.name:
         raise InputError(f"--name {args.name} must be a plain name; choose the folder with --out")
-    files = evenly(image_files(args.data), COMPARED) if args.data else []
+    files = evenly(judging_files(args.data), COMPARED) if args.data else []
     options = options_of(args)
     translator = open_translator(args.generator, options)
     shape = picture_shape(translator.takes)

@@ -181,9 +181,11 @@ def test_same_inputs_same_bytes(exported: Path, saved: Callable[[str], Path], tm
 
 
 def test_real_images_of_any_layout(saved: Callable[[str], Path], tmp_path: Path, capsys: Any) -> None:
-    (tmp_path / "data" / "train_label").mkdir(parents=True)
+    (tmp_path / "data" / "test_picture").mkdir(parents=True)  # what the generator makes is not what it is given
+    (tmp_path / "data" / "test_picture" / "1.png").write_bytes(b"no image")
+    (tmp_path / "data" / "test_label").mkdir()
     for number in range(30):
-        write_rgb(tmp_path / "data" / "train_label" / f"{number}.png", picture(number, 40, 50))
+        write_rgb(tmp_path / "data" / "test_label" / f"{number}.png", picture(number, 40, 50))
     assert command(saved("unet"), "--out", tmp_path / "out", "--data", tmp_path / "data") == 0
     assert f"on {convert.COMPARED} images" in capsys.readouterr().out
     sidecar = json.loads((tmp_path / "out" / "generator.fp32.onnx.json").read_text())
