@@ -117,11 +117,16 @@ def folders_below(folder: Path) -> Iterator[Path]:
     waiting, seen = [folder], set()
     while waiting:
         folder = waiting.pop()
-        if not folder.is_dir() or (identity := (folder.stat().st_dev, folder.stat().st_ino)) in seen:
+        if not folder.is_dir() or (place := identity(folder)) in seen:
             continue
-        seen.add(identity)
+        seen.add(place)
         yield folder
         waiting += [path for path in _entries(folder) if path.name[0] != "." and path.is_dir()]
+
+
+def is_lost(path: Path) -> bool:
+    """Whether a path is a link to nothing: to be named among what cannot be read, and not passed over."""
+    return path.is_symlink() and not path.exists()
 
 
 def _entries(folder: Path) -> list[Path]:

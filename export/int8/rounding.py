@@ -103,9 +103,8 @@ class Rounding:
 def _rounded(steps: Array, covariance: Array) -> Array:
     """Round numbers of steps, [out, weights], to whole ones from -127 to 127; covariance: of what they multiply."""
     spread = np.diag(covariance)
-    order = np.argsort(
-        -spread, kind="stable"
-    )  # the weights that count most first, while all others can make up for them
+    # the weights that count most first, while all others can make up for them
+    order = np.argsort(-spread, kind="stable")
     damped = covariance[np.ix_(order, order)].astype(np.float64)
     damped[np.diag_indices_from(damped)] += DAMPING * max(float(spread.mean()), 1e-12)
     left = np.linalg.cholesky(np.linalg.inv(damped)).T  # row i: how others make up for an error of weight i

@@ -18,6 +18,7 @@ from pix2pix_edge.export.int8.placement import Layer, scale_groups
 from pix2pix_edge.export.int8.rounding import IMAGES, measure_moments
 from pix2pix_edge.export.int8.sensitivity import (
     Judge,
+    errors_of,
     mean_squared_error,
     select_layers,
     sensitivity,
@@ -137,7 +138,7 @@ class Search:
         """Return the graph of a target in which as much is INT8 as the gate allows. Raises GateFailedError for none."""
         gate, ranges = self.request.gate, self._ranges(target)
         alone = self._alone(target, ranges, "one layer at a time")
-        errors = {name: mean_squared_error(fidelity) for name, fidelity in alone.items()}
+        errors = errors_of(alone)
         found, reached = None, ""
         budget, passing, failing = float("inf"), 0.0, float("inf")
         tried: list[list[Layer]] = [[]]
@@ -172,8 +173,7 @@ class Search:
             return self.calibration.of_method(self.request.method)
         errors = {}
         for method in TRIED_BY_AUTO:
-            alone = self._alone(target, self.calibration.of_method(method), f"{method} ranges")
-            errors[method] = {name: mean_squared_error(fidelity) for name, fidelity in alone.items()}
+            errors[method] = errors_of(self._alone(target, self.calibration.of_method(method), f"{method} ranges"))
         groups, chosen = scale_groups(self.layers), {}
         spared = UNSEEN * squared_error(self.request.gate.min_psnr_db)
         for group in set(groups.values()):

@@ -50,6 +50,11 @@ def mean_squared_error(fidelity: Fidelity) -> float:
     return float(np.mean([squared_error(psnr) for psnr in fidelity.psnr_db]))
 
 
+def errors_of(alone: Mapping[str, Fidelity]) -> dict[str, float]:
+    """Return layer -> mean squared error, in squared levels, of what sensitivity() found."""
+    return {name: mean_squared_error(fidelity) for name, fidelity in alone.items()}
+
+
 def sensitivity(
     quantized: Callable[[Sequence[Layer]], Graph], layers: Sequence[Layer], judge: Judge, bar: Any
 ) -> dict[str, Fidelity]:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pix2pix_edge.runtime.addresses import shown
 from pix2pix_edge.runtime.errors import InputError
-from pix2pix_edge.runtime.files import distinct_names, files_in, folders_below, natural_key
+from pix2pix_edge.runtime.files import distinct_names, files_in, folders_below, is_lost, natural_key
 from pix2pix_edge.runtime.frame import BadPictureError, Frame, Source
 from pix2pix_edge.runtime.images import IMAGE_ENDINGS, MAX_PIXELS, only_images, read_image
 from pix2pix_edge.runtime.sources.capture import Capture, Picture, open_file
@@ -174,7 +174,7 @@ def open_stored(text: str, max_pixels: int = MAX_PIXELS) -> ImagesSource | Video
     """Open an image, a folder, a glob or a video file. Raises InputError."""
     path = Path(text)
     if path.is_dir():
-        lost = [entry for entry in path.iterdir() if _is_lost(entry) and entry.name[0] != "."]
+        lost = [entry for entry in path.iterdir() if is_lost(entry) and entry.name[0] != "."]
         name, files = path.resolve().name, sorted([*files_in(path), *lost], key=natural_key)
         nothing = f"the folder {text} holds no images ({' '.join(IMAGE_ENDINGS)})"
     elif path.is_file():
@@ -215,9 +215,4 @@ def _matches(text: str) -> list[Path]:
     pattern = Path(os.path.expanduser(text))  # noqa: PTH111 (an unknown user is left as it is)
     anchor = Path(pattern.anchor or ".")
     found = dict.fromkeys(expand(anchor, pattern.relative_to(pattern.anchor).parts))
-    return [path for path in found if path.is_file() or _is_lost(path)]
-
-
-def _is_lost(path: Path) -> bool:
-    """Whether a path is a link to nothing: to be read like a file, so that it is named among what cannot be read."""
-    return path.is_symlink() and not path.exists()
+    return [path for path in found if path.is_file() or is_lost(path)]

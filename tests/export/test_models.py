@@ -436,18 +436,24 @@ def test_a_keras_2_file_may_not_call_what_writes_files(
         open_translator(path, Options())
 
 
+def with_layer_of(keras: Any, file: Path, code: str) -> Any:
+    """Write a file that holds one layer, and return a model with that layer, which knows nothing of the file."""
+    file.write_text(code)
+    namespace: dict[str, Any] = {"__name__": file.stem}
+    exec(code, namespace)
+    own = next(kind for kind in namespace.values() if isinstance(kind, type))
+    image = keras.Input((16, 16, 3))
+    return keras.Model(image, keras.layers.Activation("tanh")(own(name="double")(image)))
+
+
 def test_layers_of_ones_own(tmp_path: Path) -> None:
-    (tmp_path / "own.py").write_text(
+    import keras
+
+    code = (
         "import keras\n@keras.saving.register_keras_serializable(package='own')\nclass Twice(keras.layers.Layer):\n"
         "    def call(self, x):\n        return x * 2\n"
     )
-    import keras
-
-    namespace: dict[str, Any] = {"__name__": "own"}
-    exec((tmp_path / "own.py").read_text(), namespace)
-    image = keras.Input((16, 16, 3))
-    model = keras.Model(image, keras.layers.Activation("tanh")(namespace["Twice"](name="double")(image)))
-    model.save(tmp_path / "g.keras")
+    with_layer_of(keras, tmp_path / "own.py", code).save(tmp_path / "g.keras")
     keras.saving.get_custom_objects().clear()
     with pytest.raises(InputError, match=r"double of .* own>Twice.*--custom FILE\.py"):
         open_translator(tmp_path / "g.keras", Options())
@@ -502,14 +508,8 @@ def foreign(
 def test_layers_of_ones_own_that_are_not_registered(tmp_path: Path) -> None:
     """As the forks of pix2pix and CycleGAN have them: a class beside the script, and a .h5 that knows its name."""
     keras = pytest.importorskip("tf_keras")
-    (tmp_path / "forks.py").write_text(
-        "import tf_keras\nclass Thrice(tf_keras.layers.Layer):\n    def call(self, x):\n        return x * 3\n"
-    )
-    namespace: dict[str, Any] = {"__name__": "forks"}
-    exec((tmp_path / "forks.py").read_text(), namespace)
-    image = keras.Input((16, 16, 3))
-    model = keras.Model(image, keras.layers.Activation("tanh")(namespace["Thrice"](name="t")(image)))
-    model.save(tmp_path / "g.h5")
+    code = "import tf_keras\nclass Thrice(tf_keras.layers.Layer):\n    def call(self, x):\n        return x * 3\n"
+    with_layer_of(keras, tmp_path / "forks.py", code).save(tmp_path / "g.h5")
     with pytest.raises(InputError, match=r"Unknown layer: 'Thrice'.*--custom FILE\.py"):
         open_translator(tmp_path / "g.h5", Options())
     translator = open_translator(tmp_path / "g.h5", Options(custom=tmp_path / "forks.py"))

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from pix2pix_edge.runtime.errors import InputError
-from pix2pix_edge.runtime.files import files_in, natural_key
+from pix2pix_edge.runtime.files import files_in, is_lost, natural_key
 from pix2pix_edge.runtime.images import IMAGE_ENDINGS, only_images
 
 NAMED = 20
@@ -107,7 +107,7 @@ def _images(folder: Path, problems: list[str], left_out: list[Path]) -> list[Pat
         images = coloured
     left_out += others
     if folder.is_dir():
-        dangling = [path for path in folder.iterdir() if path.is_symlink() and not path.exists()]
+        dangling = [path for path in folder.iterdir() if is_lost(path)]
         problems += [f"{path} is a link to nothing" for path in sorted(dangling, key=natural_key)]
     if images:
         return images
