@@ -75,7 +75,7 @@ def decode_image(data: bytes, name: str, max_pixels: int = MAX_PIXELS, *, channe
         image = None
     if image is None:
         state = "is empty" if not data else "is not a whole image of 8 or 16 bits that OpenCV can read"
-        raise BadPictureError(f"{name} {state}; repair it or take it away")
+        raise BadPictureError(f"{name} {state}; repair or convert it, or take it away")
     return as_rgb(np.asarray(image, np.uint8))
 
 
@@ -88,6 +88,8 @@ def as_rgb(image: Image) -> Image:
 
 
 _PNG, _TIFF = b"\x89PNG\r\n\x1a\n", (b"II*\0", b"MM\0*")
+_TIFF_COMPRESSIONS = {1, 2, 3, 4, 5, 6, 7, 8, 32773, 32946, 34676, 34677, 34925, 50000, 50001}
+"""What libtiff reads, or refuses by itself; of others OpenCV makes a black picture (numbers: libtiff's tiff.h)."""
 
 _JPEG_MARKER = re.compile(rb"\xff\xff*[^\x00\x01\xd0-\xd7\xff]")
 """A marker, with fill bytes before it; 00 behind FF is data, D0 to D7 restart the data (ITU T.81, B.1.1). One byte
@@ -173,13 +175,20 @@ def _tiff_directories(data: bytes) -> Iterator[dict[int, int]]:
 
 
 def _is_whole(data: bytes) -> bool:
-    """Whether a JPEG, PNG or WebP file reaches its end; what follows it, as in a phone's pictures, is no damage."""
+    """Whether a JPEG, PNG or WebP file reaches its end, and a TIFF is of a kind that OpenCV reads.
+
+    What follows the end, as in a phone's pictures, is no damage.
+    """
     if data[:2] == b"\xff\xd8":
         return _is_whole_jpeg(data)
     if data[:8] == _PNG:
         return any(kind == b"IEND" for kind in _png_chunks(data))
     if data[:4] == b"RIFF":
         return len(data) >= int.from_bytes(data[4:8], "little") + 8
+    if data[:4] in _TIFF:
+        values = next(_tiff_directories(data), {})
+        signed = values.get(339) == 2  # its SampleFormat; taken for unsigned, -1 would be white
+        return values.get(259, 1) in _TIFF_COMPRESSIONS and not signed
     return True
 
 

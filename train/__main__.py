@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 from pix2pix_edge.runtime.cli import CommandParser, at_least, run_command
 from pix2pix_edge.runtime.errors import InputError, as_typed, warn
 from pix2pix_edge.runtime.files import sha256_of
+from pix2pix_edge.train.checkpoint import checkpoint_path
 from pix2pix_edge.train.distribution import KINDS, place_of
 from pix2pix_edge.train.native import load_tensorflow
 from pix2pix_edge.train.settings import (
@@ -43,7 +44,6 @@ from pix2pix_edge.train.settings import (
 if TYPE_CHECKING:
     from pix2pix_edge.runtime.frame import Image
     from pix2pix_edge.train.data import Pairs
-    from pix2pix_edge.train.pairs.layouts import DataSet
 
 LOOKED_AT = 32  # label maps, for their colours
 
@@ -146,6 +146,8 @@ def settings_of(args: argparse.Namespace) -> Settings:
         given |= {"image_size": height, "image_width": None if height == width else width}
     if args.resume and args.recipe:
         raise InputError("a resumed run goes on by its own recipe; leave out --recipe")
+    if args.resume and "init" in given and checkpoint_path(args.out).exists():
+        raise InputError("a resumed run has its own weights; leave out --init, or start a new run with another --out")
     if args.resume:
         return resumed(read_settings(args.out), given)
     if chief and settings_path(args.out).exists():
@@ -162,16 +164,9 @@ def read_samples(folder: Path, settings: Settings) -> list[Image]:
 
     files = list_images(folder)
     if not files:
-        raise InputError(f"--samples {folder} holds no images; give a folder that does, or leave it out")
+        raise InputError(f"--samples {folder} holds no images; give --samples a folder that does")
     channels = settings.input_channels
     return [as_channels(read_image(path, channels=channels), settings.size, channels) for path in files]
-
-
-def warn_of_left_out(data_set: DataSet) -> None:
-    """Name the files of the data set that nothing here reads."""
-    if files := data_set.left_out:
-        named = ", ".join(path.name for path in files[:5]) + (" …" if len(files) > 5 else "")
-        warn(f"{len(files)} files are left out, not read here or classes beside colours: {named}; convert any to PNG")
 
 
 def warn_of_darkness(labels: list[Image]) -> None:
@@ -227,7 +222,7 @@ def found(settings: Settings, resuming: bool) -> tuple[Material, Settings]:
     data_set = find_data_set(data)
     train_pairs, test_pairs = data_set.train[: settings.limit], data_set.held_out
     settings = dataclasses.replace(settings, direction=data_set.direction(settings.direction))
-    warn_of_left_out(data_set)
+    data_set.warn_of_left_out()
     if resuming and settings.pairs not in (None, len(train_pairs)):
         raise InputError(
             f"the run was started on {settings.pairs} pairs, but {data} now holds {len(train_pairs)}; give --data the"

@@ -52,12 +52,14 @@ def progress_of(content: Any) -> Progress:
 
 
 def load_checkpoint(run: Path, variables: list[Any]) -> Progress:
-    """Assign the saved values to the variables and return the progress; without a checkpoint, change nothing.
+    """Assign the saved values to the variables and return the progress; of a run that has none yet, change nothing.
 
-    Raises InputError when the file is not whole or does not fit the networks.
+    Raises InputError when the file is missing, not whole or does not fit the networks.
     """
     path = checkpoint_path(run)
-    if not path.exists():
+    history = run / "history.csv"
+    lost = history.exists() and len(history.read_bytes().splitlines()) > 2  # the first epoch's row is there before it
+    if not (path.exists() or lost):
         return Progress()
     try:
         with np.load(path) as saved:

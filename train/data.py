@@ -52,6 +52,12 @@ def read_pair(
         if label.shape[:2] != picture.shape[:2]:
             sizes = "x".join(map(str, label.shape[1::-1])), "x".join(map(str, picture.shape[1::-1]))
             raise InputError(f"{pair.label} is {sizes[0]} but its picture {sizes[1]}")
+        two = label.shape[1] == 2 * label.shape[0] and pair.label.parent == pair.picture.parent
+        if two and re.search(r"[_. -][abxy]$", pair.label.stem, re.I):
+            raise InputError(
+                f"{pair.label} and {pair.picture.name} are twice as wide as tall: if each holds picture and label, end"
+                " their names otherwise; if not, move them into train_label/ and train_picture/"
+            )
     if indexed:
         label = painted(label, pair.label)
     if size is None:

@@ -173,7 +173,10 @@ def test_what_does_not_fit_together(data: Path, tmp_path: Path, capsys: pytest.C
     for options, expected in (
         (["--data", data, "--out", run, "--batch-size", 7], "leaves fewer than a batch of 7"),
         (["--out", run], "--data is missing"),
-        (["--data", data, "--out", run, "--samples", tmp_path / "nowhere"], "nowhere holds no images; give a folder"),
+        (
+            ["--data", data, "--out", run, "--samples", tmp_path / "nowhere"],
+            "nowhere holds no images; give --samples a folder",
+        ),
         (
             ["--data", data, "--out", run, "--validation", 6],
             "--validation 6 of 6 training pairs leaves fewer than a batch of 1",
@@ -192,6 +195,10 @@ def test_what_does_not_fit_together(data: Path, tmp_path: Path, capsys: pytest.C
     ):
         assert run_main(*options) == 2
         assert expected in capsys.readouterr().err
+
+    checkpoint_path(run).touch()
+    assert run_main("--out", run, "--resume", "--init", run / "generator.keras") == 2
+    assert "has its own weights; leave out --init" in capsys.readouterr().err
 
     write_settings(run, Settings(data=str(data), pairs=5))
     assert run_main("--out", run, "--resume") == 2

@@ -234,12 +234,15 @@ def test_checkpoint_round_trip(tmp_path: Path) -> None:
     assert [float(variable.value.max()) for variable in variables] == [1, 2]
 
 
-@pytest.mark.parametrize("damage", ["cut", "text", "empty"])
+@pytest.mark.parametrize("damage", ["cut", "text", "empty", "gone"])
 def test_damaged_checkpoints_are_refused(tmp_path: Path, damage: str) -> None:
     save_checkpoint(tmp_path, Progress(1), [Variable(1).value])
     path = checkpoint_path(tmp_path)
     content = path.read_bytes()
-    path.write_bytes({"cut": content[: len(content) // 2], "text": b"no checkpoint", "empty": b""}[damage])
+    path.write_bytes({"cut": content[: len(content) // 2], "text": b"no checkpoint"}.get(damage, b""))
+    if damage == "gone":
+        path.unlink()
+        (tmp_path / "history.csv").write_text("epoch\n1\n2\n")
     variable = Variable(0)
     with pytest.raises(InputError, match=r"checkpoint.npz cannot be resumed from"):
         load_checkpoint(tmp_path, [variable])

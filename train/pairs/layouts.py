@@ -18,14 +18,15 @@ import re
 import shlex
 from pathlib import Path
 
-from pix2pix_edge.runtime.errors import InputError
-from pix2pix_edge.runtime.files import files_in, folders_below
+from pix2pix_edge.runtime.errors import InputError, warn
+from pix2pix_edge.runtime.files import files_in, folders_below, identity
 from pix2pix_edge.runtime.images import only_images
 from pix2pix_edge.train.pairs.matching import Pair, matched, side_of, stop_if_any
 
 DEEPEST = 3  # folders to go down where each holds nothing but the next
 DRAW = "python -m train.drawings --out DIR --pairs 400"
 
+LIKELY_LABELS = re.compile("annot|class|depth|edge|grey|gray|gt|label|line|low|lr|mas[kq]|seg|sketch|truth", re.I)
 SPLITS = {
     **dict.fromkeys(("train", "training"), "train"),
     "test": "test",
@@ -36,13 +37,17 @@ HELD_OUT = ("test", "val")
 
 @dataclasses.dataclass(frozen=True)
 class DataSet:
-    """The pairs to train on, those held out, and in which folders labels and pictures were found."""
+    """The pairs to train on, those held out, in which folders labels and pictures were found, and what is not read.
+
+    left_out: files beside them. unread: further splits, and lists of them.
+    """
 
     train: list[Pair]
     held_out: list[Pair]
     label: str
     picture: str
     left_out: list[Path]
+    unread: tuple[str, ...] = ()
 
     def direction(self, wanted: str) -> str:
         """Return label2picture or picture2label for either of them, AtoB or BtoA, A being the left half or folder."""
@@ -51,6 +56,15 @@ class DataSet:
         a_is_label = self.label.lower() == "train_a"
         return "label2picture" if (wanted == "AtoB") == a_is_label else "picture2label"
 
+    def warn_of_left_out(self) -> None:
+        """Name the files that nothing here reads."""
+        if files := self.left_out:
+            named = ", ".join(path.name for path in files[:5]) + (" …" if len(files) > 5 else "")
+            warn(
+                f"{len(files)} files are left out: of other kinds, in folders beside pictures, or classes beside"
+                f" colours: {named}"
+            )
+
     def way(self, direction: str) -> str:
         """Return in words what becomes what."""
         sides = [f"{self.label}/", f"{self.picture}/"]
@@ -58,7 +72,8 @@ class DataSet:
             halves = self.train[0].label == self.train[0].picture
             sides = ["right half", "left half"] if halves else ["*_label", "its picture"]
         source, target = sides if direction == "label2picture" else sides[::-1]
-        return f"learning: {source} -> {target}"
+        unread = f" ({', '.join(self.unread)}: not read)" if self.unread else ""
+        return f"learning: {source} -> {target}{unread}"
 
 
 def find_data_set(data: Path) -> DataSet:
@@ -88,10 +103,14 @@ def find_data_set(data: Path) -> DataSet:
             f"{root} holds {'/, '.join(found)}/ but nothing to train on; it needs train/ in the same layout"
         )
     _, label, picture = found["train"]
+    if label != picture and identity(root / label) == identity(root / picture):
+        raise InputError(f"{root / label} and {root / picture} are one folder; let the link go to that of the others")
     train = matched(root, label, picture, problems, left_out)
     test = matched(root, *found[held][1:], problems, left_out) if held else []
     stop_if_any(problems, root)
-    return DataSet(train, test, label, picture, left_out)
+    further = [f"{found[split][1]}/" for split in found if split not in ("train", held)]
+    lists = [path.name for path in files_in(root) if split_of(path.stem.lower()) and path.suffix in (".txt", ".csv")]
+    return DataSet(train, test, label, picture, left_out, (*further, *lists))
 
 
 def find_pairs(data: Path) -> tuple[list[Pair], list[Pair]]:
@@ -106,15 +125,21 @@ def layouts_in(root: Path) -> dict[str, tuple[str, str, str]]:
     A split that stands there in two forms is found under the names of both.
     """
     sides: dict[tuple[str, str], dict[str, str]] = {}  # (form, split) -> side -> folder
-    for first in sorted(path.name for path in root.iterdir() if path.is_dir() and path.name[0] not in "._"):
+    folders = sorted(path.name for path in root.iterdir() if path.is_dir() and path.name[0] not in "._")
+    for first in folders:
         for name, form, split, side in _readings(root, first):
-            sides.setdefault((form, split), {}).setdefault(side, name)
+            other = sides.setdefault((form, split), {}).setdefault(side, name)
+            if other != name and all(only_images(files_in(root / each, recursive=True)) for each in (other, name)):
+                raise InputError(
+                    f"{root} holds {other}/ and {name}/, and only one of them can be the {side}s; move the other away"
+                )
     for (form, split), names in list(sides.items()):
         if form == "named" and len(names) == 1 and (whole := sides.pop(("beside", split), None)):
             names["picture" if "label" in names else "label"] = whole["label"]  # train/ and train_masks/
     found: dict[str, tuple[str, str, str]] = {}
     for (form, split), names in sides.items():
-        if form == "alone" and len(names) < 2:  # a folder of pictures is no data set
+        lonely = form == "alone" or (form == "outside" and len(folders) == 1)  # pictures, or maps/train/
+        if lonely and len(names) < 2:
             continue
         if not {"label", "picture"} <= names.keys() and form != "beside":
             other = "picture" if "label" in names else "label"
@@ -139,7 +164,7 @@ def _readings(root: Path, first: str) -> list[tuple[str, str, str, str]]:
         return inner or [(first, "beside", own, side) for side in ("label", "picture")]
     if match := re.fullmatch(rf"({splits})_([ab])", low):
         return [(first, "pix2pixHD", SPLITS[match[1]], "label" if match[2] == "a" else "picture")]
-    for form in (rf"(?P<split>{splits})[_-]?(?P<word>.+)", rf"(?P<word>.+)[_-](?P<split>{splits})"):
+    for form in (rf"(?P<split>{splits})[_. -]?(?P<word>.+)", rf"(?P<word>.+)[_. -](?P<split>{splits})"):
         if (match := re.fullmatch(form, low)) and (side := side_of(match["word"])):
             return [(first, "named", SPLITS[match["split"]], side)]
     if side := side_of(low):
@@ -149,8 +174,8 @@ def _readings(root: Path, first: str) -> list[tuple[str, str, str, str]]:
 
 
 def split_of(word: str) -> str | None:
-    """Return of which split a folder of that name is: train, training_set, testset, …"""
-    return SPLITS.get(re.sub("[_-]?set$", "", word))
+    """Return of which split a folder of that name is: train, training_set, testset, train2017, …"""
+    return SPLITS.get(re.sub(r"[_-]?(set|\d{2,4})$", "", word))
 
 
 def _counterpart(name: str, side: str) -> str:
@@ -169,7 +194,8 @@ def _nothing_found(data: Path) -> str:
     deeper = next((folder for folder in folders_below(data) if folder != data and layouts_in(folder)), None)
     if deeper:
         return f"{data} {holds}; pairs stand in {deeper}: give --data {shlex.quote(str(deeper))}"
-    folders = [shlex.quote(str(data / name)) for name in seen if only_images(files_in(data / name))]
+    holding = sorted(seen, key=lambda name: not LIKELY_LABELS.search(name))
+    folders = [shlex.quote(str(data / name)) for name in holding if only_images(files_in(data / name))]
     if len(folders) == 2:
         into = [shlex.quote(str(data / name)) for name in ("train_label", "train_picture")]
         return f"{data} {holds}; say which is which, for example: mv {folders[0]} {into[0]}; mv {folders[1]} {into[1]}"

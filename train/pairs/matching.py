@@ -11,25 +11,24 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from pix2pix_edge.runtime.errors import InputError
+from pix2pix_edge.runtime.errors import InputError, warn
 from pix2pix_edge.runtime.files import files_in, is_lost, natural_key
 from pix2pix_edge.runtime.images import IMAGE_ENDINGS, only_images
 
 NAMED = 20
 MEND = "mend each, or remove it with its partner"
 LABEL_WORD = (
-    r"annotations?|b|before|depths?|edges?|ground_truths?|gt|gtfine|inputs?|in|labels?|lines?|maps?|masks?|seg"
-    r"|segmentations?|sketch|sketches|source|x"
+    r"ann|annots?|annotations?|b|before|depths?|edges?|ground_truths?|gt|gtcoarse|gtfine|inputs?|in|labels?|lines?|maps?"
+    r"|masks?|seg|segmentations?|sketch|sketches|source|x"
 )
 PICTURE_WORD = (
     r"a|aerials?|after|images?|imgs?|leftimg8bit|outputs?|out|photos?|pictures?|reals?|rgb|satellite|targets?|y"
 )
-SUFFIX = re.compile(rf"[_. -](gtFine_color|gtFine_labelIds|{LABEL_WORD}|{PICTURE_WORD})$", re.I)
+CITYSCAPES = re.compile(r"gt(?:fine|coarse)_([a-z]+)", re.I)
+SUFFIX = re.compile(rf"[_. -]({CITYSCAPES.pattern}|{LABEL_WORD}|{PICTURE_WORD})$", re.I)
 PREFIX = re.compile(rf"(?<![^/])({LABEL_WORD}|{PICTURE_WORD})[_. -]", re.I)
 ENDINGS = re.compile(rf"({'|'.join(map(re.escape, IMAGE_ENDINGS))})+$", re.I)
-READ_BY_OTHERS = re.compile(
-    r"\.(arw|avif|cr[23]|dng|exr|gif|hei[cf]|jfif|jpe|jxl|mat|nef|np[yz]|orf|pcx|psd|raf|rw2|svg|tga)", re.I
-)
+NO_PICTURES = re.compile(r"\.(csv|db|html?|ini|json|log|md|py|sh|tsv|txt|xml|ya?ml)", re.I)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,50 +45,70 @@ class Pair:
 
 def side_of(word: str) -> str | None:
     """Return which member of a pair a folder or file of that name holds, if any."""
-    if re.fullmatch(rf"{LABEL_WORD}|gtfine_\w+", word, re.I):
+    if re.fullmatch(rf"{LABEL_WORD}|{CITYSCAPES.pattern}", word, re.I):
         return "label"
     return "picture" if re.fullmatch(PICTURE_WORD, word, re.I) else None
 
 
 def matched(data: Path, label: str, picture: str, problems: list[str], left_out: list[Path]) -> list[Pair]:
     """Return the pairs of two folders, or of one that holds both; add what does not pair up to `problems`."""
+    known = len(left_out)
     labels = _images(data / label, problems, left_out)
     if label == picture:
         return _of_one_folder(labels, data / label)
     pictures = _images(data / picture, problems, left_out)
     unpaired: list[str] = []
-    for key in (_exact, _plain, _loose):
-        one, other = (_by_key(files, key) for files in ((data / label, labels), (data / picture, pictures)))
+    for keys in (_each(_exact), _each(_plain), _each(_loose), _differing):
+        one, other = (_by_key(*side, keys) for side in ((data / label, labels), (data / picture, pictures)))
         named = [*one.values(), *other.values()]
         doubles = [f"{path} has the name of {paths[0].name}" for paths in named for path in paths[1:]]
         alone = [f"{one[name][0]} has no partner in {picture}/" for name in one.keys() - other.keys()]
         alone += [f"{other[name][0]} has no partner in {label}/" for name in other.keys() - one.keys()]
         if not doubles + alone:
-            return [Pair(paths[0], other[name][0]) for name, paths in one.items()]
+            pairs = [Pair(paths[0], other[name][0]) for name, paths in one.items()]
+            if keys is _differing:
+                warn(f"pairs go by what differs in their names: {pairs[0].label.name} with {pairs[0].picture.name}, …")
+            return pairs
         if not unpaired or len(doubles + alone) < len(unpaired):
             unpaired = doubles + alone
+    if len(unpaired) == len(labels) + len(pictures) > NAMED:
+        raise InputError(
+            f"no file in {data / label} has a partner in {data / picture}, for example {labels[0].name} and"
+            f" {pictures[0].name}; give both of a pair one name"
+        )
     problems += unpaired
+    if unpaired:  # a partner may be among them
+        problems += [f"{path} is not read here" for path in left_out[known:]]
     return []
 
 
 def _of_one_folder(files: list[Path], folder: Path) -> list[Pair]:
     """Return the pairs of a folder: two files each by a word in their names (1_label, 1_real), or one side by side."""
     sides: dict[str | None, dict[str, Path]] = {}
+    names = {path: str(path.relative_to(folder).with_suffix("")) for path in files}
+    twice: list[Path] = []
     for path in files:
         word = SUFFIX.search(path.stem) or PREFIX.match(path.stem)
-        sides.setdefault(side_of(word[1]) if word else None, {})[_plain(path.stem)] = path
+        key = str(path.relative_to(folder).with_name(_plain(path.stem) or path.name))
+        first = sides.setdefault(side_of(word[1]) if word else None, {}).setdefault(key, path)
+        twice += [first, path] if first != path and not twice else []
     if len(sides) == 2 and None in sides and len({frozenset(side) for side in sides.values()}) == 1:  # 1 and 1_photo
         sides["picture" if "label" in sides else "label"] = sides.pop(None)
     if sides.keys() == {"label", "picture"}:
         labels, pictures = sides["label"], sides["picture"]
+        if twice:
+            raise InputError(
+                f"{folder} holds {twice[0].name} and {twice[1].name}, of which only one can be in a pair; move one kind"
+                " away"
+            )
         if alone := sorted(labels.keys() ^ pictures.keys()):
             raise InputError(
                 f"{folder} holds only one of label and picture of {', '.join(alone[:NAMED])}; add the other"
             )
         return [Pair(path, pictures[name]) for name, path in labels.items()]
-    twice = [name for name, count in Counter(path.stem for path in files).items() if count > 1]
-    if twice:
-        both = ", ".join(path.name for path in files if path.stem == twice[0])
+    alike = [name for name, count in Counter(names.values()).items() if count > 1]
+    if alike:
+        both = ", ".join(path.name for path in files if names[path] == alike[0])
         raise InputError(
             f"{folder} holds {both} and the like under one name; move the labels into {folder.name}_label/ and the"
             f" pictures into {folder.name}_picture/ beside it"
@@ -98,47 +117,52 @@ def _of_one_folder(files: list[Path], folder: Path) -> list[Pair]:
 
 
 def _images(folder: Path, problems: list[str], left_out: list[Path]) -> list[Path]:
-    """Return the images of a folder, or else of those below it; what cannot be read goes into one of the lists."""
-    files = files_in(folder) or files_in(folder, recursive=True)
+    """Return the images of a folder, or else of those below it; what is not taken goes into one of the lists."""
+    files = files_in(folder, recursive=True)
     images = only_images(files)
-    others = [path for path in files if READ_BY_OTHERS.fullmatch(path.suffix)]
-    if coloured := [path for path in images if path.stem.endswith("_gtFine_color")]:  # class numbers lie beside them
-        others += [path for path in images if path not in set(coloured)]
-        images = coloured
+    images = [path for path in images if path.parent == folder] or images
+    kinds = {path: found[1] for path in images if (found := CITYSCAPES.search(path.stem))}
+    kind = next((kind for kind in ("color", "labelIds", "labelTrainIds") if kind in kinds.values()), None)
+    images = [path for path in images if kinds.get(path, kind) == kind]
+    others = [path for path in files if path not in set(images) and not NO_PICTURES.fullmatch(path.suffix)]
     left_out += others
     if folder.is_dir():
         dangling = [path for path in folder.iterdir() if is_lost(path)]
         problems += [f"{path} is a link to nothing" for path in sorted(dangling, key=natural_key)]
     if images:
         return images
-    if others:
-        kinds = ", ".join(f"{count} {ending}" for ending, count in Counter(path.suffix for path in others).items())
-        ending = others[0].suffix
+    if endings := Counter(path.suffix for path in others if path.suffix):
+        held = ", ".join(f"{count} {ending}" for ending, count in endings.items())
+        ending = next(iter(endings))
         into = f"magick mogrify -format png {shlex.quote(str(folder))}/*{ending}"
         if ending == ".npy":
             code = "import sys, cv2, numpy as np; [cv2.imwrite(f[:-3] + 'png', np.load(f)) for f in sys.argv[1:]]"
             into = f"python -c {shlex.quote(code)} {shlex.quote(str(folder))}/*.npy"
-        raise InputError(f"{folder} holds no images that can be read here ({kinds}); convert them, for example: {into}")
-    endings = ", ".join(IMAGE_ENDINGS)
+        raise InputError(f"{folder} holds no images that can be read here ({held}); convert them, for example: {into}")
+    read = ", ".join(IMAGE_ENDINGS)
     if not folder.is_dir():
         names = (path.name for path in folder.parent.iterdir() if path.is_dir() and path.name[0] not in "._")
         unknown = [folder.with_name(name) for name in names if not side_of(name)]
         move = f"; or rename one: {shlex.join(['mv', str(unknown[0]), str(folder)])}" if len(unknown) == 1 else ""
-        raise InputError(f"{folder} does not exist; it needs one image of every pair ({endings}){move}")
-    kinds = ", ".join(sorted({path.suffix or "without an ending" for path in files}))
-    what = f"holds no images{f' (its files are {kinds})' if files else ''}"
-    raise InputError(f"{folder} {what}; it needs one image of every pair ({endings})")
+        raise InputError(f"{folder} does not exist; it needs one image of every pair ({read}){move}")
+    held = ", ".join(sorted({path.suffix or "without an ending" for path in files}))
+    what = f"holds no images{f' (its files are {held})' if files else ''}"
+    raise InputError(f"{folder} {what}; it needs one image of every pair ({read})")
 
 
-Key = Callable[[str], str]
+Keys = Callable[[list[str]], list[str]]
 
 
-def _by_key(side: tuple[Path, list[Path]], key: Key) -> dict[str, list[Path]]:
-    folder, files = side
+def _by_key(folder: Path, files: list[Path], keys: Keys) -> dict[str, list[Path]]:
     found: dict[str, list[Path]] = {}
-    for path in files:
-        found.setdefault(key(str(path.relative_to(folder).with_suffix(""))), []).append(path)
+    names = keys([str(path.relative_to(folder).with_suffix("")) for path in files])
+    for name, path in zip(names, files, strict=True):
+        found.setdefault(name, []).append(path)
     return found
+
+
+def _each(key: Callable[[str], str]) -> Keys:
+    return lambda names: [key(name) for name in names]
 
 
 def _exact(name: str) -> str:
@@ -154,6 +178,19 @@ def _loose(name: str) -> str:
     """Case, leading zeros and what stands between words apart too: IMG_007 and "img 7"."""
     words = re.sub(r"(?<!\d)0+(?=\d)", "", _plain(name).casefold()).split("/")
     return "/".join(re.sub(r"[\W_]+", "_", word).strip("_") for word in words)
+
+
+def _differing(names: list[str]) -> list[str]:
+    """Without the words, which are no numbers, that all names of a folder begin or end with: um_7, um_road_7, 7_L."""
+    parts = [re.findall(r"\d+|[^\d_/]+|[_/]+", _loose(name)) for name in names]
+    for _ in range(2):
+        while len(parts) > 1 and all(len(words) > 1 for words in parts):
+            first = {words[0] for words in parts}
+            if len(first) > 1 or first.pop().isdecimal():
+                break
+            parts = [words[1:] for words in parts]
+        parts = [words[::-1] for words in parts]
+    return ["".join(words) for words in parts]
 
 
 def stop_if_any(problems: Iterable[str], data: Path, remedy: str = MEND) -> None:

@@ -19,6 +19,9 @@ from pix2pix_edge.runtime.sidecar import Colour
 DARK = 32
 """Label maps that stay below this level show a network next to nothing: 31 classes, or 12 bits of 16."""
 
+NO_CLASS = 255
+"""The index that VOC, Cityscapes and others give to pixels without a class."""
+
 GOLDEN_RATIO = 0.618034
 MOST_COLOURS = 32
 NEAR = 40  # levels: compression moves a colour less
@@ -35,15 +38,27 @@ def class_colours() -> Image:
 
 
 def painted(label: Image, path: Path) -> Image:
-    """Return a map of class indices, uint8 [H, W, 3] with equal channels, in class_colours(). Raises InputError."""
+    """Return a map of class indices, uint8 [H, W, 3] with equal channels, in class_colours(). Raises InputError.
+
+    path: its file; of 16 bits, `label` has the upper ones.
+    """
+    import cv2
+
     if not (label == label[..., :1]).all():
         raise InputError(f"{path} is in colours, so it holds no class indices; leave out --palette")
-    return class_colours()[label[..., 0]]
+    indices = label[..., 0]
+    whole = cv2.imread(str(path), cv2.IMREAD_UNCHANGED) if int(indices.max()) < DARK else None
+    if whole is not None and whole.dtype == np.uint16 and whole.shape == indices.shape:
+        if int(whole.max()) > NO_CLASS:
+            raise InputError(f"{path} has numbers up to {whole.max()}, and --palette takes classes up to {NO_CLASS}")
+        indices = whole.astype(np.uint8)
+    return class_colours()[indices]
 
 
 def is_dark(labels: Iterable[Image]) -> bool:
-    """Tell whether all of the label maps are nearly black."""
-    return all(int(label.max()) < DARK for label in labels)
+    """Tell whether all of the label maps are nearly black, what has no class (255) apart."""
+    tops = [(int(np.where(label == NO_CLASS, 0, label).max()), int(label.max())) for label in labels]
+    return all(top < DARK for top, _ in tops) and any(top or not brightest for top, brightest in tops)
 
 
 def shows_facade_classes(labels: Iterable[Image]) -> bool:

@@ -54,6 +54,11 @@ def put(path: Path, level: int, width: int = 24) -> None:
         ("trainmask/{}.png", "trainimage/{}.png", "trainmask/ -> trainimage/"),
         ("train/{}.png", "train/{}_photo.png", "*_label -> its picture"),
         ("train/{}-sketch.png", "train/{}-photo.png", "*_label -> its picture"),
+        ("trainannot/{}.png", "train/{}.png", "trainannot/ -> train/"),
+        ("train label/{}.png", "train picture/{}.png", "train label/ -> train picture/"),
+        ("trainB/{}_gtCoarse_labelTrainIds.png", "trainA/{}_leftImg8bit.png", "trainB/ -> trainA/"),
+        ("trainB/um_road_00{}.png", "trainA/um_00{}.png", "trainB/ -> trainA/"),
+        ("train_labels/{}_L.png", "train/{}.png", "train_labels/ -> train/"),
     ],
 )
 def test_found(tmp_path: Path, label: str, picture: str, way: str) -> None:
@@ -100,6 +105,46 @@ def test_of_a_picture_s_label_maps_the_one_in_colours_is_taken(tmp_path: Path) -
     assert len(found.left_out) == 2
 
 
+def test_names_that_differ_in_a_number_do_not_pair_up(tmp_path: Path) -> None:
+    for number in (1, 2):
+        put(tmp_path / "trainA" / f"2019_{number}.png", 1)
+        put(tmp_path / "trainB" / f"2020_{number}.png", 1)
+    with pytest.raises(InputError, match="has no partner"):
+        find_data_set(tmp_path)
+
+
+def test_a_folder_named_like_labels_may_be_the_data_set(tmp_path: Path) -> None:
+    for split in ("train", "val"):
+        put(tmp_path / "maps" / split / "1.png", 1, 48)
+    assert len(find_data_set(tmp_path).train) == len(find_data_set(tmp_path).held_out) == 1
+
+
+def test_what_is_not_read_is_said(tmp_path: Path) -> None:
+    for split in ("train", "test", "val"):
+        for side in "AB":
+            put(tmp_path / f"{split}{side}" / "1.png", 1)
+            put(tmp_path / f"{split}{side}" / "more" / "2.png", 1)
+    (tmp_path / "train.txt").write_text("1")
+    found = find_data_set(tmp_path)
+    assert found.way("label2picture") == "learning: trainB/ -> trainA/ (valB/, train.txt: not read)"
+    assert [path.name for path in found.left_out] == ["2.png"] * 4
+
+
+def test_notes_beside_folders_of_pictures_hide_nothing(tmp_path: Path) -> None:
+    for side in "AB":
+        put(tmp_path / f"train{side}" / "street" / "1.png", 1)
+        (tmp_path / f"train{side}" / "Thumbs.db").write_bytes(b"x")
+    assert len(find_data_set(tmp_path).train) == 1
+
+
+def test_names_of_sides_on_files_that_hold_both_are_asked_about(tmp_path: Path) -> None:
+    for side in "ab":
+        put(tmp_path / "train" / f"house_{side}.png", 1, 48)
+    (pair,) = find_data_set(tmp_path).train
+    with pytest.raises(InputError, match="twice as wide as tall: if each holds"):
+        read_pair(pair)
+
+
 def test_a_and_b_go_by_the_layout(tmp_path: Path) -> None:
     for layout, way in (("train{}", "picture2label"), ("train_{}", "label2picture")):
         for side in "AB":
@@ -112,8 +157,9 @@ def test_a_and_b_go_by_the_layout(tmp_path: Path) -> None:
 def test_kinds_that_nothing_reads_are_counted(tmp_path: Path) -> None:
     for side in "AB":
         put(tmp_path / f"train{side}" / "1.png", 1)
-        (tmp_path / f"train{side}" / "2.heic").write_bytes(b"ftypheic")
-    assert [path.name for path in find_data_set(tmp_path).left_out] == ["2.heic", "2.heic"]
+        for name in ("2.heic", "3.mpo", "4", "notes.txt"):
+            (tmp_path / f"train{side}" / name).write_bytes(b"ftypheic")
+    assert [path.name for path in find_data_set(tmp_path).left_out] == ["2.heic", "3.mpo", "4"] * 2
 
 
 @pytest.mark.parametrize(
@@ -126,6 +172,10 @@ def test_kinds_that_nothing_reads_are_counted(tmp_path: Path) -> None:
             ["night/1.png", "day/1.png", "note.txt"],
             r"it holds day/, night/, note.txt.*mv \S+day \S+train_label; mv \S+night",
         ),
+        (["JPEGImages/1.png", "SegmentationClass/1.png"], r"mv \S+Class \S+train_label; mv \S+Images \S+train_picture"),
+        (["train/masks/1.png", "train/edges/1.png", "train/rgb/1.png"], r"train/edges/ and train/masks/.*the labels"),
+        (["train/1_label.png", "train/1_depth.png", "train/1_rgb.png"], r"1_depth.png and 1_label.png.*move one kind"),
+        ([f"train{'AB'[i // 11]}/{i}.png" for i in range(22)], r"no file in \S+trainB has a partner in \S+trainA"),
         (["one/1.png", "two/1.png", "three/1.png"], r"it holds one/, three/, two/.*rename"),
         (
             ["train/images/1.png", "train/1st_manual/1.png"],
@@ -133,6 +183,10 @@ def test_kinds_that_nothing_reads_are_counted(tmp_path: Path) -> None:
         ),
         (["trainA/1.png", "trainB/1.npy"], r"1 \.npy\).*np\.load"),
         (["trainA/1.png", "trainB/1"], "its files are without an ending"),
+        (
+            ["trainA/1.png", "trainA/2.heic", "trainB/1.png", "trainB/2.png"],
+            r"2.heic is not read here;.*has no partner",
+        ),
         (["testA/1.png", "testB/1.png"], "nothing to train on"),
         (["train/1_label.png", "train/1_real.png", "train/2_real.png"], "only one of label and picture of 2"),
     ],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -31,6 +32,23 @@ def test_indices_become_colours_far_apart() -> None:
 def test_dark_maps_are_told_from_others() -> None:
     assert is_dark([indices(12), indices(3)])
     assert not is_dark([indices(12), painted(indices(12), Path())])
+
+
+def test_pixels_without_a_class_hide_no_darkness() -> None:
+    label = indices(12)
+    label[:8] = 255
+    assert is_dark([label, indices(3)])
+    mask = np.where(indices(2) > 0, 255, 0).astype(np.uint8)
+    assert not is_dark([mask, mask])
+
+
+def test_indices_of_sixteen_bits_keep_their_lower_half(tmp_path: Path) -> None:
+    path = tmp_path / "ids.png"
+    cv2.imwrite(str(path), indices(5)[..., 0].astype(np.uint16))
+    np.testing.assert_array_equal(painted(indices(1), path)[0, :5], class_colours()[:5])
+    cv2.imwrite(str(path), indices(5)[..., 0].astype(np.uint16) + 999)
+    with pytest.raises(InputError, match=r"numbers up to 1003.*classes up to 255"):
+        painted(indices(1) + 3, path)
 
 
 def test_the_palette_is_what_the_maps_show(tmp_path: Path) -> None:
