@@ -1,15 +1,19 @@
-"""The project's commands, run in this process or in one of their own."""
+"""The project's commands, parsed, or run in this process or in one of their own."""
 
 from __future__ import annotations
 
+import argparse
+import importlib
 import os
 import subprocess
 import sys
 from pathlib import Path
+from unittest import mock
 
+from pix2pix_edge.__main__ import COMMANDS
 from pix2pix_edge.benchmarks.__main__ import COMMANDS as BENCHMARKS
 from pix2pix_edge.export.__main__ import COMMANDS as EXPORT
-from pix2pix_edge.runtime.cli import run_subcommand
+from pix2pix_edge.runtime.cli import command_parser, run_subcommand
 from tests.conftest import REPOSITORY
 
 
@@ -27,3 +31,35 @@ def python(*words: object, cwd: Path = REPOSITORY, **environment: str) -> subpro
     """Run Python with these words in a process of its own. environment: on top of this one's."""
     command, env = [sys.executable, *map(str, words)], os.environ | environment
     return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=600, check=False)
+
+
+def parser_of(words: list[str]) -> tuple[argparse.ArgumentParser, list[str]]:
+    """Return what parses the words of a command line, and the words that it gets. Fails for one that is not ours."""
+    table = COMMANDS
+    if words[0].endswith("pix2pix-edge"):
+        table, words = (BENCHMARKS, words[2:]) if words[1] == "bench" else (COMMANDS, words[1:])
+    elif words[0].endswith(".py"):
+        words = words[1:] if words[1:] == ["doctor"] else [Path(words[0]).stem, *words[1:]]
+    else:
+        words = words[words.index("-m") + 1 :]
+        if words[0].startswith("train"):
+            return _parser_of_train(words[0]), words[1:]
+        table, words = EXPORT if words[0] == "export" else BENCHMARKS, words[1:]
+    assert words[0] in table, f"there is no command {words[0]}"
+    return command_parser("x", words[0], table)[0], words[1:]
+
+
+def _parser_of_train(name: str) -> argparse.ArgumentParser:
+    module = importlib.import_module(f"pix2pix_edge.{name}")
+    if not hasattr(module, "main"):
+        module = importlib.import_module(f"pix2pix_edge.{name}.__main__")
+    with mock.patch.object(module, "run_command") as run_command:
+        module.main([])
+    parser: argparse.ArgumentParser = run_command.call_args.args[1]
+    return parser
+
+
+def parse(words: list[str]) -> None:
+    """Parse a command line as the program would; raises SystemExit where it would refuse."""
+    parser, rest = parser_of(words)
+    parser.parse_args(rest)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import importlib
 import re
 import shlex
 from collections.abc import Iterator
@@ -12,16 +11,14 @@ from pathlib import Path
 import pytest
 
 from pix2pix_edge.__main__ import COMMANDS
-from pix2pix_edge.benchmarks.__main__ import COMMANDS as BENCH
-from pix2pix_edge.export.__main__ import COMMANDS as EXPORT
-from pix2pix_edge.runtime.cli import Commands, command_parser
+from tests.commands import parse, parser_of
 from tests.conftest import REPOSITORY
 
 START = re.compile(
     r"(?:\S*python3? )?-m (?:export|benchmarks|train(?:\.\w+)?)(?![\w.])|\S*runtime/(?:run|draw)\.py\b"
     r"|(?<![\w/.'-])pix2pix-edge (?=(?:" + "|".join(COMMANDS) + r")\b)"
 )
-MUST_PARSE = re.compile(r"(?:\b(?:run|with|from|try|next|again|then):? ?|^\s*(?:\$ )?|^ {2,}.*)$")
+MUST_PARSE = re.compile(r"(?:\b(?:run|with|from|try|next|again|then):? ?|^\s*(?:\$ )?|^#? {2,}.*)$")
 """What stands before a command that a reader will paste; elsewhere a command is only spoken of."""
 
 PLACEHOLDER = "64"
@@ -59,31 +56,6 @@ def commands(text: str) -> Iterator[tuple[str, bool]]:
             yield words.strip(), pasted and whole and words.split()[-1] != PLACEHOLDER
 
 
-def parser_of(words: list[str], monkeypatch: pytest.MonkeyPatch) -> tuple[object, list[str]]:
-    """Return what parses the command's words, and the words that it gets. Fails for a command that is not ours."""
-    table: Commands
-    if words[0].endswith("pix2pix-edge"):
-        table, words = (BENCH, words[2:]) if words[1] == "bench" else (COMMANDS, words[1:])
-    elif words[0].endswith(".py"):
-        name = Path(words[0]).stem
-        table, words = COMMANDS, (words[1:] if words[1:] == ["doctor"] else [name, *words[1:]])
-    else:
-        words = words[words.index("-m") + 1 :]
-        table = EXPORT if words[0] == "export" else BENCH
-        if words[0].startswith("train"):
-            module = importlib.import_module(f"pix2pix_edge.{words[0]}" + ("" if "." in words[0] else ".__main__"))
-            if not hasattr(module, "main"):
-                module = importlib.import_module(f"pix2pix_edge.{words[0]}.__main__")
-            kept: list[object] = []
-            with monkeypatch.context() as patched:
-                patched.setattr(module, "run_command", lambda run, parser, argv: kept.append(parser))
-                module.main([])
-            return kept[0], words[1:]
-        words = words[1:]
-    assert words[0] in table, f"there is no command {words[0]}"
-    return command_parser("x", words[0], table)[0], words[1:]
-
-
 FOUND = [
     (path.relative_to(REPOSITORY), command, pasted)
     for path, pieces in [*((m, texts(m)) for m in MODULES), *((page, [page.read_text()]) for page in PAGES)]
@@ -94,28 +66,26 @@ PASTED = sorted({(str(path), command) for path, command, pasted in FOUND if past
 
 
 @pytest.mark.parametrize(("where", "command"), PASTED, ids=[f"{path}: {command}" for path, command in PASTED])
-def test_what_a_reader_pastes_parses(where: str, command: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    parser, words = parser_of(shlex.split(command), monkeypatch)
-    parser.parse_args(words)  # type: ignore[attr-defined]
+def test_what_a_reader_pastes_parses(where: str, command: str) -> None:
+    parse(shlex.split(command))
 
 
-def test_what_is_only_spoken_of_exists(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_only_spoken_of_exists() -> None:
     for path, command, pasted in FOUND:
         words = command.split()
         bare = len(words) < 2 or words[-2] == "-m" or words[-1] == "bench"
         if pasted or bare or words[-1].isupper() or PLACEHOLDER in words:
             continue
-        parser, rest = parser_of(words, monkeypatch)
-        known = parser._option_string_actions  # type: ignore[attr-defined]
+        parser, rest = parser_of(words)
+        known = parser._option_string_actions
         assert not [word for word in rest if word.startswith("--") and word.partition("=")[0] not in known], (
             path,
             command,
         )
 
 
-def test_there_is_much_to_parse_and_a_wrong_command_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_there_is_much_to_parse_and_a_wrong_command_fails() -> None:
     assert len(PASTED) > 60 and {"README.md", "export/convert.py", "runtime/engine.py"} <= {path for path, _ in PASTED}
     for wrong in ("python -m export quantize a.onnx --out b", "runtime/run.py --engin a", "pix2pix-edge bench nothing"):
         with pytest.raises((SystemExit, AssertionError)):
-            parser, words = parser_of(wrong.split(), monkeypatch)
-            parser.parse_args(words)  # type: ignore[attr-defined]
+            parse(wrong.split())

@@ -114,7 +114,48 @@ def transposed_kinds(size: int = 32) -> Any:
     return keras.Model(image, layers.Conv2D(3, 1, activation="tanh")(layers.Concatenate()([x, image])))
 
 
-NETWORKS = {build.__name__: build for build in (unet, resnet, classic_unet, transposed, transposed_kinds, nested)}
+def autoencoder(size: int = 36) -> Any:
+    """The shape of many public autoencoders and DCGANs: valid and odd kernels, ELU, no skips, batch norm before."""
+    import keras
+    from keras import layers
+
+    image = keras.Input((size, size, 3))
+    x = image
+    for filters in (6, 8):
+        x = layers.Conv2D(filters, 5, strides=2, padding="same", use_bias=False)(x)
+        x = layers.LeakyReLU()(layers.BatchNormalization()(x))
+    x = layers.UpSampling2D()(layers.ZeroPadding2D(2)(x))  # 26
+    x = layers.BatchNormalization()(layers.Conv2D(8, 5, activation="elu")(x))  # 22
+    x = layers.UpSampling2D()(x)  # 44
+    x = layers.BatchNormalization()(layers.Conv2D(6, 6, activation="relu")(x))  # 39
+    x = layers.Conv2D(6, 4, activation="relu")(x)  # 36
+    return keras.Model(image, layers.Conv2D(3, 3, padding="same", activation="tanh")(x))
+
+
+def cyclegan(size: int = 32) -> Any:
+    """A residual generator as in public CycleGAN code, with resize convolutions and instance norm."""
+    import keras
+    from keras import layers
+
+    def normalized(x: Any) -> Any:
+        return layers.ReLU()(layers.GroupNormalization(groups=-1)(x))
+
+    image = keras.Input((size, size, 3))
+    x = normalized(layers.Conv2D(4, 7, padding="same", use_bias=False)(image))
+    for filters in (8, 16):
+        x = normalized(layers.Conv2D(filters, 3, strides=2, padding="same", use_bias=False)(x))
+    for _ in range(2):
+        inner = normalized(layers.Conv2D(16, 3, padding="same", use_bias=False)(x))
+        x = layers.Add()([x, layers.Conv2D(16, 3, padding="same", use_bias=False)(inner)])
+    for filters in (8, 4):
+        x = normalized(layers.Conv2D(filters, 3, padding="same", use_bias=False)(layers.UpSampling2D()(x)))
+    return keras.Model(image, layers.Conv2D(3, 7, padding="same", activation="tanh")(x))
+
+
+NETWORKS = {
+    build.__name__: build
+    for build in (unet, resnet, classic_unet, transposed, transposed_kinds, nested, autoencoder, cyclegan)
+}
 
 
 def save(model: Any, path: Path) -> Path:

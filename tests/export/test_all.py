@@ -13,9 +13,8 @@ import pytest
 from pix2pix_edge.export import all as everything
 from pix2pix_edge.export.__main__ import COMMANDS
 from pix2pix_edge.runtime.errors import EngineError, GateFailedError
-from tests.commands import export
+from tests.commands import export, parse
 from tests.export.small_network import write_small_network
-from tests.export.test_jetson_guide import check
 from tests.simulator import Start
 
 
@@ -56,7 +55,7 @@ def printed_commands(text: str) -> list[list[str]]:
     """The commands that are left, each checked to be one."""
     lines = [shlex.split(line, comments=True) for line in text.splitlines() if line.startswith("  python -m export")]
     for words in lines:
-        check(words[1:])
+        parse(words)
     return [words[3:] for words in lines]
 
 

@@ -11,7 +11,6 @@ import pytest
 
 from pix2pix_edge.export.build import build, compute_capabilities
 from pix2pix_edge.runtime.errors import EngineError, InputError
-from pix2pix_edge.runtime.nvidia.capabilities import probe
 from tests.export.small_network import write_small_network
 from tests.export.test_build import command, one_line
 from tests.simulator import Start
@@ -56,17 +55,6 @@ def test_a_builder_that_does_not_start_is_explained(
     monkeypatch.setattr(trt, "Builder", broken)
     with pytest.raises(EngineError, match="TensorRT cannot start: CUDA initialization failure with error: 46"):
         build(write_small_network(tmp_path / "a.onnx"), tmp_path / "a.plan")
-
-
-def test_tensorrt_8_is_refused_before_work(
-    simulated_tensorrt: Start, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    simulator = simulated_tensorrt("10.3")
-    simulator.tensorrt.__version__ = "8.5.2.2"  # type: ignore[attr-defined]
-    probe.cache_clear()
-    assert command(write_small_network(tmp_path / "a.onnx"), "--out", tmp_path / "a.plan") == 2
-    assert "TensorRT 8.5.2.2 is too old" in one_line(capsys)
-    probe.cache_clear()
 
 
 def test_the_cards_to_build_for_are_named_as_people_name_them() -> None:

@@ -6,7 +6,6 @@ import importlib.util
 import json
 import re
 import shutil
-import subprocess
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -28,7 +27,8 @@ from pix2pix_edge.runtime.errors import GateFailedError, InputError
 from pix2pix_edge.runtime.files import sha256_of
 from pix2pix_edge.runtime.sidecar import Source, TensorSpec, read_sidecar
 from tests.commands import export, python
-from tests.conftest import REPOSITORY, picture, write_rgb
+from tests.conftest import picture, write_rgb
+from tests.export.accepts import accepted, needs_tool
 from tests.export.keras_networks import NETWORKS, save
 
 CHAIN = {"Tile", "Expand", "Unsqueeze", "Squeeze"}
@@ -95,15 +95,18 @@ def test_sidecar(exported: Path, saved: Callable[[str], Path]) -> None:
 @pytest.mark.parametrize("name", NETWORKS)
 def test_every_network_equals_keras(name: str, saved: Callable[[str], Path]) -> None:
     plain = plain_graph(saved(name), as_keras_upsamples=False).to_model().SerializeToString()
-    images = drawn_images(32)
     with open_reference(saved(name)) as reference:
+        images = drawn_images(reference.input.shape[1:])
         expected = reference(np.stack(images))
     assert np.std(expected) > 10, "the network's pictures are too dull to show a difference"
     for form in FORMS:
         graph = Graph(onnx.ModelProto.FromString(plain))
-        fold(graph, form)
+        forms = [rewrite.form for rewrite in fold(graph, form) if rewrite.rewrite == "upsampling"]
         graph.check()
-        assert not CHAIN & {node.op_type for node in graph.nodes}, form
+        operators = [node.op_type for node in graph.nodes]
+        assert not CHAIN & set(operators), form
+        assert form == "none" or operators.count("Resize") == forms.count("none"), "each is folded, or reported"
+        assert form in ("none", "auto") or set(forms) <= {form, "none"}
         translated = np.concatenate([_run(graph, image[None]) for image in images])
         assert np.abs(translated.astype(int) - expected).max() <= 1, form
 
@@ -350,12 +353,10 @@ def test_help_loads_neither_tensorflow_nor_onnx() -> None:
 
 
 @pytest.mark.slow
-def test_tensorrt_accepts_the_files(exported: Path) -> None:
-    tool = REPOSITORY.parent / "shared" / "tools" / "tensorrt-accepts"
-    if not tool.exists():
-        pytest.skip("tensorrt-accepts is not beside the checkout")
-    done = subprocess.run([tool, *exported.glob("*.onnx")], capture_output=True, text=True, check=False)
-    assert done.returncode == 0 and done.stdout.count("ACCEPTED") == 2, done.stdout
+@needs_tool
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_tensorrt_accepts_the_files(exported: Path, precision: str) -> None:
+    assert accepted(exported / f"t.{precision}.onnx")[1] == 0
 
 
 def _run(graph: Graph, images: Any) -> Any:

@@ -1,10 +1,9 @@
-"""docs/jetson.md and docker/: every command parses, every quoted message exists, the camera example runs."""
+"""docs/jetson.md and docker/: every quoted message exists, and what the image holds runs."""
 
 from __future__ import annotations
 
 import ast
 import configparser
-import importlib
 import os
 import re
 import shlex
@@ -12,47 +11,18 @@ import shutil
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from pix2pix_edge.export.__main__ import COMMANDS
-from pix2pix_edge.runtime import run as runner
-from pix2pix_edge.runtime.cli import CommandParser
 from pix2pix_edge.runtime.errors import InputError
 from pix2pix_edge.runtime.sources import open_source
-from tests.conftest import REPOSITORY
+from tests.commands import parse
+from tests.conftest import REPOSITORY, picture, write_rgb
+from tests.test_advice import commands
 
 GUIDE = (REPOSITORY / "docs" / "jetson.md").read_text()
 DOCKERFILE = (REPOSITORY / "docker" / "Dockerfile").read_text()
-
-
-def command_lines(text: str) -> Iterator[list[str]]:
-    """The words of each command of this project in indented blocks or comments; a line that ends in \\ goes on."""
-    joined = re.sub(r"\\\n[# ]*", " ", text)
-    for line in joined.splitlines():
-        if line.startswith(("    ", "#   ")):
-            words = shlex.split(line.lstrip("# "), comments=True)
-            for i, word in enumerate(words):
-                if word == "runtime/run.py" or words[i : i + 2] == ["-m", "export"]:
-                    yield words[i:]
-                    break
-
-
-def check(words: list[str]) -> None:
-    """Parse a command as the program would; raises SystemExit where it would refuse."""
-    if words[0] == "runtime/run.py":
-        if words[1:] == ["doctor"]:
-            return
-        parser = CommandParser()
-        runner.add_arguments(parser)
-        parser.parse_args(words[1:])
-    else:
-        module = importlib.import_module(COMMANDS[words[2]][0])
-        parser = CommandParser()
-        module.add_arguments(parser)
-        parser.parse_args(words[3:])
 
 
 def constants() -> str:
@@ -62,17 +32,6 @@ def constants() -> str:
         nodes = ast.walk(ast.parse(path.read_text()))
         found += [node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)]
     return "\n".join(found)
-
-
-@pytest.mark.parametrize("words", [*command_lines(GUIDE), *command_lines(DOCKERFILE)], ids=" ".join)
-def test_commands_parse(words: list[str]) -> None:
-    check(words)
-
-
-def test_there_are_commands_to_parse() -> None:
-    assert len(list(command_lines(GUIDE))) >= 9 and len(list(command_lines(DOCKERFILE))) == 1
-    with pytest.raises(SystemExit):
-        check(["-m", "export", "build", "a.onnx"])
 
 
 def test_the_messages_of_the_troubleshooting_table_are_ours() -> None:
@@ -116,7 +75,8 @@ def test_every_section_and_every_program_in_it_says_what_it_rests_on() -> None:
 
 def test_sources_are_of_the_grammar() -> None:
     """Where this machine has no such camera, opening it fails for that reason, not for its address."""
-    specs = [words[words.index("--source") + 1] for words in command_lines(GUIDE) if "--source" in words]
+    lines = [shlex.split(command) for command, _ in commands(GUIDE) if "--source" in command]
+    specs = [words[words.index("--source") + 1] for words in lines]
     assert {spec.partition("://")[0] for spec in specs} >= {"0", "csi", "rtsp"}
     for spec in specs:
         if not spec.startswith("rtsp://"):  # its address is a word to replace
@@ -133,19 +93,21 @@ def test_the_service_runs_a_command_that_parses() -> None:
     service = unit["Service"]
     words = shlex.split(service["ExecStart"])
     assert words[0].startswith(service["WorkingDirectory"])
-    check(words[1:])
+    parse(words[1:])
     assert (service["KillSignal"], service["SuccessExitStatus"]) == ("SIGINT", "130")
 
 
-def test_what_the_image_holds_runs(tmp_path: Path) -> None:
-    """The files that it copies, and nothing else of the checkout: the doctor, and the builder's help."""
+def test_what_the_image_holds_runs(tmp_path: Path, inverter: Path) -> None:
+    """The files that it copies, and nothing else of the checkout: the doctor, a translation, the builder's help."""
     for line in re.findall(r"^COPY (.*)$", DOCKERFILE, re.MULTILINE):
         *names, target = line.split()
         for name in names:
             shutil.copytree(REPOSITORY / name, tmp_path / target, symlinks=True)
+    write_rgb(tmp_path / "a.png", picture(1))
     environment = {**os.environ, "PYTHONPATH": sysconfig.get_path("purelib")}  # with -S: no editable install of ours
     for words in (
         ast.literal_eval(DOCKERFILE.partition("\nCMD ")[2].splitlines()[0]),
+        ["runtime/run.py", "--engine", str(inverter), "--source", "a.png", "--backend", "onnxruntime"],
         ["-m", "export", "build", "--help"],
     ):
         command = [sys.executable, "-S", *words]

@@ -5,12 +5,10 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
-from pathlib import Path
 
 import pytest
 
-from tests.commands import python
-from tests.conftest import REPOSITORY, picture, write_rgb
+from tests.conftest import REPOSITORY
 
 SERVICE = REPOSITORY / "docker" / "pix2pix-edge.service"
 
@@ -33,20 +31,6 @@ def test_the_service_is_exposed_little_and_keeps_camera_and_gpu() -> None:
 def test_a_changed_command_is_shown_with_the_empty_one_before_it() -> None:
     page = (REPOSITORY / "docs" / "jetson.md").read_text()
     assert re.search(r"\n    ExecStart=\n    ExecStart=/", page)
-
-
-def test_the_image_holds_what_the_runtime_needs(tmp_path: Path, inverter: Path) -> None:
-    for source, target in re.findall(
-        r"^COPY (\S+) (\S+)$", (REPOSITORY / "docker/Dockerfile").read_text(), re.MULTILINE
-    ):
-        shutil.copytree(REPOSITORY / source, tmp_path / target, symlinks=True)
-    write_rgb(tmp_path / "a.png", picture(1))
-    for command in (
-        ["runtime/run.py", "--engine", str(inverter), "--source", "a.png", "--backend", "onnxruntime"],
-        ["-m", "export", "build", "--help"],
-    ):
-        done = python(*command, cwd=tmp_path)
-        assert done.returncode == 0, done.stderr
 
 
 def test_pycuda_has_one_lower_bound() -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 import threading
 import time
 from pathlib import Path
@@ -137,22 +135,15 @@ def test_an_answer_that_drips_has_an_end(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_a_certificate_that_nobody_here_signed_and_the_wrong_scheme(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    certificate: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    openssl = shutil.which("openssl")
-    if openssl is None:
-        pytest.skip("openssl makes the certificate")
-    key, certificate = tmp_path / "key.pem", tmp_path / "cert.pem"
-    words = ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"]
-    words += ["-addext", "subjectAltName=DNS:localhost", "-keyout", str(key), "-out", str(certificate)]
-    subprocess.run([openssl, *words], check=True, capture_output=True)
-    with InferenceServer(certificate=(certificate, key)) as server:
+    with InferenceServer(certificate=certificate) as server:
         address = server.address.replace("http://127.0.0.1", "https://localhost")
         with pytest.raises(EngineError, match=r"certificate cannot be trusted .*export SSL_CERT_FILE="):
             open_engine(address)
         with pytest.raises(EngineError, match="no inference server answers"):
             open_engine(server.address)
-        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate[0]))
         with open_engine(address) as engine:
             batch = images()
             assert np.array_equal(engine(batch), 255 - batch)

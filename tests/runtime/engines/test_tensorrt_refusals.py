@@ -60,20 +60,10 @@ def test_without_a_sidecar_tensorrts_own_words_are_passed_on(plan: Path, simulat
     assert f"python -m export build {plan.with_suffix('.onnx')} --out {plan}" in message
 
 
-def test_what_is_no_plan(plan: Path, generator: Path) -> None:
+def test_half_a_plan_is_refused_in_tensorrts_words(plan: Path) -> None:
     whole = plan.read_bytes()
-    plan.write_bytes(generator.read_bytes())
-    assert "is an ONNX graph under another name; build it here with: python -m export build" in message_of(
-        lambda: open_engine(plan)
-    )
-    plan.write_bytes(b"")
-    assert "is empty" in message_of(lambda: open_engine(plan))
-    plan.write_bytes(b"MZ" + whole[2:])
-    assert "is not a TensorRT plan" in message_of(lambda: open_engine(plan))
     plan.write_bytes(whole[: len(whole) // 2])
     assert "TensorRT does not load it" in message_of(lambda: open_engine(plan))
-    plan.write_bytes(whole[:20])
-    assert "is not a TensorRT plan" in message_of(lambda: open_engine(plan))
 
 
 @pytest.mark.parametrize("change", [lambda b: b[:-1], lambda b: b[:-1] + b"?"], ids=["cut", "altered"])
@@ -95,29 +85,17 @@ def test_a_plan_of_another_contract(simulated_tensorrt: Start, tmp_path: Path) -
     [
         ({"tensorrt": False}, MissingPackageError, "TensorRT is not installed; run: pip install"),
         ({"pycuda": False}, MissingPackageError, "needs the package pycuda, which is not installed"),
-        ({"driver": False}, EngineError, "there is no NVIDIA driver here"),
-        ({"present": False}, EngineError, "the NVIDIA driver finds no GPU; check CUDA_VISIBLE_DEVICES"),
-        ({"taken": True}, EngineError, "another process holds the GPU for itself"),
         ({"total_memory": 1_000}, EngineError, "not enough memory to open"),  # the plan does not fit
-        (
-            {"total_memory": 1_500_000},
-            EngineError,
-            "not enough memory to open",
-        ),  # all but the last execution context does
+        ({"total_memory": 1_500_000}, EngineError, "not enough memory to open"),  # all but the last context does
         ({"total_memory": 1_052_300}, EngineError, "not enough memory to open"),  # all but the last buffer does
     ],
-    ids=["no-tensorrt", "no-pycuda", "no-driver", "no-gpu", "taken", "oom-plan", "oom-context", "oom-buffer"],
+    ids=["no-tensorrt", "no-pycuda", "oom-plan", "oom-context", "oom-buffer"],
 )
 def test_a_machine_that_cannot_run_plans(
     plan: Path, simulated_tensorrt: Start, machine: dict[str, Any], kind: type[ToolkitError], said: str
 ) -> None:
     simulated_tensorrt("10.3", **machine)
     assert said in message_of(lambda: open_engine(plan), kind)
-
-
-def test_tensorrt_8_is_refused(plan: Path, simulated_tensorrt: Start) -> None:
-    simulated_tensorrt("10.3").tensorrt.__version__ = "8.6.2"  # type: ignore[attr-defined]
-    assert "TensorRT 8.6.2 is too old" in message_of(lambda: open_engine(plan))
 
 
 def test_a_command_says_it_in_one_line_and_exits_2(plan: Path, tmp_path: Path) -> None:

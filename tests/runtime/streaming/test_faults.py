@@ -182,16 +182,6 @@ def test_a_sink_that_blocks_is_left_behind_after_a_stop(live: bool, soon: None, 
     assert blocked.closed == 1, "its own thread closes it once it can"
 
 
-def test_a_full_disk_ends_the_stream_and_what_was_recorded_plays(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    left = iter([10**9] * 5)
-    monkeypatch.setattr("pix2pix_edge.runtime.sinks.video.free_bytes", lambda _: next(left, 0))
-    with SlowEngine() as engine, pytest.raises(InputError, match="is full; the video ends after 5 frames"):
-        translate(Camera(), engine, [open_sink(tmp_path / "o.mp4")]).run()
-    assert len(read_video(tmp_path / "o.mp4")) == 5
-
-
 @pytest.mark.parametrize("always", [True, False])
 def test_an_engine_that_raises(always: bool) -> None:
     def trouble(call: int) -> None:
@@ -257,10 +247,13 @@ def interrupt(engine: Path, folder: Path, after_s: float, *, source: str, number
     eventually(lambda: ready.exists() or process.poll() is not None)
     time.sleep(after_s)
     process.send_signal(number)
-    _, stderr = process.communicate(timeout=60)
+    stdout, stderr = process.communicate(timeout=60)
     assert (process.returncode, stderr) == (130, "interrupted\n")
-    frames = len(read_video(video))
-    assert frames > 0 and sorted(path.name for path in folder.iterdir()) == ["o.mp4", "ready.png"]
+    frames = len(read_video(video))  # as many at least: what keeps a live pattern's time repeats what was dropped
+    assert frames >= int(stdout.split()[0]) >= 1 and sorted(path.name for path in folder.iterdir()) == [
+        "o.mp4",
+        "ready.png",
+    ]
     for path in (ready, video):
         path.unlink()
     return frames

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import http.client
-import json
 import time
 from collections.abc import Iterator
 
@@ -15,6 +14,7 @@ import pytest
 from pix2pix_edge.runtime.frame import Frame
 from pix2pix_edge.runtime.sinks.web import Pane, open_grid
 from tests.conftest import picture
+from tests.runtime.web.test_server import ask, first_event
 
 NAMES = ("left", "right")
 TOKEN = "word-0123456789ab"
@@ -34,21 +34,8 @@ def panes(request: pytest.FixtureRequest) -> Iterator[list[Pane]]:
         yield panes
 
 
-def ask(panes: list[Pane], path: str, method: str = "GET", **headers: str) -> tuple[int, str, bytes]:
-    """Return status, kind and body."""
-    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", panes[0].port, timeout=20)) as connection:
-        connection.request(method, path, headers=headers)
-        answer = connection.getresponse()
-        return answer.status, answer.headers["Content-Type"], answer.read()
-
-
-def events(panes: list[Pane]) -> dict[str, dict[str, object]]:
-    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", panes[0].port, timeout=20)) as connection:
-        connection.request("GET", "/status")
-        answer = connection.getresponse()
-        line = answer.readline()
-        told: dict[str, dict[str, object]] = json.loads(line.removeprefix(b"data: "))
-        return told
+def states(panes: list[Pane]) -> dict[str, object]:
+    return {name: told["state"] for name, told in first_event(panes[0], "/status").items()}
 
 
 def test_all_pictures_come_over_one_connection_each_with_its_name(panes: list[Pane]) -> None:
@@ -76,48 +63,49 @@ def test_all_pictures_come_over_one_connection_each_with_its_name(panes: list[Pa
 
 
 def test_each_source_has_the_page_that_it_would_have_alone(panes: list[Pane]) -> None:
-    assert b"grid.js" in ask(panes, "/")[2]
+    assert b"grid.js" in ask(panes[0], "/")[2]
     panes[1].write(frame(5, 64))
     for name in NAMES:
-        status, kind, body = ask(panes, f"/{name}/")
-        assert status == 200 and kind.startswith("text/html") and b"live.js" in body
-        assert ask(panes, f"/{name}/live.js")[0] == 200 and ask(panes, f"/{name}/history.json")[0] == 200
-    status, kind, png = ask(panes, "/right/snapshot.png")
+        status, headers, body = ask(panes[0], f"/{name}/")
+        assert status == 200 and headers["Content-Type"].startswith("text/html") and b"live.js" in body
+        assert ask(panes[0], f"/{name}/live.js")[0] == 200 and ask(panes[0], f"/{name}/history.json")[0] == 200
+    status, _, png = ask(panes[0], "/right/snapshot.png")
     assert status == 200 and np.array_equal(
         cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_COLOR),
         cv2.cvtColor(255 - picture(5, 64, 64), cv2.COLOR_RGB2BGR),
     )
-    assert ask(panes, "/left/snapshot.png")[0] == 503, "the other one has none yet"
-    assert ask(panes, "/other/")[0] == 404
+    assert ask(panes[0], "/left/snapshot.png")[0] == 503, "the other one has none yet"
+    assert ask(panes[0], "/other/")[0] == 404
 
 
 def test_states_and_numbers_are_of_each_and_the_page_ends_with_the_last(panes: list[Pane]) -> None:
     panes[0].write(frame(0, 64))
-    assert {name: told["state"] for name, told in events(panes).items()} == {"left": "streaming", "right": "waiting"}
-    assert all(told["among"] == 2 and told["source"] == name for name, told in events(panes).items())
-    assert ask(panes, "/health")[::2] == (503, b'{"sources": {"left": "streaming", "right": "waiting"}}\n')
+    assert states(panes) == {"left": "streaming", "right": "waiting"}
+    told = first_event(panes[0], "/status")
+    assert all(each["among"] == 2 and each["source"] == name for name, each in told.items())
+    assert ask(panes[0], "/health")[::2] == (503, b'{"sources": {"left": "streaming", "right": "waiting"}}\n')
     panes[1].write(frame(0, 64))
-    assert ask(panes, "/health")[0] == 200
-    metrics = ask(panes, "/metrics")[2].decode()
+    assert ask(panes[0], "/health")[0] == 200
+    metrics = ask(panes[0], "/metrics")[2].decode()
     assert metrics.count("# TYPE pix2pix_frames_total counter") == 1
     for name in NAMES:
         assert f'pix2pix_frames_total{{source="{name}"}} 1\n' in metrics
     panes[0].close()
     panes[0].close()
-    assert events(panes)["left"]["state"] == "ended"
+    assert states(panes)["left"] == "ended"
     panes[1].close()
     with pytest.raises(ConnectionRefusedError):
-        ask(panes, "/")
+        ask(panes[0], "/")
 
 
 @pytest.mark.parametrize("panes", [TOKEN], indirect=True)
 def test_a_token_guards_every_page(panes: list[Pane]) -> None:
     panes[0].write(frame(0, 64))
     for path in ("/", "/left/", "/pictures", "/status", "/metrics", "/left/snapshot.png", "/left/stream.mjpg"):
-        assert ask(panes, path)[0] == 401, path
+        assert ask(panes[0], path)[0] == 401, path
     for place in ("/", "/left/"):
-        form = ask(panes, place, Accept="text/html")
+        form = ask(panes[0], place, Accept="text/html")
         assert form[0] == 401 and b"sign-in.js" in form[2]
-        assert ask(panes, f"{place}sign-in.js")[0] == 200
-        assert ask(panes, f"{place}sign-in", Authorization=f"Bearer {TOKEN}")[0] == 204
-        assert ask(panes, place, Authorization=f"Bearer {TOKEN}")[0] == 200
+        assert ask(panes[0], f"{place}sign-in.js")[0] == 200
+        assert ask(panes[0], f"{place}sign-in", Authorization=f"Bearer {TOKEN}")[0] == 204
+        assert ask(panes[0], place, Authorization=f"Bearer {TOKEN}")[0] == 200

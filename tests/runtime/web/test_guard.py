@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import http.client
 import os
 import subprocess
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ from pix2pix_edge.runtime.errors import InputError
 from pix2pix_edge.runtime.sinks.web import WebSink
 from pix2pix_edge.runtime.web import guard
 from pix2pix_edge.runtime.web.guard import Buckets, Guard, add_token_arguments, check_token, network_of, token_from
+from tests.runtime.web.test_server import ask
 
 TOKEN = "correct-horse-battery"
 
@@ -136,19 +136,11 @@ def guarded() -> Iterator[WebSink]:
         yield sink
 
 
-def ask(sink: WebSink, path: str, **headers: str) -> tuple[int, http.client.HTTPMessage]:
-    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", sink.port, timeout=20)) as connection:
-        connection.request("GET", path, headers=headers)
-        answer = connection.getresponse()
-        answer.read()
-        return answer.status, answer.headers
-
-
 def test_whoever_has_given_the_token_is_known_by_a_cookie(guarded: WebSink) -> None:
-    status, headers = ask(guarded, "/", Accept="text/html")
+    status, headers, _ = ask(guarded, "/", Accept="text/html")
     assert status == 401 and headers["Content-Type"].startswith("text/html")
     assert ask(guarded, "/sign-in", Authorization="Bearer no")[0] == 401
-    status, headers = ask(guarded, "/sign-in", Authorization=f"Bearer {TOKEN}")
+    status, headers, _ = ask(guarded, "/sign-in", Authorization=f"Bearer {TOKEN}")
     assert status == 204 and "HttpOnly" in headers["Set-Cookie"] and "SameSite=Strict" in headers["Set-Cookie"]
     cookie = headers["Set-Cookie"].partition(";")[0]
     assert TOKEN not in cookie
@@ -161,7 +153,7 @@ def test_guesses_are_throttled_and_others_are_not(guarded: WebSink) -> None:
     cookie = ask(guarded, f"/?token={TOKEN}")[1]["Set-Cookie"].partition(";")[0]
     given = [ask(guarded, f"/metrics?token=guess-{n}-0123456789")[0] for n in range(guard.GUESSES + 5)]
     assert given == [401] * guard.GUESSES + [429] * 5
-    status, headers = ask(guarded, f"/metrics?token={TOKEN}")  # else a guesser would learn which one was right
+    status, headers, _ = ask(guarded, f"/metrics?token={TOKEN}")  # else a guesser would learn which one was right
     assert status == 429 and int(headers["Retry-After"]) > 0
     assert ask(guarded, "/metrics", Cookie=cookie)[0] == 200
     assert ask(guarded, "/health")[0] == 503  # answered: there is no frame yet

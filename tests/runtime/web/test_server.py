@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -23,7 +24,7 @@ from pix2pix_edge.runtime.engine import open_engine
 from pix2pix_edge.runtime.errors import InputError
 from pix2pix_edge.runtime.frame import Frame
 from pix2pix_edge.runtime.sinks import open_sink
-from pix2pix_edge.runtime.sinks.web import WebSink
+from pix2pix_edge.runtime.sinks.web import Pane, WebSink
 from pix2pix_edge.runtime.stream import translate
 from pix2pix_edge.runtime.streaming.timings import Timings
 from pix2pix_edge.runtime.web import connections, status
@@ -53,7 +54,9 @@ def guarded() -> Iterator[WebSink]:
         yield sink
 
 
-def ask(sink: WebSink, path: str, method: str = "GET", **headers: str) -> tuple[int, http.client.HTTPMessage, bytes]:
+def ask(
+    sink: WebSink | Pane, path: str, method: str = "GET", **headers: str
+) -> tuple[int, http.client.HTTPMessage, bytes]:
     """Return status, headers and body."""
     with contextlib.closing(http.client.HTTPConnection("127.0.0.1", sink.port, timeout=20)) as connection:
         connection.request(method, path, headers=headers)
@@ -165,7 +168,7 @@ def test_fifty_viewers_share_each_encoding(sink: WebSink) -> None:
     threads = [threading.Thread(target=watch) for _ in range(50)]
     for thread in threads:
         thread.start()
-    assert eventually(lambda: json.loads(_event(sink))["viewers"] == 50)
+    assert eventually(lambda: first_event(sink)["viewers"] == 50)
     for index in range(40):
         sink.write(frame(index))
         time.sleep(0.01)
@@ -176,14 +179,15 @@ def test_fifty_viewers_share_each_encoding(sink: WebSink) -> None:
     assert 1 <= sink.broadcast.encodings <= 40
 
 
-def _event(sink: WebSink, query: str = "") -> str:
+def first_event(sink: WebSink | Pane, path: str = "/events") -> dict[str, Any]:
+    """Return what the page is told first."""
     with contextlib.closing(http.client.HTTPConnection("127.0.0.1", sink.port, timeout=20)) as connection:
-        connection.request("GET", f"/events{query}")
+        connection.request("GET", path)
         answer = connection.getresponse()
         line = answer.readline().decode()
         answer.close()
-    assert line.startswith("data: ")
-    return line[6:]
+    found: dict[str, Any] = json.loads(line.removeprefix("data: "))
+    return found
 
 
 def test_a_viewer_that_reads_nothing_holds_up_nobody(sink: WebSink, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -191,14 +195,14 @@ def test_a_viewer_that_reads_nothing_holds_up_nobody(sink: WebSink, monkeypatch:
     with socket.create_connection(("127.0.0.1", sink.port)) as lazy, Viewer(sink) as viewer:
         lazy.sendall(b"GET /stream.mjpg HTTP/1.0\r\n\r\n")
         viewer.answer.readline()
-        assert eventually(lambda: json.loads(_event(sink))["viewers"] == 2)
+        assert eventually(lambda: first_event(sink)["viewers"] == 2)
         for index in range(200):  # some 100 kB each: far more than the system keeps for it
             sink.write(noise(index))
             assert viewer.next() is not None
             viewer.answer.readline()
-            if index > 60 and json.loads(_event(sink))["viewers"] == 1:
+            if index > 60 and first_event(sink)["viewers"] == 1:
                 break
-        assert eventually(lambda: json.loads(_event(sink))["viewers"] == 1)  # and it was given up
+        assert eventually(lambda: first_event(sink)["viewers"] == 1)  # and it was given up
 
 
 def test_a_viewer_who_leaves_in_the_middle_of_a_picture(sink: WebSink, capfd: pytest.CaptureFixture[str]) -> None:
@@ -206,17 +210,17 @@ def test_a_viewer_who_leaves_in_the_middle_of_a_picture(sink: WebSink, capfd: py
     with socket.create_connection(("127.0.0.1", sink.port)) as leaver:
         leaver.sendall(b"GET /stream.mjpg HTTP/1.0\r\n\r\n")
         assert leaver.recv(1000)
-        assert eventually(lambda: json.loads(_event(sink))["viewers"] == 1)
+        assert eventually(lambda: first_event(sink)["viewers"] == 1)
     for index in range(1, 4):
         sink.write(noise(index))
-    assert eventually(lambda: json.loads(_event(sink))["viewers"] == 0)
+    assert eventually(lambda: first_event(sink)["viewers"] == 0)
     assert "warning" not in capfd.readouterr().err
 
 
 def test_a_viewer_who_leaves_before_the_first_picture_is_noticed(sink: WebSink) -> None:
     with Viewer(sink):
-        assert eventually(lambda: json.loads(_event(sink))["viewers"] == 1)
-    assert eventually(lambda: json.loads(_event(sink))["viewers"] == 0)
+        assert eventually(lambda: first_event(sink)["viewers"] == 1)
+    assert eventually(lambda: first_event(sink)["viewers"] == 0)
 
 
 def test_a_snapshot_is_the_newest_picture_without_loss(sink: WebSink) -> None:
@@ -285,7 +289,7 @@ def test_after_a_stored_source_the_page_stays_and_says_that_it_has_ended(inverte
         thread = threading.Thread(target=stream.run)
         thread.start()
         assert eventually(lambda: json.loads(ask(sink, "/health")[2])["state"] == "ended")
-        first, later = (json.loads(_event(sink)) for _ in range(2))
+        first, later = (first_event(sink) for _ in range(2))
         assert first["frames"] == 40 and first["fps"] > 0  # the last numbers stay
         assert later["fps"] == first["fps"]
         assert later["uptime_s"] == pytest.approx(first["uptime_s"], abs=0.01)
@@ -311,11 +315,11 @@ class Watched:
 def test_the_page_is_told_why_there_is_no_picture(sink: WebSink) -> None:
     now = time.monotonic()
     sink.attach(Watched(("no route to the camera\x1b[2J", now - 3, now + 4)))
-    told = json.loads(_event(sink))
+    told = first_event(sink)
     assert told["outage"]["why"] == r"no route to the camera\x1b[2J"
     assert told["outage"]["since_s"] >= 3 and 0 <= told["outage"]["next_try_s"] <= 4 and told["uptime_s"] >= 0
     sink.attach(Watched())
-    assert json.loads(_event(sink))["outage"] is None
+    assert first_event(sink)["outage"] is None
 
 
 def test_history_is_of_the_last_ten_minutes(sink: WebSink, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -369,7 +373,7 @@ def test_with_the_token_all_is_open(guarded: WebSink) -> None:
     for path in ("/", "/snapshot.png", "/metrics"):
         assert ask(guarded, f"{path}?token=p%C3%A4ssword%261-and-more")[0] == 200
         assert ask(guarded, path, Authorization="Bearer pässword&1-and-more".encode().decode("latin-1"))[0] == 200
-    assert json.loads(_event(guarded, "?token=p%C3%A4ssword%261-and-more"))["state"] == "streaming"
+    assert first_event(guarded, "/events?token=p%C3%A4ssword%261-and-more")["state"] == "streaming"
 
 
 def test_the_token_is_never_shown(capfd: pytest.CaptureFixture[str]) -> None:
@@ -519,7 +523,7 @@ def test_a_name_that_is_not_utf_8_or_not_printable_does_no_harm(sink: WebSink, n
     assert status == 200 and "X" not in headers
     status, _, body = ask(sink, "/metrics")
     assert status == 200 and not re.search(r"[\x00-\x09\x0b-\x1f]", body.decode())
-    json.loads(_event(sink))["source"].encode()
+    first_event(sink)["source"].encode()
 
 
 def descriptors() -> int:
