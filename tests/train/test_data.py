@@ -90,13 +90,6 @@ def test_named_folders_in_natural_order(folders: Path) -> None:
     assert reds(folders)[:2] == [(10, 15), (20, 25)]
 
 
-def test_a_and_b_are_picture_and_label(tmp_path: Path) -> None:
-    write(tmp_path / "trainA" / "x_A.png", 1)
-    write(tmp_path / "trainB" / "x_B.png", 2)
-    assert reds(tmp_path) == [(2, 1)]
-    assert find_pairs(tmp_path)[1] == []
-
-
 @pytest.mark.parametrize("held_out", ["test", "val"])
 def test_side_by_side_has_the_picture_on_the_left(tmp_path: Path, held_out: str) -> None:
     for part in ("train", held_out):
@@ -255,21 +248,6 @@ def test_odd_width_is_not_side_by_side(tmp_path: Path) -> None:
     write(tmp_path / "train" / "1.png", 1, width=SIDE + 1)
     with pytest.raises(InputError, match=r"1.png is 25x24, but .* twice as wide.*call their folders train_label/"):
         check(tmp_path)
-
-
-def test_deep_grey_and_alpha_images_are_converted(tmp_path: Path) -> None:
-    folder = tmp_path / "train_label"
-    write(tmp_path / "train_picture" / "1.png", 1)
-    folder.mkdir()
-    for made, expected in (
-        (np.full((SIDE, SIDE, 3), 200 * 257, np.uint16), (200, 200, 200)),
-        (np.full((SIDE, SIDE), 90, np.uint8), (90, 90, 90)),
-        (np.full((SIDE, SIDE, 4), (30, 20, 10, 128), np.uint8), (10, 20, 30)),
-    ):
-        assert cv2.imwrite(str(folder / "1.png"), made)
-        label, _ = read_pair(find_pairs(tmp_path)[0][0])
-        assert label.dtype == np.uint8
-        assert tuple(label[0, 0]) == expected
 
 
 # --- batches ---------------------------------------------------------------------------------------------------------

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import pytest
 
 from pix2pix_edge.runtime.errors import EngineError, MissingPackageError
-from pix2pix_edge.runtime.nvidia.cuda import CaptureError, CudaThread, Device, GpuMemoryError, explained, pycuda_driver
+from pix2pix_edge.runtime.nvidia.cuda import CudaThread, Device, explained, pycuda_driver
 from tests.simulator import Start
 
 
@@ -95,48 +93,7 @@ def test_ctrl_c_while_closing_can_be_made_good(monkeypatch: pytest.MonkeyPatch) 
     assert seen == ["leave"]
 
 
-# Devices, buffers
-
-
-@pytest.mark.parametrize("integrated", [False, True])
-def test_a_buffer_goes_to_the_gpu_and_back(simulated_tensorrt: Start, integrated: bool) -> None:
-    simulator = simulated_tensorrt("10.3", integrated=integrated)
-
-    def round_trip(device: Device) -> list[int]:
-        stream, buffer = device.stream(), device.buffer((2, 3), np.uint8)
-        assert buffer.host.shape == (2, 3) and not buffer.host.any()
-        assert (buffer.address == buffer.host.ctypes.data) is integrated
-        buffer.host[:] = 7
-        if not integrated:
-            buffer.upload(stream)
-            stream.synchronize()
-            buffer.host[:] = 0
-            buffer.download(stream)
-            stream.synchronize()
-        found = simulator.gpu.device_bytes(buffer.address, 6, "test").tolist() + buffer.host.reshape(-1).tolist()
-        buffer.free()
-        return found
-
-    with Device() as device:
-        assert device.zero_copy is integrated
-        assert device.owner.call(round_trip, device) == [7] * 12
-
-
-def test_events_time_work_and_signal_its_end(simulated_tensorrt: Start) -> None:
-    simulated_tensorrt("10.3")
-
-    def start(device: Device) -> Any:
-        stream, before, after, done = device.stream(), device.timer(), device.timer(), device.signal()
-        before.record(stream)
-        after.record(stream)
-        done.record(stream)
-        return stream, before, after, done
-
-    with Device() as device:
-        held = list(device.owner.call(start, device))
-        assert device.waiter.call(lambda: held[3].synchronize() is held[3])
-        assert device.waiter.call(lambda: held[1].time_till(held[2])) >= 0
-        device.owner.call(held.clear)
+# Devices; tests/gpu has their buffers, events and graphs, and runs on this driver too
 
 
 def test_release_runs_in_the_owning_thread_while_its_context_is_current(simulated_tensorrt: Start) -> None:
@@ -153,60 +110,6 @@ def test_release_runs_in_the_owning_thread_while_its_context_is_current(simulate
     device.close()
     device.close()
     assert seen == ["cuda"]
-
-
-def test_too_large_a_buffer_says_so_and_leaves_nothing(simulated_tensorrt: Start) -> None:
-    simulated_tensorrt("10.3", total_memory=1000)
-    with Device() as device, pytest.raises(GpuMemoryError, match="the GPU is out of memory; close other programs"):
-        device.owner.call(device.buffer, (2000,), np.uint8)
-
-
-# Graphs
-
-
-def test_a_graph_replays_what_was_captured(simulated_tensorrt: Start) -> None:
-    simulated_tensorrt("10.3")
-
-    def replay(device: Device) -> list[int]:
-        stream, buffer = device.stream(), device.buffer((4,), np.uint8)
-        graph = device.capture(stream, lambda: buffer.upload(stream))
-        found = []
-        for value in (3, 4):
-            buffer.host[:] = value
-            graph.launch()
-            stream.synchronize()  # the download would overwrite what the upload still has to read
-            buffer.download(stream)
-            stream.synchronize()
-            found.append(int(buffer.host[0]))
-        graph.free()
-        buffer.free()
-        return found
-
-    with Device() as device:
-        assert device.owner.call(replay, device) == [3, 4]
-
-
-def test_a_failed_capture_leaves_the_stream_usable(simulated_tensorrt: Start) -> None:
-    simulated_tensorrt("10.3")
-
-    def capture(device: Device) -> str:
-        stream, buffer = device.stream(), device.buffer((4,), np.uint8)
-        with pytest.raises(EngineError, match="does not start"):
-            device.capture(stream, lambda: (_ for _ in ()).throw(EngineError("does not start")))
-        with pytest.raises(CaptureError, match="STREAM_CAPTURE_INVALIDATED"):
-            device.capture(stream, lambda: _ignore(stream.synchronize))
-        buffer.upload(stream)
-        stream.synchronize()
-        buffer.free()
-        return "usable"
-
-    with Device() as device:
-        assert device.owner.call(capture, device) == "usable"
-
-
-def _ignore(action: Callable[[], Any]) -> None:
-    with pytest.raises(Exception, match="not permitted when stream is capturing"):
-        action()
 
 
 # Bad input

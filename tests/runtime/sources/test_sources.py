@@ -277,25 +277,6 @@ def test_16_bit_grey_and_alpha_images_are_converted(tmp_path: Path) -> None:
         assert image.dtype == np.uint8 and np.array_equal(image, np.dstack([grey] * 3)), name
 
 
-@pytest.mark.parametrize("ending", [".jpg", ".png"])
-@pytest.mark.parametrize("part", [0, 0.1, 0.5, 0.98])
-def test_a_truncated_image_is_named(tmp_path: Path, ending: str, part: float) -> None:
-    noise = np.random.default_rng(1).integers(0, 256, (64, 64, 3), np.uint8)
-    whole = cv2.imencode(ending, noise)[1].tobytes()
-    for name, data in (("1", whole), ("2", whole[: int(len(whole) * part)])):
-        (tmp_path / f"{name}{ending}").write_bytes(data)
-    source = open_source(tmp_path)
-    assert source.read() is not None
-    with pytest.raises(InputError, match=rf"2\{ending} is (empty|not a whole image)"):
-        source.read()
-
-
-def test_a_text_file_named_jpg_is_named(tmp_path: Path) -> None:
-    (tmp_path / "a.jpg").write_text("hello")
-    with pytest.raises(InputError, match=r"a\.jpg is not a whole image"):
-        open_source(tmp_path / "a.jpg").read()
-
-
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
