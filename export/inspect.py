@@ -19,7 +19,6 @@ from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pix2pix_edge.export.backends import verdict_lines
 from pix2pix_edge.runtime.engine import check_file
 from pix2pix_edge.runtime.errors import InputError
 from pix2pix_edge.runtime.sidecar import Rewrite, Sidecar, read_sidecar
@@ -162,7 +161,11 @@ def describe(costs: Sequence[LayerCost], sidecar: Sidecar) -> list[str]:
         header.append("costs")
         rows = [[*row, lost.get(row[0], "")] for row in rows]
     lines = [*_table(header, rows, left=3), *_describe_rewrites(sidecar.rewrites, costs)]
-    return [*lines, "", "on a CPU:", *verdict_lines(sidecar.backends)] if sidecar.backends else lines
+    if sidecar.backends:
+        from pix2pix_edge.export.backends import verdict_lines  # whose OpenCV takes a tenth of a second
+
+        lines += ["", "on a CPU:", *verdict_lines(sidecar.backends)]
+    return lines
 
 
 def _describe_rewrites(rewrites: Sequence[Rewrite], costs: Sequence[LayerCost]) -> list[str]:

@@ -42,6 +42,9 @@ DOOR_OPERATORS = re.compile(
 )
 """Operators of TensorFlow that read or write files, run other code or end the process."""
 
+SAVING = re.compile(r"ShardedFilename|(?:Save|Restore)(?:V2|Slices?)?|MergeV2Checkpoints")
+"""Operators that save and restore variables: a SavedModel holds some, which no picture may call."""
+
 
 @dataclass(frozen=True)
 class Layer:
@@ -96,7 +99,7 @@ def read_archive(path: Path) -> Archive:
             raise InputError(f"{path} calls tf.{function} in its layer {layer.name}, which is not computing a picture")
         node = layer.config.get("node_def", "")  # of a bare operator, as TensorFlow 2.0 to 2.3 wrote it: read, or bytes
         operator = str(node.get("op") if isinstance(node, dict) else node)
-        if DOOR_OPERATORS.search(operator) or re.search("Print|Save|Restore|MergeV2", operator):
+        if DOOR_OPERATORS.search(operator) or SAVING.search(operator) or "Print" in operator:
             raise InputError(
                 f"{path} calls the operator {operator[:40]!r} in its layer {layer.name}, which is not computing a"
                 " picture"

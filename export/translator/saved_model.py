@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pix2pix_edge.export.graph.trace import reason, tensorflow, trace
-from pix2pix_edge.export.translator.archive import DOOR_OPERATORS
+from pix2pix_edge.export.translator.archive import DOOR_OPERATORS, SAVING
 from pix2pix_edge.export.translator.contract import Floats, Options
 from pix2pix_edge.export.translator.translator import OWN_STATISTICS, Translator, few
 from pix2pix_edge.runtime.errors import InputError
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from pix2pix_edge.export.graph.graph import Graph
 
 SERVING = ("serving_default", "serve")
-SAVING = ("ShardedFilename", "SaveV2", "RestoreV2", "MergeV2Checkpoints")
-"""Every folder holds these too, to save and restore its variables; what it serves must not call them."""
 KERAS_FILE = "convert the .keras or .h5 file of the same model, with --batch-statistics"
 RANDOM = ("RandomUniform", "RandomStandardNormal", "StatelessRandomUniformV2", "StatelessRandomNormalV2")
 
@@ -36,7 +34,7 @@ class SavedModelTranslator(Translator):
             raise InputError(f"{path} is a SavedModel, whose batch norm is as it is; {KERAS_FILE}")
         tf = tensorflow()
         nodes = list(_nodes(path))
-        self._refuse_doors(node.op for node in nodes if node.op not in SAVING and _is_door(node))
+        self._refuse_doors(node.op for node in nodes if not SAVING.fullmatch(node.op) and _is_door(node))
         try:
             self._loaded = tf.saved_model.load(str(path))
         except Exception as error:  # whatever a damaged folder makes TensorFlow raise
@@ -74,7 +72,7 @@ class SavedModelTranslator(Translator):
         self.check_shapes(shape, tuple(gives_shape))
         self.framework = f"TensorFlow {tf.__version__}"
         served = list(self._served())
-        self._refuse_doors(node.op for node in served if node.op in SAVING)
+        self._refuse_doors(node.op for node in served if SAVING.fullmatch(node.op))
         self._refuse_training_mode(served)
         if norms := _norms_in_training(served):
             self.notes.append(f"{few(norms)}: {OWN_STATISTICS}")

@@ -28,9 +28,7 @@ def rewritten(value: Any, old: tuple[Any, ...], size: tuple[int, int] | None, ha
     for key, entry in value.items():
         if halves and key == "dtype" and entry in HALVES:
             entry = "float32"
-        if key in ("batch_shape", "batch_input_shape", "build_input_shape", "input_shape") and isinstance(
-            entry, list | tuple
-        ):
+        if key in SHAPES and isinstance(entry, list | tuple):
             if len(entry) == 4:
                 entry = [None, *(size if size and tuple(entry[1:3]) == old else entry[1:3]), entry[3]]
         else:

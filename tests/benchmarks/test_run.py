@@ -23,7 +23,7 @@ from pix2pix_edge.benchmarks.measure.engines import Profile
 from pix2pix_edge.benchmarks.measure.interleave import Budget
 from pix2pix_edge.benchmarks.report import builder
 from pix2pix_edge.benchmarks.report.reader import load_report
-from tests.commands import benchmarks, python
+from tests.commands import benchmarks
 from tests.conftest import REPOSITORY, picture, write_inverter, write_rgb
 
 TINY = Profile("tiny", launches=1, budget=Budget(rounds=5, turn_s=0.01, warm_up_s=0.0))
@@ -275,17 +275,3 @@ def test_two_files_of_one_name_are_told_apart_or_refused(
     files = [tmp_path / "x/same/a.onnx", tmp_path / "y/same/a.onnx"]
     assert benchmarks("run", "--engine", *files, "--data", data, "--out", tmp_path / "report") == 2
     assert "two engines would both be called same/a.onnx" in capsys.readouterr().err
-
-
-def test_help_is_quick_to_import() -> None:
-    code = (
-        "import sys; sys.argv = ['benchmarks', 'run', '--help']\n"
-        "import runpy\n"
-        "try: runpy.run_module('benchmarks', run_name='__main__')\n"
-        "except SystemExit: pass\n"
-        "heavy = {'onnx', 'onnxruntime', 'openvino', 'cv2', 'numpy', 'tensorflow', 'matplotlib'} & set(sys.modules)\n"
-        "assert not heavy, heavy\n"
-    )
-    done = python("-c", code)
-    assert done.returncode == 0, done.stderr
-    assert "python -m benchmarks run --engine" in done.stdout

@@ -344,14 +344,6 @@ def test_a_folder_that_cannot_be_written(saved: Callable[[str], Path], tmp_path:
     assert "cannot write" in capsys.readouterr().err
 
 
-def test_help_loads_neither_tensorflow_nor_onnx() -> None:
-    done = python("-X", "importtime", "-m", "export", "convert", "--help")
-    assert done.returncode == 0
-    modules = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
-    assert not {"tensorflow", "keras", "onnx", "onnxruntime", "tf2onnx"} & modules
-    assert "--fold" in done.stdout
-
-
 @pytest.mark.slow
 @needs_tool
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])

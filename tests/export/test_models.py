@@ -304,7 +304,7 @@ def test_a_saved_model_folder(tmp_path: Path) -> None:
     assert_equal_pictures(tmp_path / "generator.fp32.onnx", images, expected)
 
 
-@pytest.mark.parametrize("door", ["ReadFile", "ImmutableConst", "PrintV2", "TextLineDataset", "SaveV2"])
+@pytest.mark.parametrize("door", ["ReadFile", "ImmutableConst", "PrintV2", "TextLineDataset", "SaveV2", "Save"])
 def test_a_saved_model_that_opens_files_is_refused(tmp_path: Path, door: str) -> None:
     import tensorflow as tf
 
@@ -323,6 +323,8 @@ def test_a_saved_model_that_opens_files_is_refused(tmp_path: Path, door: str) ->
                 tf.print("here", output_stream=f"file://{path}")
             elif door == "TextLineDataset":
                 value = tf.data.TextLineDataset([path]).reduce(0.0, lambda count, _: count + 1.0)
+            elif door == "Save":
+                tf.raw_ops.Save(filename=path, tensor_names=["a"], data=[value])
             else:
                 tf.raw_ops.SaveV2(prefix=path, tensor_names=["a"], shape_and_slices=[""], tensors=[value])
             return image + value

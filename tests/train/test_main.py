@@ -110,19 +110,6 @@ def test_ctrl_c_and_a_kill_change_nothing(data: Path, tmp_path: Path, capsys: py
     assert len(list((alone / "samples").iterdir())) == last
 
 
-def test_help_is_fast_and_loads_nothing_heavy() -> None:
-    for module in ("train", "train.drawings", "train.grid"):
-        code = (
-            f"import sys, runpy; sys.argv = ['x', '--help']\n"
-            f"try: runpy.run_module({module!r}, run_name='__main__')\n"
-            "except SystemExit: pass\n"
-            "print(sorted({'tensorflow', 'keras', 'cv2'} & sys.modules.keys()))"
-        )
-        done = python("-c", code)
-        assert f"python -m {module}" in done.stdout
-        assert done.stdout.endswith("[]\n")
-
-
 @pytest.mark.parametrize(
     ("option", "value", "expected"),
     [
