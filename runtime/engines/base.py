@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import abc
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pix2pix_edge.runtime.engines.gate import Gate
 from pix2pix_edge.runtime.engines.onnx_file import OnnxFile, read_onnx
 from pix2pix_edge.runtime.errors import EngineError
 from pix2pix_edge.runtime.sidecar import TensorSpec as TensorSpec
@@ -33,6 +34,9 @@ INPUT_NAME = "image"
 OUTPUT_NAME = "translated"
 
 
+Opened = TypeVar("Opened", bound="Engine")
+
+
 class Ticket(Protocol):
     """One submission in flight."""
 
@@ -46,12 +50,13 @@ class Ticket(Protocol):
         ...
 
 
-class Engine(Protocol):
+class Engine(abc.ABC):
     """What every engine offers; a context manager. Usable from any thread, by one thread at a time.
 
     kind: what computes: "onnxruntime", "openvino", "tensorrt", "keras", … on_cpu: whether it does so on the cores that
     also capture, decode and deliver. precision: "fp32", "fp16", "bf16", "int8", UNKNOWN where no sidecar tells.
-    threads: CPU threads of one run, None where the engine does not tell.
+    threads: CPU threads of one run, None where the engine does not tell. gate: where live streams that share an engine
+    wait for their turn, each with its newest frame; None where a stream has the engine to itself.
     """
 
     input: TensorSpec
@@ -59,34 +64,35 @@ class Engine(Protocol):
     slots: int
     kind: str
     on_cpu: bool
-    precision: str
-    threads: int | None
+    precision: str = UNKNOWN
+    threads: int | None = None
+    gate: Gate | None = None
 
+    @abc.abstractmethod
     def describe(self) -> dict[str, str]:
         """Return what a report prints for people, by which nothing is decided: engine, version, device, …"""
-        ...
 
+    @abc.abstractmethod
     def submit(self, images: Images) -> Ticket:
         """Start translating; blocks while `slots` submissions are in flight.
 
         images: uint8 of exactly input.shape, C-contiguous, left unchanged until the ticket's result().
         Raises EngineError.
         """
-        ...
+
+    @abc.abstractmethod
+    def close(self) -> None:
+        """Free everything; a second call does nothing."""
 
     def __call__(self, images: Images) -> Images:
         """Translate one batch and wait for it."""
-        ...
+        return self.submit(images).result()
 
-    def close(self) -> None:
-        """Free everything; a second call does nothing."""
-        ...
+    def __enter__(self: Opened) -> Opened:
+        return self
 
-    def __enter__(self) -> Engine: ...
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
 def check_contract(path: Path | str, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> None:

@@ -6,11 +6,10 @@ import abc
 import threading
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
-from types import TracebackType
 
 import numpy as np
 
-from pix2pix_edge.runtime.engines.base import UNKNOWN, Images, TensorSpec, check_images
+from pix2pix_edge.runtime.engines.base import Engine, Images, check_images
 from pix2pix_edge.runtime.errors import EngineError
 
 
@@ -33,27 +32,19 @@ class HostTicket:
         return out
 
 
-class HostEngine(abc.ABC):
+class HostEngine(Engine):
     """An engine that computes on the CPU in one worker thread, so that submit() returns at once.
 
     A subclass sets input, output and kind, where they are known precision and threads, and implements describe(),
     _run() and, where it holds resources, _close().
     """
 
-    input: TensorSpec
-    output: TensorSpec
-    kind: str
     on_cpu = True
-    precision = UNKNOWN
-    threads: int | None = None
 
     def __init__(self, slots: int) -> None:
         self.slots = slots
         self._free = threading.Semaphore(slots)
         self._worker: ThreadPoolExecutor | None = ThreadPoolExecutor(max_workers=1, thread_name_prefix="engine")
-
-    @abc.abstractmethod
-    def describe(self) -> dict[str, str]: ...
 
     @abc.abstractmethod
     def _run(self, images: Images) -> Images: ...
@@ -79,19 +70,8 @@ class HostEngine(abc.ABC):
             )
         return translated, time.perf_counter_ns() - start
 
-    def __call__(self, images: Images) -> Images:
-        return self.submit(images).result()
-
     def close(self) -> None:
         if self._worker is not None:
             self._worker.shutdown(wait=True)
             self._worker = None
             self._close()
-
-    def __enter__(self) -> HostEngine:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()

@@ -14,7 +14,6 @@ import time
 from collections import deque
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
-from types import TracebackType
 
 import numpy as np
 
@@ -149,17 +148,12 @@ class SharedEngine:
     def __enter__(self) -> SharedEngine:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 
-class Share:
-    """An Engine with a batch of 1: one stream's part of a SharedEngine. close() gives it up; the engine stays open.
-
-    gate: where live streams wait for their turn, each with its newest frame; None where frames are joined.
-    """
+class Share(Engine):
+    """An Engine with a batch of 1: one stream's part of a SharedEngine. close() gives it up; the engine stays open."""
 
     def __init__(self, shared: SharedEngine, slots: int) -> None:
         engine = shared.engine
@@ -184,16 +178,5 @@ class Share:
             self._free.release()
             raise
 
-    def __call__(self, images: Images) -> Images:
-        return self.submit(images).result()
-
     def close(self) -> None:
         self._shared.leave(self)
-
-    def __enter__(self) -> Share:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()

@@ -7,13 +7,13 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from queue import SimpleQueue
-from types import TracebackType
 from typing import Any, NoReturn
 
 import numpy as np
 
 from pix2pix_edge.runtime.engines.base import (
     UNKNOWN,
+    Engine,
     Images,
     TensorSpec,
     check_contract,
@@ -28,7 +28,7 @@ from pix2pix_edge.runtime.nvidia.plan import package_of, read_plan, rebuild_comm
 from pix2pix_edge.runtime.nvidia.slot import Slot, Ticket
 
 
-class TensorRTEngine:
+class TensorRTEngine(Engine):
     """An Engine (runtime/engine.py) over a TensorRT plan.
 
     Uploads, computing and downloads have a stream each: copies overlap computing, and frames compute one after another,
@@ -37,7 +37,6 @@ class TensorRTEngine:
 
     kind = "tensorrt"
     on_cpu = False
-    threads: int | None = None
 
     def __init__(self, path: str | Path, slots: int = 2) -> None:
         """Open a plan for `slots` frames in flight.
@@ -210,10 +209,6 @@ class TensorRTEngine:
         slot.started.acquire()  # waiting hands the interpreter to the owning thread at once
         return Ticket(slot, self._idle)
 
-    def __call__(self, images: Images) -> Images:
-        """Translate one batch and wait for it."""
-        return self.submit(images).result()
-
     def describe(self) -> dict[str, str]:
         """Return the engine, its file and precision, the GPU, and how frames are started and reach the GPU."""
         found, layers = self._found, Counter(self._sidecar.precision.layers.values())
@@ -242,11 +237,3 @@ class TensorRTEngine:
         self._idle.put(None)
         self._device.close()
         atexit.unregister(self.close)
-
-    def __enter__(self) -> TensorRTEngine:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()

@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from pix2pix_edge.runtime import frame as frames
 from pix2pix_edge.runtime.engines.base import Engine, Ticket
 from pix2pix_edge.runtime.engines.gate import Gate
-from pix2pix_edge.runtime.engines.shared import Share
 from pix2pix_edge.runtime.errors import InputError, warn
 from pix2pix_edge.runtime.frame import QUEUE_FULL, RATE_LIMIT, SOURCE_GAP, STALE, BadPictureError, Frame, Source
 from pix2pix_edge.runtime.streaming.channel import Channel, ClosedError
@@ -44,7 +43,7 @@ class Pipeline:
         waiting = 1 if policy.freshest else PREFETCH
         self._captured: Channel[Frame] = Channel(waiting, drops=policy.freshest)
         self._prepared: Channel[Frame] = Channel(waiting, drops=policy.freshest)
-        shared = engine.gate if isinstance(engine, Share) and policy.freshest and policy.slots == 1 else None
+        shared = engine.gate if policy.freshest and policy.slots == 1 else None
         self._gate = shared or Gate(policy.slots)
         self._halted = threading.Event()
         self._lock = threading.Lock()
