@@ -264,10 +264,9 @@ def write(graph: Graph, path: Path, precision: str, content: Sidecar, judge: Jud
 
 
 def _arithmetic(graph: Graph) -> str:
-    from pix2pix_edge.export.inspect import count
+    from pix2pix_edge.export.inspect import count, multiples
 
-    millions = sum(layer.multiply_adds for layer in count(graph)) / 1e6
-    return f"{millions / 1e3:.2f} G" if millions >= 100 else f"{millions:.2f} M"
+    return multiples(sum(layer.multiply_adds for layer in count(graph)))
 
 
 def _palette(file: Path) -> tuple[Colour, ...]:

@@ -176,14 +176,14 @@ def _describe_rewrites(rewrites: Sequence[Rewrite], costs: Sequence[LayerCost]) 
             [
                 entry.layer,
                 entry.form,
-                " → ".join(_multiples(n) for n in entry.multiply_adds),
+                " → ".join(multiples(n) for n in entry.multiply_adds),
                 " → ".join(_megabytes(n) for n in entry.weight_bytes),
             ]
             for entry in counted
         ]
         after = sum(cost.multiply_adds for cost in costs)
         before = after + sum(entry.multiply_adds[0] - entry.multiply_adds[1] for entry in counted)
-        rows.append(["whole graph", "", f"{_multiples(before)} → {_multiples(after)}", ""])
+        rows.append(["whole graph", "", f"{multiples(before)} → {multiples(after)}", ""])
         lines += ["", *_table(["rewritten", "form", "multiply-adds", "weights"], rows, left=2)]
     absorbed = [entry for entry in rewrites if entry not in counted and not entry.reason]
     if absorbed:
@@ -196,13 +196,14 @@ def _describe_rewrites(rewrites: Sequence[Rewrite], costs: Sequence[LayerCost]) 
 def _amounts(costs: Iterable[LayerCost]) -> list[str]:
     costs = list(costs)
     return [
-        _multiples(sum(cost.multiply_adds for cost in costs)),
+        multiples(sum(cost.multiply_adds for cost in costs)),
         _megabytes(sum(cost.weight_bytes for cost in costs)),
         _megabytes(sum(cost.read_bytes + cost.written_bytes for cost in costs)),
     ]
 
 
-def _multiples(number: int) -> str:
+def multiples(number: int) -> str:
+    """Return a number of multiply-adds for people: "6.52 G"."""
     return f"{number / 1e9:.2f} G" if number >= 1e9 else f"{number / 1e6:.2f} M"
 
 

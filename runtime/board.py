@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from pix2pix_edge.runtime.files import text_of
+
 BOARD_INPUTS = ("VDD_IN", "POM_5V_IN", "VIN")
 """Rails that carry the whole board, where it has such a sensor (Orin NX and Nano, Xavier NX, TX2; Nano; Thor)."""
 
@@ -32,7 +34,9 @@ class Board:
 def read_board(root: Path = Path("/")) -> Board:
     """Read the sensors now; takes a millisecond or so, because they answer over a slow bus. `root` is where /sys is."""
     zones = root.glob("sys/class/thermal/thermal_zone*")
-    celsius = ((_text(zone / "type"), value / 1000) for zone in zones if (value := _number(zone / "temp")) is not None)
+    celsius = (
+        (text_of(zone / "type"), value / 1000) for zone in zones if (value := _number(zone / "temp")) is not None
+    )
     return Board(hottest(celsius), board_watts(_rails(root)))
 
 
@@ -60,25 +64,18 @@ def _rails(root: Path) -> dict[str, float]:
     """Return the watts of each rail of a Jetson's INA3221 sensors: inN_input in mV times currN_input in mA."""
     rails = {}
     for chip in root.glob("sys/class/hwmon/hwmon*"):
-        if _text(chip / "name") != "ina3221":
+        if text_of(chip / "name") != "ina3221":
             continue
         for label in chip.glob("in[0-9]*_label"):
             number = re.sub(r"\D", "", label.name)
             millivolts, milliamperes = _number(chip / f"in{number}_input"), _number(chip / f"curr{number}_input")
             if millivolts is not None and milliamperes is not None:
-                rails[_text(label).upper()] = millivolts * milliamperes / 1e6
+                rails[text_of(label).upper()] = millivolts * milliamperes / 1e6
     return rails
 
 
 def _number(path: Path) -> int | None:
     try:
-        return int(_text(path))
+        return int(text_of(path))
     except ValueError:
         return None
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(errors="replace").strip()
-    except OSError:  # a thermal zone whose unit is switched off cannot be read
-        return ""

@@ -104,7 +104,7 @@ def _way_to_run(path: Path, sidecar: Sidecar, backend: str, precision: str) -> s
         return "openvino" if backend == "openvino" else "onnxruntime"
     verdicts = sidecar.backends
     trusted = []
-    if precision == "auto" and (verdict := verdicts.get("openvino-bf16")) and verdict.passed and _cpu_has_bf16():
+    if precision == "auto" and (verdict := verdicts.get("openvino-bf16")) and verdict.passed and cpu_has_bf16():
         trusted.append("openvino-bf16")
     verdict = verdicts.get("openvino")
     if backend == "openvino" or (verdict.passed if verdict else not read_onnx(path).quantized):
@@ -117,7 +117,8 @@ def _way_to_run(path: Path, sidecar: Sidecar, backend: str, precision: str) -> s
     return trusted[0]
 
 
-def _cpu_has_bf16() -> bool:
+def cpu_has_bf16() -> bool:
+    """Whether this CPU multiplies in BF16, which is OpenVINO's to say."""
     from pix2pix_edge.runtime.engines.openvino import has_bf16
 
     return has_bf16()

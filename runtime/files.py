@@ -136,6 +136,14 @@ def _entries(folder: Path) -> list[Path]:
         return []
 
 
+def text_of(path: Path) -> str:
+    """Return what a small file of the system says, stripped, or "" where it is absent or cannot be read."""
+    try:
+        return path.read_text(errors="replace").strip()
+    except OSError:  # a thermal zone whose unit is switched off
+        return ""
+
+
 def natural_key(path: Path) -> list[tuple[int, int, str]]:
     """Sort key of a path with the numbers in it by value: 2.png before 10.png."""
     return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in re.split(r"(\d+)", str(path)) if part]

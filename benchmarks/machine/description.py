@@ -18,6 +18,7 @@ import numpy as np
 
 from pix2pix_edge.benchmarks.machine.power import Reading
 from pix2pix_edge.runtime.board import read_board
+from pix2pix_edge.runtime.files import text_of
 from pix2pix_edge.runtime.nvidia.capabilities import probe
 
 PACKAGES = (
@@ -89,8 +90,8 @@ def describe_machine(root: Path = Path("/")) -> Machine:
         threads=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         memory_gb=_memory_gb(root),
         system=" ".join(part for part in (_distribution(root), platform.machine(), platform.release()) if part),
-        virtual="hypervisor" in _text(root / "proc/cpuinfo").partition("\n\n")[0],
-        governor=_text(root / "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor").strip(),
+        virtual="hypervisor" in text_of(root / "proc/cpuinfo").partition("\n\n")[0],
+        governor=text_of(root / "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
         board=capabilities.jetson_model,
         jetpack=capabilities.jetpack,
         l4t=capabilities.l4t,
@@ -144,7 +145,7 @@ def with_sensors(state: State, readings: Sequence[Reading]) -> State:
 
 def cpu_times(root: Path = Path("/")) -> tuple[int, ...]:
     """Return the counters of all CPUs since boot: user nice system idle iowait irq softirq steal (proc(5)), or ()."""
-    line = _text(root / "proc/stat").partition("\n")[0].split()
+    line = text_of(root / "proc/stat").partition("\n")[0].split()
     return tuple(map(int, line[1:9])) if len(line) >= 9 and line[0] == "cpu" else ()
 
 
@@ -181,33 +182,33 @@ def _own_seconds() -> float:
 
 def cpu_name(root: Path = Path("/")) -> str:
     """Return the processor's name, as "AMD EPYC", or the architecture's where nobody tells."""
-    cpuinfo = _text(root / "proc/cpuinfo")
+    cpuinfo = text_of(root / "proc/cpuinfo")
     found = re.search(r"^(?:model name|Model|Hardware)\s*:\s*(.+)$", cpuinfo, re.MULTILINE)
     return " ".join(found[1].split()) if found else platform.processor() or platform.machine()
 
 
 def _cores(root: Path) -> int:
     """Count physical cores: distinct sets of sibling threads."""
-    siblings = {_text(p) for p in root.glob("sys/devices/system/cpu/cpu[0-9]*/topology/thread_siblings_list")}
+    siblings = {text_of(p) for p in root.glob("sys/devices/system/cpu/cpu[0-9]*/topology/thread_siblings_list")}
     return len(siblings) or os.cpu_count() or 1
 
 
 def _memory_gb(root: Path) -> float | None:
-    found = re.search(r"MemTotal:\s+(\d+) kB", _text(root / "proc/meminfo"))
+    found = re.search(r"MemTotal:\s+(\d+) kB", text_of(root / "proc/meminfo"))
     return round(int(found[1]) / 2**20, 1) if found else None
 
 
 def _distribution(root: Path) -> str:
-    found = re.search(r'^PRETTY_NAME="?([^"\n]+)', _text(root / "etc/os-release"), re.MULTILINE)
+    found = re.search(r'^PRETTY_NAME="?([^"\n]+)', text_of(root / "etc/os-release"), re.MULTILINE)
     return found[1] if found else platform.system()
 
 
 def _cpu_mhz(root: Path) -> float | None:
     """Mean clock of the CPUs now."""
     files = root.glob("sys/devices/system/cpu/cpu[0-9]*/cpufreq/scaling_cur_freq")
-    clocks = [int(text) / 1000 for text in map(_text, files) if text.strip().isdigit()]
+    clocks = [int(text) / 1000 for text in map(text_of, files) if text.isdigit()]
     clocks = clocks or [
-        float(mhz) for mhz in re.findall(r"^cpu MHz\s*:\s*([\d.]+)", _text(root / "proc/cpuinfo"), re.M)
+        float(mhz) for mhz in re.findall(r"^cpu MHz\s*:\s*([\d.]+)", text_of(root / "proc/cpuinfo"), re.M)
     ]
     return float(np.mean(clocks)) if clocks else None
 
@@ -216,13 +217,13 @@ def _gpu_mhz(root: Path, which: str) -> float | None:
     """Clock of a Jetson's GPU, which is a devfreq device there (a discrete GPU is asked by power.NvmlMeter)."""
     for device in sorted(root.glob("sys/class/devfreq/*")):
         if re.search(r"gpu|gv11b|ga10b|gb10b|gp10b", device.name):
-            text = _text(device / which).strip()
+            text = text_of(device / which)
             return int(text) / 1e6 if text.isdigit() else None
     return None
 
 
 def _throttled(root: Path) -> float | None:
-    counts = [_text(p) for p in root.glob("sys/devices/system/cpu/cpu[0-9]*/thermal_throttle/core_throttle_count")]
+    counts = [text_of(p) for p in root.glob("sys/devices/system/cpu/cpu[0-9]*/thermal_throttle/core_throttle_count")]
     return float(sum(int(c) for c in counts if c.strip().isdigit())) if counts else None
 
 
@@ -257,10 +258,3 @@ def _output(*command: str) -> str:
     except (OSError, subprocess.TimeoutExpired):
         return ""
     return done.stdout if done.returncode == 0 else ""
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(errors="replace")
-    except OSError:
-        return ""

@@ -42,9 +42,9 @@ class Drawing:
         size = f'width="{max(0.8, x2 - x1):.1f}" height="{height:.1f}"'
         self._parts.append(f'<rect x="{x1:.1f}" y="{y:.1f}" {size} class="{kind}">{title}</rect>')
 
-    def dot(self, x: float, y: float, kind: str, tip: str, radius: float = 5) -> None:
+    def dot(self, x: float, y: float, kind: str, tip: str) -> None:
         self._parts.append(
-            f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{radius:g}" class="{kind}"><title>{escaped(tip)}</title></circle>'
+            f'<circle cx="{x:.1f}" cy="{y:.1f}" r="5" class="{kind}"><title>{escaped(tip)}</title></circle>'
         )
 
     def path(self, points: Sequence[tuple[float, float]], kind: str) -> None:

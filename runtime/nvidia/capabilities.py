@@ -17,6 +17,7 @@ from pathlib import Path
 from types import ModuleType
 
 from pix2pix_edge.runtime.errors import EngineError, MissingPackageError
+from pix2pix_edge.runtime.files import text_of
 
 PRODUCTS = {"tensorrt": "TensorRT", "tensorrt_rtx": "TensorRT-RTX"}
 """Packages with one API: the second is for PCs with RTX cards, and builds for them on a machine without any."""
@@ -208,8 +209,8 @@ def probe(root: Path = Path("/"), package: str = "tensorrt") -> Capabilities:
         cuda = "{}.{}".format(*divmod(driver.version() // 10, 100))
     except EngineError as error:
         gpu_missing = str(error)
-    l4t = _l4t(_text(root / "etc/nv_tegra_release"))
-    model = _text(root / "proc/device-tree/model").strip("\0\n ")
+    l4t = _l4t(text_of(root / "etc/nv_tegra_release"))
+    model = text_of(root / "proc/device-tree/model").strip("\0\n ")
     return Capabilities(
         package=package,
         tensorrt=tensorrt,
@@ -218,7 +219,7 @@ def probe(root: Path = Path("/"), package: str = "tensorrt") -> Capabilities:
         gpu=gpu,
         gpu_missing=gpu_missing,
         cuda=cuda,
-        driver=_driver_release(_text(root / "proc/driver/nvidia/version")),
+        driver=_driver_release(text_of(root / "proc/driver/nvidia/version")),
         jetson_model=model if "NVIDIA" in model or l4t else "",
         l4t=l4t,
         jetpack=_jetpack(l4t),
@@ -235,7 +236,7 @@ def memory(root: Path = Path("/")) -> Memory:
     gpu = probe(root).require_gpu()
     free = CudaDriver().free_memory()
     if gpu.integrated:
-        found = re.search(r"MemAvailable:\s+(\d+) kB", _text(root / "proc/meminfo"))
+        found = re.search(r"MemAvailable:\s+(\d+) kB", text_of(root / "proc/meminfo"))
         free = max(free, int(found[1]) * 1024) if found else free
     return Memory(gpu.total_memory, free)
 
@@ -266,13 +267,6 @@ def _installed(module: str) -> bool:
         return module in sys.modules or importlib.util.find_spec(module) is not None
     except (ImportError, ValueError):
         return False
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(errors="replace")
-    except OSError:
-        return ""
 
 
 def _l4t(release: str) -> str:

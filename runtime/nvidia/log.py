@@ -48,7 +48,7 @@ def forget_reasons() -> None:
     _errors.clear()
 
 
-def reasons(last: int = 3) -> str:
-    """Return the last errors that TensorRT logged, oldest first, each once; says so when there was none."""
+def reasons() -> str:
+    """Return the last three errors that TensorRT logged, oldest first, each once; says so when there was none."""
     unique = list(dict.fromkeys(_errors))
-    return "; ".join(unique[-last:]) or "TensorRT logged no reason"
+    return "; ".join(unique[-3:]) or "TensorRT logged no reason"

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import struct
 import threading
 import time
+import zlib
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +15,27 @@ import numpy as np
 from pix2pix_edge.runtime.engines.base import Images, TensorSpec
 from pix2pix_edge.runtime.engines.host import HostEngine
 from pix2pix_edge.runtime.frame import Frame, Sink, Watched
+from pix2pix_edge.runtime.streaming.threads import PREFIX
 from tests.conftest import picture
+
+
+def stream_threads() -> list[str]:
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith(PREFIX)]
+
+
+def open_files() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def noise(index: int) -> Frame:
+    """A frame that no encoder makes small."""
+    image = np.random.default_rng(index).integers(0, 256, (256, 256, 3), np.uint8)
+    return Frame(index, 0, f"n{index}", image, image, image)
+
+
+def chunk(kind: bytes, data: bytes = b"") -> bytes:
+    """A part of a PNG."""
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
 class Camera:

@@ -14,6 +14,7 @@ from pix2pix_edge.runtime.files import distinct_names
 from pix2pix_edge.runtime.frame import BadPictureError
 from pix2pix_edge.runtime.images import IMAGE_ENDINGS, decode_image, list_images, read_image, size_of
 from tests.conftest import picture, write_rgb
+from tests.runtime.doubles import chunk
 
 NOISE = np.random.default_rng(1).integers(0, 256, (40, 64, 3), np.uint8)
 
@@ -21,10 +22,6 @@ NOISE = np.random.default_rng(1).integers(0, 256, (40, 64, 3), np.uint8)
 def encoded(ending: str, *options: int) -> bytes:
     grey = ending in (".pbm", ".pgm")
     return bytes(cv2.imencode(ending, NOISE[..., 0] if grey else NOISE, options)[1].tobytes())
-
-
-def chunk(kind: bytes, data: bytes = b"") -> bytes:
-    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
 @pytest.mark.parametrize("ending", IMAGE_ENDINGS)

@@ -21,15 +21,7 @@ from pix2pix_edge.runtime.streaming.outlets import RECORDER_QUEUE
 from pix2pix_edge.runtime.streaming.policy import Pacer, Policy
 from pix2pix_edge.runtime.streaming.threads import PREFIX
 from tests.conftest import index_of, picture, read_video, write_inverter, write_rgb
-from tests.runtime.doubles import Camera, Recorder, SlowEngine
-
-
-def open_files() -> int:
-    return len(list(Path("/proc/self/fd").iterdir()))
-
-
-def stream_threads() -> list[str]:
-    return [thread.name for thread in threading.enumerate() if thread.name.startswith(PREFIX)]
+from tests.runtime.doubles import Camera, Recorder, SlowEngine, open_files, stream_threads
 
 
 def test_translate_gives_every_frame_in_order_with_its_timings(inverter: Path, clip: Path) -> None:

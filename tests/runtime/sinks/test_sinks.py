@@ -21,6 +21,7 @@ from pix2pix_edge.runtime.sinks.files import NullSink
 from pix2pix_edge.runtime.sinks.video import VIDEO_CODECS, VideoSink
 from pix2pix_edge.runtime.sources import open_source
 from tests.conftest import REPOSITORY, index_of, picture, read_video
+from tests.runtime.doubles import noise
 
 
 def frame(index: int = 0, size: int = 64, name: str | None = None) -> Frame:
@@ -108,11 +109,6 @@ def small_files() -> Iterator[None]:
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
     yield
     resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-
-def noise(index: int) -> Frame:
-    image = np.random.default_rng(index).integers(0, 256, (128, 128, 3), np.uint8)
-    return Frame(index, 0, f"n{index}", image, image, image)
 
 
 @pytest.mark.parametrize("ending", [".mp4", ".avi"])

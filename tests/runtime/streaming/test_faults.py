@@ -23,10 +23,9 @@ from pix2pix_edge.runtime import stream as stream_module
 from pix2pix_edge.runtime.errors import EngineError, InputError
 from pix2pix_edge.runtime.sinks import open_sink
 from pix2pix_edge.runtime.stream import Stream, translate
-from pix2pix_edge.runtime.streaming.threads import PREFIX
 from tests.commands import python
 from tests.conftest import REPOSITORY, eventually, index_of, picture, read_video
-from tests.runtime.doubles import Camera, Recorder, SlowEngine
+from tests.runtime.doubles import Camera, Recorder, SlowEngine, stream_threads
 
 SCRIPT = REPOSITORY / "runtime" / "run.py"
 
@@ -53,16 +52,12 @@ def stop_once(stream: Stream, condition: Callable[[], object]) -> None:
     threading.Thread(target=lambda: eventually(condition) and stream.stop()).start()
 
 
-def hanging() -> list[str]:
-    return [thread.name for thread in threading.enumerate() if thread.name.startswith(PREFIX)]
-
-
 @pytest.mark.parametrize("live", [True, False])
 def test_a_source_that_raises(live: bool) -> None:
     camera, sink = Camera(live=live, period_s=0.01, trouble={7: OSError("the cable is out")}), Recorder()
     with SlowEngine() as engine, pytest.raises(OSError, match="the cable is out"):
         translate(camera, engine, [sink]).run()
-    assert (camera.closed, sink.closed) == (1, 1) and eventually(lambda: not hanging())
+    assert (camera.closed, sink.closed) == (1, 1) and eventually(lambda: not stream_threads())
     assert live or sink.indices == list(range(7)), "what came before the error is delivered"
 
 
@@ -143,9 +138,8 @@ def test_a_sink_that_raises_ends_all_and_the_others_keep_their_files(tmp_path: P
     bad = Recorder(trouble={number: InputError("the disk is full") for number in range(20, 90)})
     with SlowEngine() as engine, pytest.raises(InputError, match="the disk is full"), ends():
         translate(camera, engine, [bad, open_sink(tmp_path / "o.mp4"), Recorder()]).run()
-    assert (
-        (camera.closed, bad.closed) == (1, 1) and eventually(lambda: not hanging()) and read_video(tmp_path / "o.mp4")
-    )
+    assert (camera.closed, bad.closed) == (1, 1) and eventually(lambda: not stream_threads())
+    assert read_video(tmp_path / "o.mp4")
 
 
 def test_the_error_of_a_write_is_not_hidden_by_the_error_of_the_close() -> None:
@@ -178,7 +172,7 @@ def test_a_sink_that_blocks_is_left_behind_after_a_stop(live: bool, soon: None, 
         frames = len(read_video(tmp_path / "o.mp4"))
         assert frames > (10 if live else 0), "a live stream goes on without it; of a stored one nothing is dropped"
         block.set()
-        assert eventually(lambda: not hanging())
+        assert eventually(lambda: not stream_threads())
     assert blocked.closed == 1, "its own thread closes it once it can"
 
 
@@ -195,7 +189,7 @@ def test_an_engine_that_raises(always: bool) -> None:
         assert sink.indices == ([] if always else [0, 1, 2, 3]) and (camera.closed, sink.closed) == (1, 1)
         if not always:  # it has its slots back
             assert len(list(translate(Camera(10), engine))) == 10
-    assert eventually(lambda: not hanging())
+    assert eventually(lambda: not stream_threads())
 
 
 def test_an_engine_that_hangs_is_left_behind(soon: None) -> None:
@@ -219,7 +213,7 @@ def test_an_error_in_the_loop_itself_finishes_the_files(tmp_path: Path) -> None:
         for frame in stream:
             if frame.index == 9:
                 frame.index // 0
-    assert len(read_video(tmp_path / "o.mp4")) >= 9 and eventually(lambda: not hanging())
+    assert len(read_video(tmp_path / "o.mp4")) >= 9 and eventually(lambda: not stream_threads())
 
 
 def test_a_program_that_ends_inside_the_loop_finishes_its_video(tmp_path: Path) -> None:

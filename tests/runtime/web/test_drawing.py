@@ -12,7 +12,6 @@ import subprocess
 import sys
 import threading
 import time
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -34,6 +33,7 @@ from pix2pix_edge.runtime.web.hosting import Hosting
 from pix2pix_edge.runtime.web.site import RefusedError
 from pix2pix_edge.runtime.web.translator import SupersededError, Translator, UnavailableError
 from tests.conftest import eventually, picture, write_inverter
+from tests.runtime.doubles import chunk
 from tests.runtime.web.test_server import metrics
 
 PALETTE = tuple(Colour(name, colour) for name, colour in CLASSES.items())
@@ -107,10 +107,6 @@ def test_a_model_without_a_palette_gets_no_houses(inverter: Path) -> None:
 
 def png_of(image: Image) -> bytes:
     return encode_image(".png", image)
-
-
-def chunk(kind: bytes, data: bytes) -> bytes:
-    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
 WHOLE = png_of(picture(1, SIZE, SIZE))

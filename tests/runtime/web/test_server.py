@@ -30,16 +30,12 @@ from pix2pix_edge.runtime.streaming.timings import Timings
 from pix2pix_edge.runtime.web import connections, status
 from pix2pix_edge.runtime.web import server as web_server
 from tests.conftest import eventually, index_of, picture
+from tests.runtime.doubles import noise, open_files
 
 
 def frame(index: int, name: str = "") -> Frame:
     image = picture(index, 64, 64)
     return Frame(index, time.monotonic_ns(), name or f"f{index}", image, image, 255 - image)
-
-
-def noise(index: int) -> Frame:
-    image = np.random.default_rng(index).integers(0, 256, (256, 256, 3), np.uint8)
-    return Frame(index, 0, f"n{index}", image, image, image)
 
 
 @pytest.fixture
@@ -526,13 +522,9 @@ def test_a_name_that_is_not_utf_8_or_not_printable_does_no_harm(sink: WebSink, n
     first_event(sink)["source"].encode()
 
 
-def descriptors() -> int:
-    return len(list(Path("/proc/self/fd").iterdir()))
-
-
 def test_after_close_nothing_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connections, "LEAVE_S", 0.5)  # for those below who never take what they are sent
-    before, open_before = threading.active_count(), descriptors()
+    before, open_before = threading.active_count(), open_files()
     sink = WebSink("127.0.0.1", 0)
     sink.write(noise(0))
     lazy = socket.create_connection(("127.0.0.1", sink.port))
@@ -550,7 +542,7 @@ def test_after_close_nothing_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
     lazy.close()
     silent.close()
     assert eventually(lambda: threading.active_count() == before)
-    assert descriptors() == open_before
+    assert open_files() == open_before
 
 
 def test_a_port_in_use_is_named(sink: WebSink) -> None:
