@@ -1,4 +1,4 @@
-"""Train a pix2pix image translator in Keras, and run it live on a Jetson or any small box.
+"""Train a pix2pix image translator in Keras, and run it live on a Jetson or any small computer.
 
 import pix2pix_edge
 

@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         from pix2pix_edge.runtime import run
 
         return run.main(argv[1:], f"{PROGRAM} run")
-    about = "Train an image translator in Keras, and run it live on a small box."
+    about = "Train an image translator in Keras, and run it live on a small computer."
     return run_subcommand(PROGRAM, about, COMMANDS, argv)
 
 

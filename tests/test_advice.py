@@ -89,3 +89,9 @@ def test_there_is_much_to_parse_and_a_wrong_command_fails() -> None:
     for wrong in ("python -m export quantize a.onnx --out b", "runtime/run.py --engin a", "pix2pix-edge bench nothing"):
         with pytest.raises((SystemExit, AssertionError)):
             parse(wrong.split())
+
+
+def test_files_that_pages_name_exist() -> None:
+    file = re.compile(r"\b(?:tests|export|train|runtime|benchmarks)/[\w./-]+\.(?:py|sh)\b")
+    named = {name for page in PAGES for name in file.findall(page.read_text())}
+    assert len(named) > 30 and not [name for name in named if not (REPOSITORY / name).is_file()]
