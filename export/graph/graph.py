@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from pix2pix_edge.runtime.engines.onnx_file import read_onnx
+from pix2pix_edge.runtime.engines.sizes import check_sizes
 from pix2pix_edge.runtime.errors import EngineError, InputError
 
 Array = NDArray[Any]
@@ -56,6 +57,7 @@ class Graph:
             )
         try:
             read_onnx(Path(path))  # before the onnx package reads what it says lies in other files
+            check_sizes(Path(path), known=False)
             model = onnx.load(str(path))
             onnx.checker.check_model(model)
         except EngineError as error:

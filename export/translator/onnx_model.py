@@ -33,7 +33,8 @@ from pix2pix_edge.export.translator.translator import (
     Translator,
     few,
 )
-from pix2pix_edge.runtime.errors import InputError, require
+from pix2pix_edge.runtime.engines.sizes import MOST_BYTES, check_sizes, limited_memory
+from pix2pix_edge.runtime.errors import EngineError, InputError, require
 
 if TYPE_CHECKING:
     import onnx
@@ -66,7 +67,7 @@ class OnnxTranslator(Translator):
         gives = [length if isinstance(length, int) else None for length in self._session.get_outputs()[0].shape]
         if None in gives:
             zeros = np.zeros(shape, self._dtype())
-            gives = list(self._session.run(None, {source.name: zeros})[0].shape)
+            gives = list(self._run(zeros).shape)
         takes = _hwc(shape, self.layout[0])
         if len(gives) != 4:
             self.check_shapes(takes, tuple(gives[1:]))
@@ -76,9 +77,16 @@ class OnnxTranslator(Translator):
 
     def run(self, values: Floats) -> Floats:
         given = values.transpose(0, 3, 1, 2) if self.layout[0] == "NCHW" else values
-        name = self._session.get_inputs()[0].name
-        result: Floats = self._session.run(None, {name: np.ascontiguousarray(given, self._dtype())})[0]
+        result = self._run(np.ascontiguousarray(given, self._dtype()))
         return result.transpose(0, 2, 3, 1) if self.layout[1] == "NCHW" else result
+
+    def _run(self, given: Floats) -> Floats:
+        try:
+            with limited_memory(MOST_BYTES):
+                result: Floats = self._session.run(None, {self._session.get_inputs()[0].name: given})[0]
+        except Exception as error:
+            raise InputError(f"ONNX Runtime cannot run {self.path} ({first_line(error)})") from error
+        return result
 
     def graph(self) -> Graph:
         """Return its graph in FP32 at opset 18 or newer, without dropout; training-mode batch norm is instance norm."""
@@ -204,8 +212,14 @@ class OnnxTranslator(Translator):
     def _open(self, model: onnx.ModelProto) -> Any:
         ort = require("onnxruntime", "", "running .onnx files")
         ort.set_default_logger_severity(4)
+        content = model.SerializeToString()
         try:
-            return ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+            check_sizes(self.path, content, known=False)
+        except EngineError as error:
+            raise InputError(f"{self.path} cannot be read ({error.__cause__}); export it again") from error
+        try:
+            with limited_memory(MOST_BYTES):  # for sizes that only running it tells
+                return ort.InferenceSession(content, providers=["CPUExecutionProvider"])
         except Exception as error:
             raise InputError(f"ONNX Runtime cannot run {self.path} ({first_line(error)})") from error
 

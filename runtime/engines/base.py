@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from pix2pix_edge.runtime.engines.gate import Gate
 from pix2pix_edge.runtime.engines.onnx_file import OnnxFile, read_onnx
+from pix2pix_edge.runtime.engines.sizes import check_sizes
 from pix2pix_edge.runtime.errors import EngineError
 from pix2pix_edge.runtime.sidecar import TensorSpec as TensorSpec
 from pix2pix_edge.runtime.sidecar import read_sidecar
@@ -147,6 +148,7 @@ def read_engine(path: Path) -> OnnxFile:
     """Return what an exported .onnx file holds. Raises EngineError for any other, with what to do with it."""
     file = read_onnx(path)
     check_contract(path, file.inputs, file.outputs)
+    check_sizes(path)
     return file
 
 

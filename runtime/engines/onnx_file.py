@@ -8,7 +8,6 @@ says. The files of this project are self-contained and have one fixed shape, so 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -21,7 +20,7 @@ from pix2pix_edge.runtime.sidecar import TensorSpec
 
 # Field numbers of onnx.proto3.
 MODEL_GRAPH, MODEL_TRAINING, MODEL_FUNCTIONS = 7, 20, 25
-GRAPH_NODE, GRAPH_INITIALIZER, GRAPH_INPUT, GRAPH_OUTPUT, GRAPH_SPARSE = 1, 5, 11, 12, 15
+GRAPH_NODE, GRAPH_INITIALIZER, GRAPH_INPUT, GRAPH_OUTPUT, GRAPH_VALUES, GRAPH_SPARSE = 1, 5, 11, 12, 13, 15
 NODE_INPUT, NODE_OUTPUT, NODE_OPERATOR, NODE_ATTRIBUTE, NODE_DOMAIN = 1, 2, 4, 5, 7
 ATTRIBUTE_TENSOR, ATTRIBUTE_GRAPH, ATTRIBUTE_TENSORS, ATTRIBUTE_GRAPHS, ATTRIBUTE_SPARSE = 5, 6, 10, 11, (22, 23)
 TENSOR_DIMS, TENSOR_TYPE, TENSOR_NAME, TENSOR_RAW, TENSOR_EXTERNAL, TENSOR_LOCATION = 1, 2, 8, 9, 13, 14
@@ -35,10 +34,6 @@ OUR_DOMAINS = ("", "ai.onnx")
 
 MOST_VALUES = 1 << 28
 """Of one tensor: a picture of 9,400 × 9,400, or a gigabyte of float32."""
-MOST_TIMES = 1 << 12
-"""One operator makes nothing more than this many times as large."""
-SIZES = {"ConstantOfShape": 0, "Expand": 1, "Resize": 3}  # operator -> the input that gives the size of its result
-TIMES = {"Tile": 1, "Resize": 2, "Upsample": 1}  # operator -> the input that says how many times as large
 
 
 @dataclass(frozen=True)
@@ -82,16 +77,13 @@ def _model(content: memoryview) -> OnnxFile:
     graph = Message(graphs[0])
     if graph.bodies(GRAPH_SPARSE):
         raise ValueError("it has sparse weights")
-    numbers: dict[str, list[float]] = {}
     for tensor in map(Message, graph.bodies(GRAPH_INITIALIZER)):
-        numbers[tensor.text(TENSOR_NAME)] = _check_tensor(tensor)
+        _check_tensor(tensor)
     operators = set()
     for message in graph.bodies(GRAPH_NODE):
-        node = _node(message)
+        node = Node.of(message)
         _check_domain(node.domain)
-        for values in _check_attributes(node):
-            numbers |= dict.fromkeys(node.outputs, values)
-        _check_growth(node.operator, [numbers.get(name, []) for name in node.inputs])
+        _check_attributes(node)
         operators.add(node.operator)
     inputs, outputs = (tuple(map(_spec, graph.bodies(number))) for number in (GRAPH_INPUT, GRAPH_OUTPUT))
     return OnnxFile(inputs, outputs, frozenset(operators))
@@ -103,7 +95,7 @@ def _check_domain(domain: str) -> None:
 
 
 @dataclass(frozen=True)
-class _Node:
+class Node:
     """One operator of a graph; attributes: as messages."""
 
     operator: str
@@ -112,31 +104,30 @@ class _Node:
     outputs: list[str]
     attributes: list[memoryview]
 
+    @classmethod
+    def of(cls, body: memoryview) -> Node:
+        message = Message(body)
+        return cls(
+            message.text(NODE_OPERATOR),
+            message.text(NODE_DOMAIN),
+            message.texts(NODE_INPUT),
+            message.texts(NODE_OUTPUT),
+            message.bodies(NODE_ATTRIBUTE),
+        )
 
-def _node(body: memoryview) -> _Node:
-    message = Message(body)
-    return _Node(
-        message.text(NODE_OPERATOR),
-        message.text(NODE_DOMAIN),
-        message.texts(NODE_INPUT),
-        message.texts(NODE_OUTPUT),
-        message.bodies(NODE_ATTRIBUTE),
-    )
 
-
-def _check_attributes(node: _Node) -> Iterator[list[float]]:
-    """Yield the numbers of a node's tensors, after they and its other attributes have been looked at."""
+def _check_attributes(node: Node) -> None:
     for attribute in map(Message, node.attributes):
         if attribute.fields.keys() & {ATTRIBUTE_GRAPH, ATTRIBUTE_GRAPHS}:
             raise ValueError(f"it holds a program ({node.operator[:60]!r} with a graph inside)")
         if attribute.fields.keys() & {*ATTRIBUTE_SPARSE}:
             raise ValueError("it has sparse weights")
         for tensor in attribute.bodies(ATTRIBUTE_TENSOR, ATTRIBUTE_TENSORS):
-            yield _check_tensor(Message(tensor))
+            _check_tensor(Message(tensor))
 
 
-def _check_tensor(tensor: Message) -> list[float]:
-    """Return the numbers of a tensor of a few, [] of a larger one. Raises ValueError where its sizes lie."""
+def _check_tensor(tensor: Message) -> None:
+    """Raise ValueError for a tensor that lies elsewhere, or whose sizes lie."""
     name = tensor.text(TENSOR_NAME)[:60]
     if TENSOR_EXTERNAL in tensor.fields or any(field.value for field in tensor.fields.get(TENSOR_LOCATION, ())):
         raise ElsewhereError(f"its tensor {name!r} lies in another file")
@@ -149,13 +140,6 @@ def _check_tensor(tensor: Message) -> list[float]:
     there = len(raw[-1]) / ITEM_BYTES[dtype] if raw else sum(_count(tensor, number) for number in TENSOR_NUMBERS)
     if there != size:
         raise ValueError(f"its tensor {name!r} says {size} values and holds {there:g}")
-    if size > 16 or dtype not in ("int64", "float32"):
-        return []
-    if raw:
-        return [float(v) for v in np.frombuffer(raw[-1], dtype)]
-    if dtype == "int64":
-        return [float(v) for v in tensor.integers(TENSOR_INT64S)]
-    return [float(v) for field in tensor.fields.get(TENSOR_FLOATS, ()) for v in np.frombuffer(field.body, np.float32)]
 
 
 def _count(tensor: Message, number: int) -> int:
@@ -165,16 +149,6 @@ def _count(tensor: Message, number: int) -> int:
     if width := {TENSOR_FLOATS: 4, TENSOR_DOUBLES: 8}.get(number):
         return single + sum(map(len, packed)) // width
     return single + sum(int(np.count_nonzero(np.frombuffer(body, np.uint8) < 0x80)) for body in packed)
-
-
-def _check_growth(operator: str, inputs: list[list[float]]) -> None:
-    """Raise ValueError for an operator whose constants make its result absurdly large."""
-    for table, most in ((SIZES, MOST_VALUES), (TIMES, MOST_TIMES)):
-        position = table.get(operator, len(inputs))
-        if position < len(inputs) and not prod(max(abs(v), 1.0) for v in inputs[position]) <= most:
-            raise ValueError(f"its operator {operator} would make a result of an absurd size")
-    if operator == "Pad" and len(inputs) > 1 and any(not abs(v) <= MOST_TIMES for v in inputs[1]):
-        raise ValueError("its operator Pad would make a result of an absurd size")
 
 
 def _spec(body: memoryview) -> TensorSpec:
@@ -202,12 +176,12 @@ def only_inputs_quantized(path: Path) -> bytes:
     """
     model = np.memmap(path, np.uint8, "r").data
     graphs = [Message(graph) for graph in Message(model).bodies(MODEL_GRAPH)]
-    nodes = [_node(node) for graph in graphs for node in graph.bodies(GRAPH_NODE)]
+    nodes = [Node.of(node) for graph in graphs for node in graph.bodies(GRAPH_NODE)]
     rounded = {node.outputs[0]: node.inputs[0] for node in nodes if node.operator == "QuantizeLinear"}
     instead = {node.outputs[0]: rounded[node.inputs[0]] for node in nodes
                if node.operator == "DequantizeLinear" and node.inputs[0] in rounded}  # fmt: skip
     wanted = {Message(value).text(1) for graph in graphs for value in graph.bodies(GRAPH_OUTPUT)}
-    kept: list[_Node | None] = []
+    kept: list[Node | None] = []
     for node in reversed(nodes):
         kept.append(node if wanted & set(node.outputs) else None)
         if kept[-1]:

@@ -82,6 +82,11 @@ def with_body(number: int, body: bytes) -> bytes:
     return _encoded(number << 3 | BYTES) + _encoded(len(body)) + body
 
 
+def with_number(number: int, value: int) -> bytes:
+    """Return a field of a number, not a negative one."""
+    return _encoded(number << 3 | VARINT) + _encoded(value)
+
+
 def _varint(message: memoryview, position: int) -> tuple[int, int]:
     """Return the number at `position`, and where it ends."""
     if position < len(message) and message[position] < 0x80:  # nearly all of them
