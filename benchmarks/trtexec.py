@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 
 from pix2pix_edge.benchmarks.machine.cautions import row_cautions
+from pix2pix_edge.benchmarks.machine.power import without_colours
 from pix2pix_edge.benchmarks.measure.interleave import Nanoseconds
 from pix2pix_edge.benchmarks.report.reader import MOST, load_report
 from pix2pix_edge.benchmarks.report.schema import Rates, Row, Scope
@@ -62,7 +63,6 @@ _VALUE = re.compile(rf"([a-z]+(?:\(\d{{1,2}}%\))?) = {_NUMBER} ms")
 _AVERAGE = re.compile(
     rf"Average on \d+ runs - GPU latency: {_NUMBER} ms - Host latency: {_NUMBER} ms \(.{{0,80}}?enqueue {_NUMBER} ms"
 )
-_COLOUR = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -119,7 +119,7 @@ def read_trtexec(file: Path, name: str | None = None) -> Row:
             calls = None  # a log begins with [, too
         if isinstance(calls, list):
             return _row(name or file.name, _from_json(calls, file))
-    lines = [_COLOUR.sub("", line) for line in text.splitlines() if len(line) <= LONGEST_LINE]
+    lines = [without_colours(line) for line in text.splitlines() if len(line) <= LONGEST_LINE]
     lines = _one_run(lines, file, name)
     text = "\n".join(lines)
     if re.search(r"&&&& (?:FAILED|SKIPPED)", text):

@@ -52,7 +52,7 @@ def hottest(sensors: Iterable[tuple[str, float]]) -> float | None:
 def board_watts(rails: dict[str, float]) -> float | None:
     """Return the power of the whole board from its rails (name -> W), or None where they do not tell."""
     for name in BOARD_INPUTS:
-        if name in rails:
+        if rails.get(name, -1) >= 0:  # a sensor of little load may say less than nothing
             return rails[name]
     for names in SUMMED:
         if names[0] in rails and names[1] in rails:

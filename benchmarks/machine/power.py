@@ -24,7 +24,9 @@ IDLE_S = 2.0
 
 _RAIL = re.compile(r"\b([A-Z][A-Z0-9_]+) (-?\d{1,7})(?: ?mW)?/-?\d{1,7}(?: ?mW)?(?![\dM])", re.I)
 _LONE_RAIL = re.compile(r"\b([A-Z][A-Z0-9_]+) (-?\d{1,7}) ?mW\b", re.I)
-_SENSOR = re.compile(r"\b([A-Za-z]\w*)@(-?\d{1,4}(?:\.\d{1,6})?)C")
+_SENSOR = re.compile(r"\b([A-Za-z][\w-]*)@(-?\d{1,4}(?:\.\d{1,6})?)C")
+_GPU = re.compile(r"GR3D(?:_FREQ)?\s+(?:(\d{1,3})%)?(?:@(\d{1,6}\b|\[[\d, ]{1,60}\]))?", re.I)
+_STEERING = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[ -/]*[0-~])")
 
 
 @dataclass(frozen=True)
@@ -47,21 +49,29 @@ def parse_tegrastats(line: str, at_ns: int = 0) -> Reading:
     """Read a line of tegrastats of any JetPack from 4 to 7. Every field is optional; of several values the first, now.
 
     Rails are "NAME 4865/4865" (JetPack 4, mW), "NAME 4865mW/4865mW" (5, 6: now/mean) or with a third value (7: peak).
-    GR3D_FREQ is "12%@1300", "12%@[1300,1300]" (one clock for each cluster), or, on Thor, "@[1000,1000]" with no load.
+    GR3D_FREQ is "12%@1300", "12%@[1300,1300]" (a clock for each cluster, 0 for one that is off, so the highest), or, on
+    Thor, "@[1000,1000]" with no load. JetPack 3 calls it GR3D.
     """
+    line = without_colours(line)
     pairs = _RAIL.findall(line) or _LONE_RAIL.findall(line)
-    rails = {name.upper(): int(milliwatts) / 1000 for name, milliwatts in pairs}
+    rails = {name.upper(): int(milliwatts) / 1000 for name, milliwatts in reversed(pairs)}
     for name in ("NC", "RAM", "SWAP", "IRAM"):
         rails.pop(name, None)
-    gpu = re.search(r"GR3D_FREQ\s+(?:(\d{1,3})%)?(?:@\[?(\d{1,6}))?", line, re.I)
+    gpu = _GPU.search(line)
+    clocks = re.findall(r"\d+", gpu[2] or "") if gpu else []
     return Reading(
         at_ns=at_ns,
         watts=board_watts(rails),
         rails_w=rails,
-        gpu_mhz=float(gpu[2]) if gpu and gpu[2] else None,
+        gpu_mhz=max(map(float, clocks), default=None),
         gpu_busy=int(gpu[1]) / 100 if gpu and gpu[1] else None,
         temperature_c=hottest((name, float(celsius)) for name, celsius in _SENSOR.findall(line)),
     )
+
+
+def without_colours(line: str) -> str:
+    """Return a line without what steers a terminal: colours, titles, character sets."""
+    return _STEERING.sub("", line)
 
 
 class Meter(Protocol):
@@ -86,7 +96,9 @@ class TegrastatsMeter:
         self._command = list(command)
 
     def __enter__(self) -> TegrastatsMeter:
-        self._process = subprocess.Popen(self._command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        self._process = subprocess.Popen(
+            self._command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, errors="replace"
+        )
         self._thread = threading.Thread(target=self._read, name="tegrastats", daemon=True)
         self._thread.start()
         return self

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -19,6 +20,7 @@ from pix2pix_edge.benchmarks.machine.power import (
     parse_tegrastats,
     throttle_reasons,
 )
+from tests.conftest import eventually
 
 # Recorded on boards; the list of CPUs is shortened.
 NANO_4 = (
@@ -143,3 +145,25 @@ def test_where_nothing_measures_there_are_no_readings(monkeypatch: pytest.Monkey
     with open_meter(lambda name: None) as meter:
         assert isinstance(meter, NoMeter) and meter.readings == []
     assert isinstance(open_meter(lambda name: "/usr/bin/tegrastats"), TegrastatsMeter)
+
+
+@pytest.mark.parametrize(
+    ("line", "watts", "megahertz", "celsius"),
+    [
+        ("GR3D_FREQ 0%@[0,1300] cpu@47C VDD_IN 4011mW/4011mW", 4.011, 1300, 47),  # one cluster is off
+        ("GR3D 23%@76 EDP limit 0", None, 76, None),  # JetPack 3
+        ("\x1b[1mGR3D_FREQ 9%@305\x1b(B\x1b[m \x1b[31mVDD_IN 4011/4011\x1b[0m \x1b[33mcpu@46C\x1b[0m", 4.011, 305, 46),
+        ("GR3D_FREQ 9%@99999999999 CPU-therm@46C PMIC-Die@100C VDD_IN -12mW/-12mW", None, None, 46),
+        ("GR3D_FREQ 9%@305 VDD_IN 4011/4011RAM GR3D_FREQ 9%@999 VDD_IN 9011/9011", 4.011, 305, None),  # two in one
+    ],
+)
+def test_odd_lines_are_read(line: str, watts: float | None, megahertz: int | None, celsius: int | None) -> None:
+    reading = parse_tegrastats(line)
+    assert (reading.watts, reading.gpu_mhz, reading.temperature_c) == (watts, megahertz, celsius)
+
+
+def test_bytes_that_are_no_text_end_no_meter(tmp_path: Path) -> None:
+    (tmp_path / "said").write_bytes(b"\xff\xfe GR3D_FREQ 10%@305\nGR3D_FREQ 10%@306\n")
+    with TegrastatsMeter(["cat", str(tmp_path / "said")]) as meter:
+        eventually(lambda: len(meter.readings) == 2)
+    assert [reading.gpu_mhz for reading in meter.readings] == [305, 306]
