@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import socket
 import time
 from collections.abc import Iterator
@@ -132,9 +133,8 @@ def translate_errors(place: Place) -> Iterator[None]:
     except tf.errors.ResourceExhaustedError as error:
         raise MemoryError from error
     except tf.errors.OpError as error:
-        _, of_ours, message = error.message.partition("InputError: ")  # raised in tf.data's threads
-        if of_ours:
-            raise InputError(message.splitlines()[0]) from error
+        if of_ours := re.search(r"(?:InputError|BadPictureError): (.*)", error.message):  # raised in tf.data's threads
+            raise InputError(of_ours[1]) from error
         if place.workers == 1:
             raise
         raise ToolkitError(

@@ -147,3 +147,9 @@ def test_no_secret_of_the_command_line_is_printed(given: str, capsys: pytest.Cap
     parser.add_argument("file", nargs="?")
     assert run_command(raising(InputError(f"there is no file {path}; make it")), parser, [given]) == 2
     assert "***@host" in (said := capsys.readouterr().err) and "secret" not in said
+
+
+def test_names_that_no_encoding_holds_can_be_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    """Names of files in another encoding than the terminal's come with surrogates (PEP 383)."""
+    assert run_command(lambda args: print("caf\udce9.png"), CommandParser(prog="p"), []) == 0
+    assert capsys.readouterr().out == "caf\\udce9.png\n"

@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 
 from pix2pix_edge.runtime.errors import InputError, ToolkitError
+from pix2pix_edge.runtime.frame import BadPictureError
 from pix2pix_edge.train import distribution
 from pix2pix_edge.train.data import Pairs, batches
 from pix2pix_edge.train.distribution import Place, barrier, place_of, translate_errors
@@ -90,7 +91,7 @@ def test_errors_of_tensorflow_are_told_apart(workers_: int) -> None:
     import tensorflow as tf
 
     def fails() -> Any:
-        raise InputError("a.png cannot be read")
+        raise BadPictureError("a.png cannot be read")
 
     def raised(error: Exception | None) -> None:
         with translate_errors(Place(0, workers_)):
