@@ -58,6 +58,7 @@ HEADINGS = {
 """Scope -> heading of a line in trtexec's log (TensorRT samples/common/sampleReporting.cpp)."""
 
 RUNNING = "&&&& RUNNING"
+_PLAN = re.compile(r"--(?:load|save)Engine=[\"']?(?:[^\s\"']*[/\\])?([^\s\"'/\\]+)")
 _NUMBER = r"(\d{1,9}(?:\.\d{1,9})?(?:e[-+]\d{1,2})?)"
 _VALUE = re.compile(rf"([a-z]+(?:\(\d{{1,2}}%\))?) = {_NUMBER} ms")
 _AVERAGE = re.compile(
@@ -120,6 +121,7 @@ def read_trtexec(file: Path, name: str | None = None) -> Row:
         if isinstance(calls, list):
             return _row(name or file.name, _from_json(calls, file))
     lines = [without_colours(line) for line in text.splitlines() if len(line) <= LONGEST_LINE]
+    lines = [line.partition('\\n"')[0] for line in lines]  # as docker keeps them, in JSON
     lines = _one_run(lines, file, name)
     text = "\n".join(lines)
     if re.search(r"&&&& (?:FAILED|SKIPPED)", text):
@@ -128,7 +130,7 @@ def read_trtexec(file: Path, name: str | None = None) -> Row:
     implicit = re.search(r"--batch=(\d{1,5})\b", text)
     each = max(1, int(implicit[1])) if implicit else 1
     shape = implicit or re.search(r"[Ii]nput binding for \S+ with dimensions (\d{1,5})(?:x\d+){3}\b", text)
-    shape = shape or re.search(r"--shapes=[^\s:]+:(\d{1,5})x", text)  # none of it is in the JSON
+    shape = shape or re.search(r"--shapes=\S*?:(\d{1,5})x\d", text)  # none of it is in the JSON
     scopes = _from_log(lines, file, each)
     row = replace(_row(name or _plan(lines) or file.name, scopes), batch=max(1, int(shape[1])) if shape else 1)
     if version := re.search(r"TensorRT version: ([\d.]+)", text):
@@ -154,15 +156,21 @@ def _row(name: str, scopes: dict[str, Scope]) -> Row:
 
 def _plan(lines: Iterable[str]) -> str:
     """Return the file name of the plan that a run's command names, or ""."""
-    found = next((match for line in lines if (match := re.search(r"--(?:load|save)Engine=(\S+)", line))), None)
-    return Path(found[1]).name if found else ""
+    return next((plan for line in lines for plan in _PLAN.findall(line)), "")
 
 
 def _one_run(lines: list[str], file: Path, name: str | None) -> list[str]:
     """Return the lines of the one run that a log holds, or of the one of the plan `name`. Raises InputError."""
     starts = [index for index, line in enumerate(lines) if RUNNING in line]
-    runs = [lines[start:end] for start, end in itertools.pairwise([*starts, len(lines)])]
-    runs = [run for run in runs if any(HEADINGS["compute"] in line for line in run)]
+    if len(starts) < 2:
+        runs = [lines]  # what precedes the command may hold the binding
+    else:
+        runs = [lines[start:end] for start, end in itertools.pairwise([*starts, len(lines)])]
+    summaries = [sum(_summary("compute", line) is not None for line in run) for run in runs]
+    ends = [{_plan([line]) for line in run if "&&&& " in line} for run in runs]
+    if any(found > 1 or (found and len(plans) > 1) for plans, found in zip(ends, summaries, strict=True)):
+        raise InputError(f"{file} has lines of several runs of trtexec among each other; give the log of one run")
+    runs = [run for run, found in zip(runs, summaries, strict=True) if found]
     if len(runs) > 1:
         plans = [_plan(run) for run in runs]
         chosen = [run for run, plan in zip(runs, plans, strict=True) if name and plan == Path(name).name]
@@ -172,7 +180,13 @@ def _one_run(lines: list[str], file: Path, name: str | None) -> list[str]:
                 " was run once with --name, or give the log of one run"
             )
         return chosen[0]
-    return lines  # what precedes the command may hold the binding
+    return runs[0] if runs else lines
+
+
+def _summary(scope: str, line: str) -> str | None:
+    """Return the numbers of a line of the summary; verbose logs explain the words in lines that begin alike."""
+    before, heading, numbers = line.partition(f"{HEADINGS[scope]}: min = ")
+    return f"min = {numbers}" if heading and (not before or before.endswith("] ")) else None
 
 
 def _from_json(calls: list[Any], file: Path) -> dict[str, Scope]:
@@ -219,12 +233,16 @@ def _from_log(lines: Sequence[str], file: Path, each: int) -> dict[str, Scope]:
     queries = next((match for line in lines if (match := re.search(r"trace has (\d{1,12}) queries", line))), None)
     count = int(queries[1]) // each if queries else 0
     scopes: dict[str, Scope] = {}
-    for scope, heading in HEADINGS.items():
-        pattern = re.compile(rf"(?:\] |^){re.escape(heading)}: (.*)")
-        line = next((match[1] for line in lines if (match := pattern.search(line))), "")
+    for scope in HEADINGS:
+        line = next((said for line in lines if (said := _summary(scope, line))), "")
         values = {key: float(value) for key, value in _VALUE.findall(line)}
         if {"min", "max", "mean", "median"} <= values.keys():
+            sorted_times = values["min"] <= values["median"] <= values["max"] < MOST / 1e6
+            if not sorted_times or (scope == "compute" and not values["max"]):
+                raise InputError(f"{file} has times that are no times ({line[:80]}); run trtexec again")
             scopes[scope] = _summarised(values, count, series.get(scope) or [values["median"]])
+    if "compute" not in scopes and any(re.search(r"median = \d+,\d+ ms", line) for line in lines):
+        raise InputError(f"{file} has decimal commas; run trtexec again with: LC_ALL=C trtexec …")
     if "compute" not in scopes:
         raise InputError(
             f"{file} is neither a log nor an --exportTimes JSON of trtexec; run it again with: --exportTimes=times.json"

@@ -124,7 +124,7 @@ def test_a_query_of_several_images(tmp_path: Path) -> None:
 def test_the_batch_is_found_in_every_form(tmp_path: Path) -> None:
     for line in (
         "[I] Created input binding for image with dimensions 4x256x256x3\n",  # 8.5
-        "&&&& RUNNING TensorRT.trtexec [TensorRT v8502] # trtexec --loadEngine=a.plan --shapes=image:4x256x256x3\n",
+        "&&&& RUNNING TensorRT.trtexec # trtexec --loadEngine=facades.fp16.plan --shapes=image:0:4x256x256x3\n",
     ):
         text = _log(transfers=True)
         row = read_trtexec(_write(tmp_path / "log.txt", line + text[text.index("\n") + 1 :]))
@@ -155,15 +155,42 @@ def test_a_run_that_failed_is_no_row(tmp_path: Path) -> None:
 
 
 def test_a_log_of_two_runs_is_read_by_name_or_refused(tmp_path: Path) -> None:
-    other = _log(transfers=False).replace("facades.fp16.plan", "other.plan").replace("1.4 ms", "25 ms")
+    other = _log(transfers=False).replace("facades.fp16.plan", "other.plan").replace("1.4 ms", "2.5 ms")
     log = _write(tmp_path / "log.txt", _log(transfers=True) + other)
     with pytest.raises(InputError, match=r"holds 2 runs of trtexec, of facades\.fp16\.plan, other\.plan; name one"):
         read_trtexec(log)
-    assert read_trtexec(log, "out/other.plan").scopes["compute"].p50_ms == 25
+    assert read_trtexec(log, "out/other.plan").scopes["compute"].p50_ms == 2.5
     row = read_trtexec(log, "facades.fp16.plan")
     assert row.scopes["compute"].p50_ms == 1.4 and row.describe["transfers"] == "included"
     with pytest.raises(InputError, match="name one plan that was run once"):
         read_trtexec(_write(tmp_path / "log.txt", _log(transfers=True) * 2), "facades.fp16.plan")
+
+
+def test_runs_among_each_other_are_refused(tmp_path: Path) -> None:
+    """Two that were run at once, into one file: whose a line is, nothing tells."""
+    one, other = (_log(transfers=True).replace("facades", name).splitlines() for name in ("facades", "other"))
+    mixed = [line for pair in zip(one, other, strict=True) for line in pair]
+    for lines in (mixed, [line for line in mixed if "&&&&" not in line], [*one[:8], other[0], *one[8:]]):
+        with pytest.raises(InputError, match="lines of several runs"):
+            read_trtexec(_write(tmp_path / "log.txt", "\n".join(lines)))
+
+
+def test_what_verbose_logs_explain_is_no_summary(tmp_path: Path) -> None:
+    said = "[04/07/2026-23:59:50] [V] GPU Compute Time: the GPU latency to execute the kernels for a query.\n"
+    assert read_trtexec(_write(tmp_path / "log.txt", said + _log(transfers=True))).scopes["compute"].p50_ms == 1.4
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        (".", ",", "decimal commas"),
+        ("max = 2.9 ms", "max = 1e+99 ms", "no times"),
+        ("min = 1.38", "min = 9", "no times"),
+    ],
+)
+def test_numbers_that_cannot_be_are_refused(tmp_path: Path, old: str, new: str, said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        read_trtexec(_write(tmp_path / "log.txt", _log(transfers=True).replace(old, new)))
 
 
 def test_submit_is_left_out_where_six_digits_do_not_hold_it(tmp_path: Path) -> None:
