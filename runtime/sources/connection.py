@@ -34,9 +34,6 @@ STATUS = {
 """Status -> what it means of a camera; RTSP has those of HTTP, and 461 besides (RFC 7826)."""
 
 
-OTHERS = {b"RTSP/": "rtsp", b"\x15\x03": "https"}
-"""How what is no HTTP begins: an answer of RTSP, an alert of TLS."""
-
 INTERIM = re.compile(rb"HTTP/\d\.\d 1\d\d\b")
 
 
@@ -54,6 +51,13 @@ def meaning_of(status: int, address: Address, *, authorized: bool) -> str:
         return "it refuses this user and password (401); signs of the password may be written percent-encoded"
     text = STATUS.get(status, "it answers with an error ({status})")
     return text.format(scheme=address.scheme, authority=address.authority, status=status)
+
+
+def no_answer(head: bytes, address: Address) -> str:
+    """Return what an answer says that is of another protocol than was asked in."""
+    others = {b"RTSP/": "rtsp", b"HTTP/": "http", b"\x15\x03": f"{address.scheme}s"}  # the last: an alert of TLS
+    other = next((f"; try {scheme}://" for start, scheme in others.items() if head.startswith(start)), "")
+    return f"what answers there is no {address.scheme[:4].upper()}{other}"
 
 
 class Connection:
@@ -282,10 +286,7 @@ def _ask(address: Address, timeout_s: float, target: str, headers: str) -> Respo
     status = re.match(rb"(?:HTTP/\d\.\d|ICY) (\d{3})\b", head)
     if found is None or status is None:
         connection.close()
-        other = next((f"; try {name}://" for start, name in OTHERS.items() if head.startswith(start)), "")
-        raise NoVideoError(
-            address, f"what answers there is no HTTP{other}" if head else "it hung up before it answered"
-        )
+        raise NoVideoError(address, no_answer(head, address) if head else "it hung up before it answered")
     lines = [line.decode("latin-1").partition(":") for line in re.split(rb"\r?\n", found[1])[1:]]
     fields = {name.strip().lower(): value.strip() for name, _, value in reversed(lines)}
     challenges = [value.strip() for name, _, value in lines if name.strip().lower() == "www-authenticate"]

@@ -304,6 +304,7 @@ RTSP_FAILURES: dict[str, tuple[dict[str, object], str]] = {
     "password": ({"password": "other"}, r"refuses this user and password \(401\)"),
     "404": ({"answer": b"RTSP/1.0 404 Not Found\r\n\r\n"}, r"no such path \(404\)"),
     "busy": ({"answer": b"RTSP/1.0 503 Service Unavailable\r\n\r\n"}, r"no room for another viewer \(503\)"),
+    "another login": ({"answer": b"RTSP/1.0 401 No\r\nWWW-Authenticate: NTLM\r\n\r\n"}, r"another login .* \(401\)"),
     "silent": ({"silent": True}, "is silent: it took the connection"),
     "codec": ({"codec": "X-UNHEARD-OF"}, "of its X-UNHEARD-OF video no picture could be decoded.*H.264"),
     "sound": (
@@ -321,6 +322,15 @@ def test_an_rtsp_camera_that_gives_no_video_has_its_true_reason(failure: str, mo
     with RtspCamera(**options) as camera, pytest.raises(InputError, match=rf"gives no video: .*{reason}") as caught:  # type: ignore[arg-type]
         open_source(f"rtsp://me:sec/ret@127.0.0.1:{camera.port}/live")
     assert "ret@" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [(b"HTTP/1.1 400 No\r\n\r\n", "; try http://"), (b"\x15\x03\1\0\2\2F", "; try rtsps://"), (b"SSH-2", "")],
+)
+def test_what_is_no_rtsp_is_said(answer: bytes, said: str) -> None:
+    with server(lambda _: iter([answer])) as port, pytest.raises(InputError, match=f"there is no RTSP{said}$"):
+        open_source(f"rtsp://127.0.0.1:{port}/x")
 
 
 @pytest.mark.parametrize("options", [{}, {"udp_only": 461}, {"udp_only": 400}, {"password": "pa/ss# w@rd"}])
