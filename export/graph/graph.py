@@ -116,7 +116,10 @@ class Graph:
         return found
 
     def known_shapes(self) -> dict[str, tuple[int, ...]]:
-        """Tensor name -> static shape, constants included; a tensor with an unknown dimension is left out."""
+        """Tensor name -> static shape, constants included; a tensor with an unknown dimension is left out.
+
+        Raises InputError where ONNX' inference fails.
+        """
         found = {name: value.shape for name, value in self.constants.items()}
         for info in self._inferred():
             dims = info.type.tensor_type.shape.dim
@@ -140,7 +143,11 @@ class Graph:
             if n not in small
         ]
         model = self._assemble(small, [*self.model.graph.input, *large])
-        graph = onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True).graph
+        try:
+            graph = onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True).graph
+        except onnx.shape_inference.InferenceError as error:
+            reason = " ".join(str(error).split())[:200]
+            raise InputError(f"ONNX cannot tell this graph's shapes ({reason} …); convert its model again") from error
         return [info for info in (*graph.input, *graph.value_info, *graph.output) if info.name not in self.constants]
 
     def name(self, base: str) -> str:

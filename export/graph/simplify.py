@@ -1,15 +1,16 @@
-"""Two passes that leave a graph's function as it is: constants folded, names made readable."""
+"""Passes that leave a graph's function as it is: constants folded, group norm by instances, names made readable."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import onnx
 from onnx import helper
 
-from pix2pix_edge.export.graph.graph import Graph
+from pix2pix_edge.export.graph.graph import Graph, attributes
 
 # Operators that act on each element alone.
 ELEMENTWISE = frozenset(
@@ -66,6 +67,10 @@ def _fold_once(graph: Graph, origins: dict[str, str]) -> None:
         constant = names and all(name in graph.constants for name in names)
         if not constant or node.op_type in RANDOM or graph.output.name in node.output:
             kept.append(node)
+            if node.op_type == "Compress" and names[1] in graph.constants and node.attribute:
+                # which places it keeps is known: a Gather, whose shape is known too
+                places = np.flatnonzero(graph.constants[names[1]])
+                node.op_type, node.input[1] = "Gather", graph.constant(f"{names[1]}:places", places)
             continue
         values = {name: graph.constants[name] for name in names}
         inputs = [
@@ -79,6 +84,27 @@ def _fold_once(graph: Graph, origins: dict[str, str]) -> None:
             origins[name] = origins.get(names[0], names[0])
     graph.nodes = kept
     graph.sort()
+
+
+def instances_of_groups(graph: Graph, node: onnx.NodeProto) -> list[onnx.NodeProto]:
+    """Return a group norm as instance norm of its groups: ONNX' own shape inference passes over the operator."""
+    source, scale, bias = node.input
+    own = attributes(node)
+    groups, split, channels = own["num_groups"], np.array([0, own["num_groups"], -1]), np.array([-1, 1, 1])
+    ones, zeros = (graph.constant(node.name, np.full(groups, value, np.float32)) for value in (1, 0))
+    nodes: list[onnx.NodeProto] = []
+
+    def add(operator: str, *inputs: str, **settings: Any) -> str:
+        nodes.append(graph.node(operator, inputs, node.name, **settings))
+        return str(nodes[-1].output[0])
+
+    grouped = add("Reshape", source, graph.constant(node.name, split))
+    normed = add("InstanceNormalization", grouped, ones, zeros, epsilon=own.get("epsilon", 1e-5))
+    tensor = add("Reshape", normed, add("Shape", source))
+    for operator, values in (("Mul", scale), ("Add", bias)):
+        tensor = add(operator, tensor, add("Reshape", values, graph.constant(node.name, channels)))
+    nodes[-1].output[0] = node.output[0]
+    return nodes
 
 
 def readable_names(graph: Graph, layers: dict[str, str]) -> None:

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 OPSET = 18
 INPUT, OUTPUT = "pixels", "result"
 PURPOSE = "exporting a generator"
+RESAMPLING = "ScaleAndTranslate"
+UNKNOWN = re.compile(r"Could not locate \w+ '\w+'|Unknown layer: '[\w>]+'|Cannot deserialize object of type `\w+`")
+"""How Keras says that it does not know a class."""
 
 
 def tensorflow() -> Any:
@@ -64,17 +67,27 @@ def trace(
     )
     try:
         with mock.patch.object(tf, "function", _not_compiled):
-            captures = function.get_concrete_function().graph.captures
+            traced = function.get_concrete_function().graph
         proto, _ = tf2onnx.convert.from_function(function, input_signature=signature, opset=OPSET)
     except InputError:
         raise
     except Exception as error:  # the converter raises many kinds
         raise InputError(f"tf2onnx cannot convert {path} ({reason(error)}); replace the layer it names") from error
+    if "ResizeArea" in str(traced.as_graph_def(add_shapes=False)):
+        raise InputError(
+            f"{path} resizes by interpolation='area', which tf2onnx gets wrong; use 'bilinear' with antialias=True"
+        )
+    if loop := next((node for node in proto.graph.node if node.op_type in ("Loop", "Scan", "If")), None):
+        raise InputError(
+            f"{path} computes {loop.op_type} ({loop.name}), whose course is not fixed; replace that layer by one whose"
+            " course is, as with unroll=True"
+        )
     _express(proto)
-    unknown = sorted({n.op_type for n in proto.graph.node if n.domain or not onnx.defs.has(n.op_type, OPSET)})
+    unknown = {n.op_type for n in proto.graph.node if n.domain or not onnx.defs.has(n.op_type, OPSET)} - {RESAMPLING}
     if unknown:
         raise InputError(
-            f"{path} computes {', '.join(unknown)}, which tf2onnx cannot express in ONNX; replace the layers that do"
+            f"{path} computes {', '.join(sorted(unknown))}, which tf2onnx cannot express in ONNX; replace the layers"
+            " that do"
         )
     opset = [entry for entry in proto.opset_import if not entry.domain]
     del proto.opset_import[:], proto.graph.input[1:]
@@ -83,11 +96,12 @@ def trace(
     graph = Graph(proto)
     # tensors that a layer keeps beside its variables, as Normalization its mean, which the converter makes inputs
     read = {name for node in graph.nodes for name in node.input}
-    graph.constants |= {inner.name: np.asarray(outer) for outer, inner in captures if inner.name in read}
+    graph.constants |= {inner.name: np.asarray(outer) for outer, inner in traced.captures if inner.name in read}
     layers = {} if weights else {name: _layer(name) for name in graph.constants if "/" in name}
     for number, (layer, value) in enumerate(weights):
         graph.constants[f"weight_{number}"] = np.asarray(value)
         layers[f"weight_{number}"] = layer
+    _resample(graph, path)
     origins = fold_constants(graph)
     layers |= {name: layers[origin] for name, origin in origins.items() if origin in layers}
     readable_names(graph, layers)
@@ -136,6 +150,58 @@ def _express(proto: Any) -> None:
     proto.graph.node.extend(nodes)
 
 
+def _resample(graph: Graph, path: Path) -> None:
+    """Write each ScaleAndTranslate, [N, H, W, C], as two matrix products, of rows and columns by TensorFlow's weights.
+
+    It is what antialiased resizes are, and those by kernels that ONNX lacks. Raises InputError where it does more.
+    """
+    from pix2pix_edge.export.graph.graph import attributes
+
+    tf = tensorflow()
+    for node in [node for node in graph.nodes if node.op_type == RESAMPLING]:
+        sizes, scales, shifts = _values(graph, node.input[1:])
+        lengths = np.rint(sizes / scales).astype(int)  # of what it is given
+        if shifts.any() or not np.allclose(lengths * scales, sizes, rtol=1e-5):
+            raise InputError(f"{path} crops while it resizes ({node.name}); resize, and crop by a layer of its own")
+        kernel = attributes(node)
+        nodes: list[Any] = []
+        for axis, turned in enumerate(([0, 3, 2, 1], [0, 1, 3, 2])):  # the axis that is resampled stands last
+            weights = tf.raw_ops.ScaleAndTranslate(
+                images=np.eye(lengths[axis], dtype=np.float32)[None, :, None],
+                size=[sizes[axis], 1],
+                scale=[scales[axis], 1.0],
+                translation=[0.0, 0.0],
+                kernel_type=kernel["kernel_type"],
+                antialias=bool(kernel["antialias"]),
+            )
+            matrix = graph.constant(f"{node.name}:weights", np.ascontiguousarray(weights.numpy()[0, :, 0].T))
+            source = nodes[-1].output[0] if nodes else node.input[0]
+            nodes.append(graph.node("Transpose", [source], node.name, perm=turned))
+            nodes.append(graph.node("MatMul", [nodes[-1].output[0], matrix], node.name))
+        nodes.append(
+            graph.node("Transpose", [nodes[-1].output[0]], node.name, output=node.output[0], perm=[0, 2, 3, 1])
+        )
+        graph.replace([node], nodes)
+
+
+def _values(graph: Graph, names: Sequence[str]) -> list[Any]:
+    """Return the values of tensors that depend on shapes alone, computed for a picture of zeros."""
+    import onnxruntime as ort
+
+    found = {name: graph.constants[name] for name in names if name in graph.constants}
+    if unknown := [name for name in names if name not in found]:
+        before = graph.copy()
+        before.model.graph.output.clear()
+        for name in unknown:
+            before.model.graph.output.add(name=name)
+        before.sort()
+        kind = before.input.type.tensor_type
+        zeros = np.zeros([dim.dim_value for dim in kind.shape.dim], "uint8" if kind.elem_type == 2 else "float32")
+        session = ort.InferenceSession(before.to_model().SerializeToString(), providers=["CPUExecutionProvider"])
+        found |= dict(zip(unknown, session.run(None, {before.input.name: zeros}), strict=True))
+    return [found[name] for name in names]
+
+
 @contextlib.contextmanager
 def upsampling_as_resize(layer: Any) -> Iterator[None]:
     """Let UpSampling2D call TensorFlow's nearest resize, which tf2onnx writes as one Resize (asymmetric, floor).
@@ -157,7 +223,7 @@ def upsampling_as_resize(layer: Any) -> Iterator[None]:
 def reason(error: Exception) -> str:
     """Return the part of a long message that says what is wrong: the class that is unknown, or the first sentence."""
     message = " ".join(str(error).split()) or type(error).__name__
-    unknown = re.search(r"Could not locate \w+ '\w+'|Unknown layer: '[\w>]+'", message)
+    unknown = UNKNOWN.search(message)
     if unknown:
         return unknown.group()
     first = message.partition(". ")[0]

@@ -22,6 +22,12 @@ def open_translator(path: str | Path, options: Options) -> Translator:
         return SavedModelTranslator(path, options)
     if not path.is_file():
         raise InputError(f"{path} does not exist; give the generator.keras of a training run, or make one: {TRAIN}")
+    if not path.stat().st_size:
+        raise InputError(
+            f"{path} is empty: it was never saved to its end. Keras leaves such a file where it cannot save a model of"
+            " a class of one's own: save the network within it (gan.generator.save('generator.keras')), or"
+            " model.export(FOLDER), and convert that"
+        )
     if path.suffix.lower() == ".onnx":
         from pix2pix_edge.export.translator.onnx_model import OnnxTranslator
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import onnx
@@ -22,6 +22,7 @@ from pix2pix_edge.runtime.errors import InputError
 if TYPE_CHECKING:
     from pix2pix_edge.runtime.frame import Image
 
+Way = TypeVar("Way")
 USUAL = (SYMMETRIC, UNIT, LEVELS)
 LOOKED_AT = 4
 """Pictures that batch norm's statistics are compared on."""
@@ -37,6 +38,19 @@ RANGES = "what black and white are: --input-range -1,1 or --input-range 0,1 or -
 MEANS = {UNIT: (0.02, 0.98), LEVELS: (2.0, 253.0), SYMMETRIC: (-0.98, 0.98)}
 """Between which the mean of pictures may lie, for each range in the order in which they are tried."""
 IMAGENET_BGR = (103.939, 116.779, 123.68)
+IMAGENET: dict[str, dict[str, Any]] = {
+    "say --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225": {
+        "mean": (0.485, 0.456, 0.406),
+        "std": (0.229, 0.224, 0.225),
+    },
+    "put that step (preprocess_input) into the network, or, where it gives BGR too, say --mean 0.4076,0.458,0.485"
+    " --std 0.003922 --channels bgr": {
+        "mean": tuple(value / 255 for value in IMAGENET_BGR),
+        "std": (1 / 255,),
+        "bgr": True,
+    },
+}
+"""What encoders of ImageNet are given: by torchvision, and by keras.applications for VGG and ResNet."""
 LABELS = ("Softmax", "ArgMax", "LogSoftmax", "TopK")
 
 
@@ -175,7 +189,7 @@ def _of_values(translator: Translator, low: float, high: float, last: str, sourc
 
 def _of_rescaling(translator: Translator, graph: Graph, bgr: bool) -> Finding | None:
     """Read the input's range off a scale and a shift that it meets first. Raises InputError for those of no range."""
-    scale, shift, tensor = np.ones(1), np.zeros(1), graph.input.name
+    scale, shift, tensor, ordered = np.ones(1), np.zeros(1), graph.input.name, bgr
     while (readers := graph.consumers().get(tensor, [])) and len({id(node) for node in readers}) == 1:
         node = readers[0]
         others = [graph.constants.get(name) for name in node.input if name != tensor]
@@ -192,6 +206,7 @@ def _of_rescaling(translator: Translator, graph: Graph, bgr: bool) -> Finding | 
                 shift = shift + (amount if node.op_type == "Add" else -amount)
         elif node.op_type not in ("Identity", "Cast", "Transpose", "Pad", "Slice", "Gather"):  # the last two turn BGR
             break
+        ordered |= node.op_type in ("Slice", "Gather")
         tensor = node.output[0]
     if scale.min() <= 0 or (scale.max() == 1 and not shift.any()):
         return None
@@ -206,7 +221,7 @@ def _of_rescaling(translator: Translator, graph: Graph, bgr: bool) -> Finding | 
     for limits, (least, most) in MEANS.items():
         possible = (mean - limits[0]) * (limits[1] - mean)  # the largest variance of pictures with that mean
         if least < mean < most and (scaling == 1 or scaling**-2 <= possible):
-            if means.size == 3 and np.allclose(means, IMAGENET_BGR, atol=0.5) and not bgr:
+            if means.size == 3 and np.allclose(means, IMAGENET_BGR, atol=0.5) and not ordered:
                 translator.notes.append(
                     "it takes ImageNet's mean in the order BGR: if it reads BGR, give --channels bgr"
                 )
@@ -225,10 +240,21 @@ def _of_statistics(
     Drawn pictures have another contrast than its owner's, so between [-1, 1] and [0, 1], which differ by a factor of
     two alone, they decide only for what its output has too.
     """
-    misfits = _misfits(translator, graph, options, images)
+    ways = {limits: _pixels(translator, options, limits, SYMMETRIC) for limits in USUAL}
+    misfits = _misfits(translator, graph, ways, images)
     keeps = interval(graph, graph.output.name)
     if misfits:
         best, next_best = sorted(misfits, key=lambda limits: misfits[limits])[:2]
+        if misfits[best] > CLEARLY and translator.takes[2] == 3 and not options.bgr:
+            said = {words: replace(ways[SYMMETRIC], **given) for words, given in IMAGENET.items()}
+            others = _misfits(translator, graph, said, images)
+            words = min(others, key=others.__getitem__)
+            if others[words] <= (1 if best == LEVELS else CLEARLY) * misfits[best]:
+                raise InputError(
+                    f"the values of {translator.path}'s input cannot be told: {_told(misfits)}, but by"
+                    f" {others[words]:.2g} with ImageNet's mean taken away; if it was trained so, {words};"
+                    f" else say {RANGES}"
+                )
         if misfits[best] <= CLEARLY * misfits[next_best] and (not drawn or best in (LEVELS, keeps)):
             return Finding(best, "batch norm's statistics are of pictures with these values")
         if best == keeps == SYMMETRIC:
@@ -249,18 +275,21 @@ def _told(misfits: dict[Range, float]) -> str:
     )
 
 
-def _misfits(translator: Translator, graph: Graph, options: Options, images: Sequence[Image]) -> dict[Range, float]:
-    """Return for each usual range how far the first batch norm's input is from its moving statistics."""
+def _misfits(
+    translator: Translator, graph: Graph, ways: dict[Way, Pixels], images: Sequence[Image]
+) -> dict[Way, float]:
+    """Return for each way to feed it how far the first batch norm's input is from its moving statistics."""
     found = {}
-    for limits in USUAL:
-        pixels = _pixels(translator, options, limits, SYMMETRIC)
+    for way, pixels in ways.items():
         seen = [translator.first_norm(graph, pixels.to_network(image[None])) for image in images[:LOOKED_AT]]
         norms = [norm for norm in seen if norm is not None]
         if not norms:
             return {}
         values = np.concatenate([norm.values for norm in norms]).astype(np.float64)
         mean, variance = norms[0].mean.astype(np.float64), norms[0].variance.astype(np.float64)
+        if not mean.any() and (variance == 1).all():
+            return {}  # as it was made: it has seen no picture yet
         shift = np.abs(values.mean(0) - mean) / np.sqrt(variance + 1e-6)
         spread = np.abs(np.log((values.var(0) + 1e-6) / (variance + 1e-6)))
-        found[limits] = float(np.median(shift + spread))
+        found[way] = float(np.median(shift + spread))
     return found

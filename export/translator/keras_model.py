@@ -12,7 +12,7 @@ from unittest import mock
 
 import numpy as np
 
-from pix2pix_edge.export.graph.trace import reason, tensorflow, trace, upsampling_as_resize
+from pix2pix_edge.export.graph.trace import UNKNOWN, reason, tensorflow, trace, upsampling_as_resize
 from pix2pix_edge.export.translator.archive import NORMS, RANDOM_LAYERS, Archive, foreign_classes, read_archive
 from pix2pix_edge.export.translator.contract import Floats, Options
 from pix2pix_edge.export.translator.settings import HALVES, in_single, policy_name, rewritten, run_file
@@ -146,7 +146,8 @@ class KerasTranslator(Translator):
                 warnings.simplefilter("ignore")
                 return self.keras.models.load_model(self.path, **settings)
         except Exception as error:  # whatever a damaged archive or an unknown layer makes Keras raise
-            advice = f"; {OWN}" if reason(error).startswith(("Unknown layer", "Could not locate")) else ""
+            resaved = "; save it as .keras" if self.path.suffix != ".keras" else ""
+            advice = f"; {OWN}" if UNKNOWN.fullmatch(reason(error)) else resaved
             raise InputError(
                 f"Keras {self.keras.__version__} cannot load {self.path}, which Keras {self.archive.version or '2'}"
                 f" wrote ({reason(error)}){advice}"
@@ -231,6 +232,8 @@ class KerasTranslator(Translator):
 
     def _note_training_mode(self) -> None:
         norms, noise = self.archive.in_training_mode(NORMS), self.archive.in_training_mode(RANDOM_LAYERS)
+        if self.own_statistics and any(layer.config.get("renorm") for layer in self.archive.layers):
+            raise InputError(f"{self.path} renormalises (renorm=True) in training mode; call it with training=False")
         if noise and self.archive.is_keras_2:
             self.notes.append(
                 f"{few(noise)} {'is' if len(noise) == 1 else 'are'} called with training=True: Keras draws them anew"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import importlib
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -60,6 +61,15 @@ def load_onnx(path: Path, onnx: Any) -> onnx.ModelProto:
             f"{path} cannot be read ({error.__cause__}); export it again from its own framework"
         ) from error
     except Exception as error:
+        if gone := re.search(r"registered for (\w+) is deprecated", str(error)):
+            raise InputError(
+                f"{path} computes {gone[1]} as no opset has it any more; export it again with opset_version={NEWEST}"
+            ) from error
+        if foreign := re.search(r"No Op registered for (\w+)", str(error)):
+            raise InputError(
+                f"{path} computes {foreign[1]}, which is not ONNX' own: its exporter left in what it could not write;"
+                " convert the file that it was made from, or replace the layer"
+            ) from error
         raise InputError(f"{path} is not a whole ONNX file ({first_line(error)}); export it again") from error
     if not OLDEST <= opset_of(model) <= NEWEST:
         raise InputError(

@@ -158,12 +158,20 @@ class OnnxTranslator(Translator):
             for d in source.type.tensor_type.shape.dim
         ]
         if len(dims) != 4:
-            raise InputError(f"{self.path}: its input {source.name} is {_listed(source)}, which is no picture")
+            raise InputError(
+                f"{self.path}: its input {source.name} is {_listed(source)}, which is no picture; export it with"
+                " [1, channels, height, width] or [1, height, width, channels]"
+            )
         nchw = dims[1] in CHANNELS and not (dims[3] in CHANNELS and dims[2] not in (*CHANNELS, None))
         if not nchw and dims[3] not in CHANNELS:
+            advice = (
+                "export it with a fixed number of channels"
+                if None in (dims[1], dims[3])
+                else "wrap it in a network that takes one picture and makes the rest itself, and export that"
+            )
             raise InputError(
                 f"{self.path}: its input {source.name} is {_listed(source)}, where neither the second nor the last"
-                " length is 1, 3 or 4 channels; export it with a fixed number of channels"
+                f" length is 1, 3 or 4 channels; {advice}"
             )
         places = (2, 3) if nchw else (1, 2)
         fixed = (dims[places[0]], dims[places[1]])
@@ -230,6 +238,7 @@ class OnnxTranslator(Translator):
 def _inference(graph: Graph) -> None:
     """Drop dropout, and write batch norm in training mode as what it is at batch 1: instance norm."""
     from pix2pix_edge.export.graph.graph import attributes
+    from pix2pix_edge.export.graph.simplify import instances_of_groups
 
     for node in list(graph.nodes):
         if node.op_type == "Dropout":
@@ -244,6 +253,8 @@ def _inference(graph: Graph) -> None:
             node.op_type = "InstanceNormalization"
             del node.input[3:], node.output[1:], node.attribute[:]
             node.attribute.extend(epsilon)
+        elif node.op_type == "GroupNormalization":
+            graph.replace([node], instances_of_groups(graph, node))
 
 
 def _layout(shape: list[int], preferred: str = "NCHW") -> str:

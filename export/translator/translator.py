@@ -88,6 +88,12 @@ class Translator(abc.ABC):
     def check_shapes(self, takes: tuple[int | None, ...], gives: tuple[int | None, ...]) -> None:
         """Set takes and gives, or raise InputError where this is no image-to-image network of one size."""
         found = f"{self.path} is not a generator: it takes {listed(takes)} and gives {listed(gives)}"
+        if gives == takes[:2]:
+            raise InputError(
+                f"{found}: one value a pixel without its channel; let it end in y[:, None] or y[..., None]"
+            )
+        if len(takes) == len(gives) == 3 and takes[0] in CHANNELS and takes[2] not in CHANNELS:
+            raise InputError(f"{found}, channels first; put it between Permute((3, 1, 2)) and Permute((2, 3, 1))")
         if len(takes) != 3 or len(gives) != 3 or takes[2] not in CHANNELS:
             raise InputError(f"{found}; it must take and give pictures [N, H, W, C] of {_or(CHANNELS)} channels")
         if None in takes:

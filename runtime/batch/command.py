@@ -96,6 +96,7 @@ def run(args: argparse.Namespace) -> int:
     for folder in {*folders, Path(sink) / FOLDER}:
         for path in leftovers(folder):  # of workers that were killed while they wrote
             path.unlink(missing_ok=True)
+    manifest.begin([output for _, output in pairs])
     left = [pair for pair in pairs if pair[1] not in manifest.done]
     print(f"{len(pairs)} pictures, {len(pairs) - len(left)} of them done before", flush=True)
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import time
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
@@ -52,8 +53,10 @@ class Manifest:
 
     def _parts(self) -> list[str]:
         if is_remote(self._folder):
-            return listed(f"{self._folder}/part-*.parquet")
-        return sorted(str(path) for path in Path(self._folder).glob("part-*.parquet"))
+            found = listed(f"{self._folder}/part-*.parquet")
+        else:
+            found = sorted(str(path) for path in Path(self._folder).glob("part-*.parquet"))
+        return [name for name in found if re.fullmatch(r"part-[0-9]+\.parquet", Path(name).name)]
 
     def _read(self, name: str) -> None:
         import pyarrow
@@ -66,10 +69,26 @@ class Manifest:
             self.done |= {str(output) for output, error in rows if not error}
         except (pyarrow.ArrowException, KeyError, ValueError, TypeError) as error:
             raise InputError(
-                f"{name} is no part of a manifest ({error}); take it away: its pictures are found again"
+                f"{name} is no part of a manifest ({error}); take it away, its pictures are found again; or, where it"
+                " is the only part, choose another --sink"
             ) from error
         if about.get("engine") != self._engine:
             raise InputError(f"{self._folder} is of another engine; choose another --sink for this one")
+
+    def begin(self, outputs: Iterable[str]) -> None:
+        """Write down at once whose pictures these will be; the same engine's earlier run may have been killed.
+
+        Raises InputError where pictures are there of which no manifest says that.
+        """
+        if self._part:
+            return
+        if is_remote(self._folder):
+            there: set[str] = set(listed(self._folder.rpartition("/")[0]))
+        else:
+            there = {output for output in outputs if Path(output).exists()}
+        if foreign := sorted(there.intersection(outputs)):
+            raise InputError(f"{foreign[0]} is there already, and no batch wrote it; choose another --sink")
+        self._write([])
 
     def add(self, entry: Entry) -> None:
         """Take a row; it is on disk after flush()."""
@@ -77,13 +96,16 @@ class Manifest:
 
     def flush(self) -> None:
         """Write what was added as one more part."""
-        if not self._waiting:
-            return
+        if self._waiting:
+            self._write(self._waiting)
+            self._waiting = []
+
+    def _write(self, entries: list[Entry]) -> None:
         import pyarrow.parquet
 
         about = {"engine": self._engine, "written": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
         content = io.BytesIO()
-        described = table_of(self._waiting).replace_schema_metadata({"pix2pix_edge": json.dumps(about)})
+        described = table_of(entries).replace_schema_metadata({"pix2pix_edge": json.dumps(about)})
         pyarrow.parquet.write_table(described, content)
         put(join(self._folder, f"part-{self._part:05d}.parquet"), content.getvalue())
-        self._part, self._waiting = self._part + 1, []
+        self._part += 1

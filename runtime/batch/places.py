@@ -81,7 +81,12 @@ def sources_of(spec: str) -> tuple[str, list[str]]:
         found = glob.glob(spec, recursive=True)  # noqa: PTH207 (absolute ones too)
     pictures = sorted((p for p in found if PurePosixPath(p).suffix.lower() in IMAGE_ENDINGS), key=_natural)
     if not pictures:
-        raise InputError(f"--source {spec} holds no pictures; give a folder, 'glob*' or LIST.txt")
+        lacks = (
+            "does not exist"
+            if magic is None and not is_remote(spec) and not Path(spec).exists()
+            else "holds no pictures"
+        )
+        raise InputError(f"--source {spec} {lacks}; give a folder, 'glob*' or LIST.txt")
     return (root.rpartition("/")[0] if root in pictures else root), pictures
 
 

@@ -252,7 +252,8 @@ def test_files_that_are_no_keras_model(saved: Callable[[str], Path], tmp_path: P
     (tmp_path / "damaged.keras").write_bytes(whole[:2000] + bytes(b ^ 255 for b in whole[2000:2200]) + whole[2200:])
     _refused(tmp_path / "missing.keras", "does not exist")
     _refused(tmp_path, "is a folder without saved_model.pb")
-    for name in ("text", "empty", "cut"):
+    _refused(tmp_path / "empty.keras", r"is empty.*model\.export\(FOLDER\)")
+    for name in ("text", "cut"):
         _refused(tmp_path / f"{name}.keras", "not a whole .keras file")
     _refused(tmp_path / "text.txt", r"must end in \.keras, \.h5, \.hdf5 or \.onnx")
     _refused(tmp_path / "damaged.keras", "not a whole .keras file")
@@ -290,12 +291,23 @@ def test_an_operator_that_onnx_lacks_is_named(tmp_path: Path) -> None:
     from keras import layers
 
     image = keras.Input((32, 32, 3))
-    scaled = layers.Resizing(32, 32, antialias=True)(layers.Resizing(20, 20, antialias=True)(image))
-    path = save(
-        keras.Model(image, layers.Conv2D(3, 3, padding="same", activation="tanh")(scaled)), tmp_path / "g.keras"
-    )
-    with pytest.raises(InputError, match=r"g\.keras computes ScaleAndTranslate"):
+    spread = keras.ops.erfinv(layers.Conv2D(3, 3, padding="same", activation="tanh")(image))
+    path = save(keras.Model(image, layers.Activation("tanh")(spread)), tmp_path / "g.keras")
+    with pytest.raises(InputError, match=r"g\.keras computes Erfinv"):
         plain_graph(path)
+
+
+def test_a_loop_and_a_resize_that_the_converter_gets_wrong_are_named(tmp_path: Path) -> None:
+    import keras
+    from keras import layers
+
+    image = keras.Input((8, 8, 3))
+    rows = layers.LSTM(24, return_sequences=True)(layers.Reshape((8, 24))(image))
+    areas = layers.Resizing(8, 8)(layers.Resizing(4, 4, interpolation="area")(image))
+    for result, said in ((layers.Reshape((8, 8, 3))(rows), "computes Loop"), (areas, "interpolation='area'")):
+        path = save(keras.Model(image, result), tmp_path / "g.keras")
+        with pytest.raises(InputError, match=rf"g\.keras .*{said}"):
+            open_translator(path, Options()).graph()
 
 
 def test_bad_input_gives_one_line(tmp_path: Path, capsys: Any) -> None:

@@ -19,7 +19,7 @@ from pix2pix_edge.export.images import drawn_images
 from pix2pix_edge.export.translator import open_translator
 from pix2pix_edge.export.translator.archive import read_archive
 from pix2pix_edge.export.translator.contract import LEVELS, SYMMETRIC, UNIT, Options, Pixels
-from pix2pix_edge.export.translator.examine import examine
+from pix2pix_edge.export.translator.examine import IMAGENET_BGR, examine
 from pix2pix_edge.runtime.engine import open_engine
 from pix2pix_edge.runtime.errors import InputError
 from pix2pix_edge.runtime.images import write_image
@@ -116,6 +116,16 @@ def test_a_mean_that_the_network_takes_away_tells_its_range(
     assert_equal_pictures(tmp_path / "generator.fp32.onnx", images, levels(model(given), SYMMETRIC))
 
 
+def test_the_mean_of_imagenet_that_is_taken_away_outside_is_named(tmp_path: Path) -> None:
+    images = np.stack(drawn_images(16))
+    pixels = Pixels((16, 16, 3), (16, 16, 3), UNIT, UNIT, True, tuple(m / 255 for m in IMAGENET_BGR), (1 / 255,))
+    model = settled(network(last="sigmoid", norm=True), 40 + pixels.to_network(images))  # of brighter pictures
+    model.save(tmp_path / "g.keras")
+    translator = open_translator(tmp_path / "g.keras", Options())
+    with pytest.raises(InputError, match=r"with ImageNet's mean taken away; .*preprocess_input.*--channels bgr"):
+        examine(translator, translator.graph(), Options(), list(images))
+
+
 def test_a_little_below_black_is_asked_for_where_the_input_has_none(tmp_path: Path) -> None:
     import keras
 
@@ -142,6 +152,22 @@ def test_activations_that_the_converter_has_no_word_for(tmp_path: Path, activati
     images = np.stack(drawn_images(16))
     expected = levels(model(images.astype(np.float32) / 127.5 - 1), SYMMETRIC)
     assert_equal_pictures(tmp_path / "generator.fp32.onnx", images, expected)
+
+
+@pytest.mark.parametrize("kernel", ["bilinear", "lanczos3"])
+def test_resizes_that_the_converter_has_no_word_for(tmp_path: Path, kernel: str) -> None:
+    import keras
+
+    image = keras.Input((16, 12, 3))
+    small = keras.layers.Resizing(7, 5, antialias=True, interpolation=kernel)(image)
+    model = keras.Model(image, keras.layers.Resizing(16, 12, interpolation=kernel)(small))
+    model.save(tmp_path / "g.keras")
+    options = ["--input-range", "-1,1", "--output-range", "-1,1"]
+    assert convert(tmp_path / "g.keras", "--out", tmp_path, *options) == 0
+    images = np.stack(drawn_images((16, 12, 3)))
+    assert_equal_pictures(
+        tmp_path / "generator.fp32.onnx", images, levels(model(images.astype(np.float32) / 127.5 - 1), SYMMETRIC)
+    )
 
 
 def test_what_cannot_be_told_is_asked_for(tmp_path: Path, capsys: Any) -> None:
@@ -530,6 +556,25 @@ def test_foreign_onnx_of_any_layout_and_age(tmp_path: Path, layout: str, opset: 
     )
 
 
+def test_foreign_group_norm_as_an_operator(tmp_path: Path) -> None:
+    run = foreign(tmp_path / "m.onnx", opset=21)
+    model = onnx.load(tmp_path / "m.onnx")
+    model.graph.node[0].output[0] = "raw"
+    for name, start in (("scale", 0.5), ("shift", -0.2)):
+        values = np.linspace(start, start + 0.5, 6, dtype=np.float32)
+        model.graph.initializer.append(numpy_helper.from_array(values, name))
+    model.graph.node.insert(1, helper.make_node("GroupNormalization", ["raw", "scale", "shift"], ["a"], num_groups=2))
+    onnx.save(model, tmp_path / "m.onnx")
+    assert convert(tmp_path / "m.onnx", "--out", tmp_path) == 0
+    images = np.stack(drawn_images((32, 16)))[3:]
+    expected = levels(run(images / np.float32(127.5) - 1), SYMMETRIC)
+    assert_equal_pictures(tmp_path / "generator.fp32.onnx", images, expected)
+    model.opset_import[0].version = 18  # where its scale was of groups
+    onnx.save(model, tmp_path / "old.onnx")
+    with pytest.raises(InputError, match="GroupNormalization as no opset has it any more"):
+        open_translator(tmp_path / "old.onnx", Options())
+
+
 @pytest.mark.parametrize("asked", [True, False])
 def test_foreign_batch_norm_by_the_pictures_own_statistics(tmp_path: Path, asked: bool, capsys: Any) -> None:
     """Asked for, or in the file, as PyTorch writes what is exported in training mode; the measure is instance norm."""
@@ -644,6 +689,13 @@ def test_foreign_onnx_that_is_no_picture(tmp_path: Path) -> None:
     onnx.save(model, tmp_path / "noise.onnx")
     with pytest.raises(InputError, match="draws random numbers"):
         open_translator(tmp_path / "noise.onnx", Options())
+    shapes = {"six": [1, 6, 32, 32], "open": [1, None, 32, 16], "one": [3, 32, 16]}
+    advice = ("wrap it in a network that takes one picture", "a fixed number of channels", r"export it with \[1, chan")
+    for (name, shape), said in zip(shapes.items(), advice, strict=True):
+        model.graph.input[0].CopyFrom(helper.make_tensor_value_info("x.1", TensorProto.FLOAT, shape))
+        onnx.save(model, tmp_path / f"{name}.onnx")
+        with pytest.raises(InputError, match=said):
+            open_translator(tmp_path / f"{name}.onnx", Options())
 
 
 def test_grey_in_numpy_is_that_of_opencv() -> None:

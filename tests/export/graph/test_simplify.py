@@ -43,6 +43,22 @@ def test_shapes_that_are_known_are_folded() -> None:
     assert np.array_equal(run(graph, x), expected)
 
 
+def test_a_choice_of_known_places_has_a_known_shape() -> None:
+    graph = graph_of(
+        """kept = Constant <value = bool[4] {1, 0, 1, 1}>()  c = Compress <axis = 1> (x, kept)
+        s = Shape(c)  e = ConstantOfShape(s)  y = Add(c, e)""",
+        {},
+        (1, 4, 2, 2),
+        (1, 3, 2, 2),
+        "float",
+    )
+    x = random(1, 4, 2, 2).astype(np.float32)
+    expected = run(graph, x)
+    fold_constants(graph)
+    assert operators(graph) == ["Gather", "Add"]
+    assert np.array_equal(run(graph, x), expected)
+
+
 def test_random_numbers_and_the_output_are_not_constants() -> None:
     graph = graph_of(
         "shape = Constant <value_ints = [1, 2]>() r = RandomNormal <shape = [1, 2], seed = 1.0> () y = Add(x, r)",

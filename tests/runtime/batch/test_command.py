@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from pix2pix_edge.runtime.batch import command, translator
+from pix2pix_edge.runtime.batch.manifest import Manifest
 from pix2pix_edge.runtime.errors import InputError
 from tests.conftest import picture, write_rgb
 
@@ -68,3 +69,18 @@ def test_two_names_of_one_bucket_are_one_place() -> None:
     with pytest.raises(InputError, match="--sink would write over"):
         command._protect([("s3://b/a.png", "s3a://b/a.png")])
     command._protect([("missing.png", "out/missing.png"), ("s3://b/a.png", "s3://c/a.png")])
+
+
+def test_pictures_that_no_batch_of_this_engine_wrote_are_not_taken_for_its_own(tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow")
+    outputs = [str(tmp_path / f"{index}.png") for index in range(2)]
+    Path(outputs[1]).touch()
+    with pytest.raises(InputError, match=r"1\.png is there already, and no batch wrote it"):
+        Manifest(str(tmp_path), "one").begin(outputs)
+    Path(outputs[1]).unlink()
+    Manifest(str(tmp_path), "one").begin(outputs)
+    Path(outputs[1]).touch()  # and killed
+    (tmp_path / "manifest" / "part-of-yours.parquet").touch()
+    Manifest(str(tmp_path), "one").begin(outputs)
+    with pytest.raises(InputError, match="is of another engine"):
+        Manifest(str(tmp_path), "two")

@@ -77,7 +77,7 @@ def test_a_list_that_is_none(tmp_path: Path, content: bytes) -> None:
 def test_a_source_without_pictures(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="holds no pictures"):
         sources_of(str(tmp_path))
-    with pytest.raises(InputError, match="holds no pictures"):
+    with pytest.raises(InputError, match="absent does not exist"):
         sources_of(f"{tmp_path}/absent")
 
 

@@ -54,7 +54,7 @@ def start(engine_file: Path, port: int = 0) -> tuple[Stream, WebSink, threading.
 
 @pytest.mark.slow
 def test_the_page_in_a_browser(browser: Chromium, tmp_path: Path) -> None:
-    engine = write_inverter(tmp_path / "inverter.fp32.onnx", 96)
+    engine = write_inverter(tmp_path / "inverter.fp32.onnx", (48, 96))
     stream, sink, thread = start(engine)
     try:
         browser.size(1280, 800)
@@ -62,6 +62,7 @@ def test_the_page_in_a_browser(browser: Chromium, tmp_path: Path) -> None:
         browser.wait(f"{STATE} == 'live'")
 
         browser.wait("document.getElementById('picture').naturalWidth == 96")
+        browser.wait("(({ clientWidth, clientHeight }) => Math.abs(clientWidth / clientHeight - 2) < .02)(frame)")
         first = browser.value(PIXELS)
         browser.wait(f"{PIXELS} != {first!r}")  # the picture moves
         first = browser.value("document.getElementById('frames').textContent")
@@ -78,7 +79,7 @@ def test_the_page_in_a_browser(browser: Chromium, tmp_path: Path) -> None:
         browser.value("document.getElementById('beside').click()")
         browser.wait("document.getElementById('picture').naturalWidth == 192")
         picture = cv2.imread(str(browser.download("snapshot")))
-        assert picture.shape == (96, 192, 3) and np.array_equal(picture[:, 96:], 255 - picture[:, :96])
+        assert picture.shape == (48, 192, 3) and np.array_equal(picture[:, 96:], 255 - picture[:, :96])
 
         browser.value("document.getElementById('pause').click()")
         browser.wait("!document.getElementById('still').hidden && document.getElementById('still').width == 192")
@@ -86,11 +87,15 @@ def test_the_page_in_a_browser(browser: Chromium, tmp_path: Path) -> None:
         browser.value("document.getElementById('pause').click()")
         browser.wait("document.getElementById('still').hidden")
         browser.wait("document.getElementById('picture').naturalWidth == 192")
+        browser.value("Object.defineProperty(picture, 'naturalWidth', { value: 0, configurable: true }); record()")
+        assert (
+            browser.value("delete picture.naturalWidth && message.textContent") == "There is no picture to record yet."
+        )
         browser.value("document.getElementById('record').click()")
         time.sleep(2)
         film = cv2.VideoCapture(str(browser.download("record")))
         shown = film.read()[1]
-        assert shown.shape == (96, 192, 3)
+        assert shown.shape == (48, 192, 3)
         film.release()
         assert browser.value("document.getElementById('uptime').textContent").count(":") == 1
         why = browser.value(

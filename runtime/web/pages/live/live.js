@@ -7,7 +7,7 @@ const STATES = {
 };
 const HISTORY_MS = 10_000;
 const VIDEO_TYPES = ["video/webm;codecs=vp9", "video/webm;codecs=vp8", "video/webm", "video/mp4"];
-let events = null, retry = 0, state = "", chosen = false, recording = null, historyAt = 0;
+let events = null, retry = 0, state = "", chosen = false, shaped = false, recording = null, historyAt = 0;
 
 history.replaceState(null, "", location.pathname); // a token there has become a cookie
 
@@ -23,6 +23,13 @@ function show() {  // the picture as the switch says; a new address makes the br
   if (!paused()) at("picture").src = url("stream.mjpg", { view, t: Date.now() });
 }
 
+function shape() {  // the frame as the engine's pictures are, which the first one tells
+  const { naturalWidth: width, naturalHeight: height } = at("picture");
+  if (shaped || !width) return;
+  shaped = true;
+  at("frame").style.setProperty("--one", width / height / (at("beside").checked ? 2 : 1));
+}
+
 function put(id, value, unit = "", digits = 0) {
   const known = value !== null && value !== undefined && value !== "";
   at(id).textContent = known ? (typeof value === "number" ? value.toFixed(digits) : value) : "–";
@@ -34,7 +41,10 @@ function enter(next) {
   if (next === state) return;
   const running = state === "streaming" || state === "stalled" || state === "waiting";
   const runs = next !== "ended" && next !== "lost";
-  if (runs && !running) show();
+  if (runs && !running) {
+    shaped = false;
+    show();
+  }
   // what has ended stays so until another stream answers here
   if (next === "lost" && state === "ended") return;
   state = next;
@@ -61,6 +71,7 @@ function update(now) {
   if (!chosen) at("beside").checked = now.view === "side-by-side";
   chosen = true;
   enter(now.state);
+  shape();
   at("snapshot").setAttribute("aria-disabled", String(!now.frames));
   const why = explain(now);
   if (why) at("message").textContent = why;
@@ -144,7 +155,10 @@ function record() {
   if (recording) return stopRecording();
   const { naturalWidth: width, naturalHeight: height } = at("picture");
   const type = VIDEO_TYPES.find(one => globalThis.MediaRecorder?.isTypeSupported(one));
-  if (!width || !type) return void (at("message").textContent = "This browser cannot record.");
+  if (!width || !type) {
+    at("message").textContent = type ? "There is no picture to record yet." : "This browser cannot record.";
+    return void setTimeout(() => at("message").textContent = STATES[state][1], 4000);
+  }
   const canvas = Object.assign(document.createElement("canvas"), { width, height }), parts = [];
   const recorder = new MediaRecorder(canvas.captureStream(), { mimeType: type });
   const paint = () => {
