@@ -222,6 +222,7 @@ SECTIONS = {
     "judged": Section(
         Path("docs/training.md"), "python -m train.judge GENERATOR … --data DIR --out FILE.json", _judged
     ),
+    "tried": Section(Path("docs/training.md"), "python -m train.judge GENERATOR … --data DIR --out FILE.json", _judged),
     "choices": Section(
         Path("docs/training.md"), "choices written down before it is looked up whose they are", _choices
     ),

@@ -155,8 +155,8 @@ def _split_userinfo(rest: str) -> tuple[str, str, bool]:
     A password often holds signs that would end it by the rules, as in "admin:pa/ss#1@host/stream".
     """
     authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
-    if "@" in authority:
-        userinfo, _, host = authority.rpartition("@")
+    userinfo, at, host = authority.rpartition("@")
+    if at and re.fullmatch(r"(?:\[[^\]]*\]|[^:]*)(?::\d{0,5})?", host):  # else "@" and what ends it are of a password
         return userinfo, host + rest[len(authority) :], "@" not in rest[len(authority) :]
     if "@" not in rest:
         return "", rest, True

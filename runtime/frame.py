@@ -95,10 +95,11 @@ def fit(image: Image, shape: int | tuple[int, ...], mode: str = "stretch") -> Im
         inner = (max(1, round(height * scale)), max(1, round(width * scale)))
         top, left = (rows - inner[0]) // 2, (columns - inner[1]) // 2
         padded = np.zeros((rows, columns, channels), np.uint8)
-        small = cv2.resize(image, inner[::-1], interpolation=cv2.INTER_AREA)
-        padded[top : top + inner[0], left : left + inner[1]] = small
+        padded[top : top + inner[0], left : left + inner[1]] = fit(image, (*inner, channels))
         return padded
-    if image.shape[:2] != (rows, columns):
+    if image.shape[:2] == (1, 1):  # which OpenCV 4.5.4 takes for damaged
+        image = np.broadcast_to(image, (rows, columns, channels))
+    elif image.shape[:2] != (rows, columns):
         image = cv2.resize(image, (columns, rows), interpolation=cv2.INTER_AREA)
     return np.ascontiguousarray(image)
 

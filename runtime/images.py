@@ -80,11 +80,14 @@ def decode_image(data: bytes, name: str, max_pixels: int = MAX_PIXELS, *, channe
 
 
 def as_rgb(image: Image) -> Image:
-    """Return OpenCV's BGR or BGRA picture as RGB or RGBA, in its own memory."""
+    """Return OpenCV's BGR or BGRA picture as RGB or RGBA, or one of these as OpenCV's, in its own memory."""
     import cv2
 
+    if image.size <= 4:  # OpenCV 4.5.4 takes a single pixel for damaged
+        return np.ascontiguousarray(image[..., [2, 1, 0, 3][: image.shape[2]]])
     order = cv2.COLOR_BGRA2RGBA if image.shape[2] == 4 else cv2.COLOR_BGR2RGB
-    return np.asarray(cv2.cvtColor(image, order, dst=image), np.uint8)
+    swapped: Image = cv2.cvtColor(image, order, dst=image)
+    return swapped
 
 
 _PNG, _TIFF = b"\x89PNG\r\n\x1a\n", (b"II*\0", b"MM\0*")
@@ -242,9 +245,9 @@ def encode_image(ending: str, image: Image) -> bytes:
 
     if image.dtype == np.uint16 and ending not in (".png", ".tif", ".tiff", ".pgm", ".ppm", ".jp2"):
         image = (image >> 8).astype(np.uint8)
-    keeps = ending in (".png", ".tif", ".tiff", ".webp")
-    order = {3: cv2.COLOR_RGB2BGR, 4: cv2.COLOR_RGBA2BGRA if keeps else cv2.COLOR_RGBA2BGR}.get(image.shape[2])
-    return bytes(cv2.imencode(ending, image if order is None else cv2.cvtColor(image, order))[1])
+    if image.shape[2] == 4 and ending not in (".png", ".tif", ".tiff", ".webp"):
+        image = image[..., :3]
+    return bytes(cv2.imencode(ending, image if image.shape[2] == 1 else as_rgb(image.copy()))[1])
 
 
 def write_image(path: Path, image: Image) -> None:

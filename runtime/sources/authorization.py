@@ -11,13 +11,21 @@ from pix2pix_edge.runtime.addresses import Address
 
 
 def authorization_for(challenges: list[str], address: Address, target: str) -> str:
-    """Return the Authorization header, with its line's end, that answers a 401: RFC 7616, else RFC 7617."""
-    digest = next((text for text in challenges if text.lower().startswith("digest")), None)
+    """Return the Authorization header, with its line's end, that answers a 401: RFC 7616, else RFC 7617.
+
+    challenges: of which one may hold several. "" where they ask for none of the two.
+    """
+    text = ", ".join(challenges)
+    digest = re.search(r"(?i)(?:^|,)\s*digest\s+(.*)", text)
     if digest is None:
+        if text and not re.search(r"(?i)(?:^|,)\s*basic\b", text):
+            return ""
         word = base64.b64encode(f"{address.user}:{address.password}".encode()).decode()
         return f"Authorization: Basic {word}\r\n"
-    asked = {key.lower(): quoted or bare for key, quoted, bare in re.findall(r'(\w+)=(?:"([^"]*)"|([^\s,]+))', digest)}
-    algorithm = "sha256" if asked.get("algorithm", "").upper().startswith("SHA-256") else "md5"
+    pairs = re.findall(r'(\w+)=(?:"([^"]*)"|([^\s,]+))', digest[1])
+    asked = {key.lower(): quoted or bare for key, quoted, bare in reversed(pairs)}  # the first challenge's own
+    algorithm = asked.get("algorithm", "").upper().removesuffix("-SESS")
+    algorithm = {"SHA-256": "sha256", "SHA-512-256": "sha512_256"}.get(algorithm, "md5")
 
     def hashed(*words: str) -> str:
         return hashlib.new(algorithm, ":".join(words).encode(), usedforsecurity=False).hexdigest()

@@ -34,6 +34,9 @@ STATUS = {
 """Status -> what it means of a camera; RTSP has those of HTTP, and 461 besides (RFC 7826)."""
 
 
+INTERIM = re.compile(rb"HTTP/\d\.\d 1\d\d\b")
+
+
 class NoVideoError(InputError):
     """A camera gives no video, for a reason that the message has."""
 
@@ -48,6 +51,13 @@ def meaning_of(status: int, address: Address, *, authorized: bool) -> str:
         return "it refuses this user and password (401); signs of the password may be written percent-encoded"
     text = STATUS.get(status, "it answers with an error ({status})")
     return text.format(scheme=address.scheme, authority=address.authority, status=status)
+
+
+def no_answer(head: bytes, address: Address) -> str:
+    """Return what an answer says that is of another protocol than was asked in."""
+    others = {b"RTSP/": "rtsp", b"HTTP/": "http", b"\x15\x03": f"{address.scheme}s"}  # the last: an alert of TLS
+    other = next((f"; try {scheme}://" for start, scheme in others.items() if head.startswith(start)), "")
+    return f"what answers there is no {address.scheme[:4].upper()}{other}"
 
 
 class Connection:
@@ -156,6 +166,11 @@ class Response:
         return int(text) if re.fullmatch(r"\d{1,18}", text) else None
 
     @property
+    def stale(self) -> bool:
+        """Whether a login was refused for its age alone (RFC 7616, 3.3)."""
+        return any(re.search(r"(?i)\bstale=\"?true", text) for text in self.challenges)
+
+    @property
     def kind(self) -> str:
         """The media type, such as "image/jpeg"; "" where the header has none."""
         return self.headers.get("content-type", "").partition(";")[0].strip().lower()
@@ -203,13 +218,22 @@ def get(address: Address, timeout_s: float, headers: str = "") -> Response:
     for _ in range(MOST_REDIRECTS + 2):
         response = _ask(address, timeout_s, target, headers + authorization)
         if 200 <= response.status < 300:
-            return response
+            packed = response.headers.get("content-encoding", "identity")
+            if packed.lower() == "identity":
+                return response
+            response.close()
+            raise NoVideoError(
+                address, f"it packs its answer ({packed[:20]}) unasked; switch that off where it is served"
+            )
         response.close()
         if response.status in (301, 302, 303, 307, 308):
             target = _redirected(address, target, response.headers.get("location", ""))
             authorization = ""
-        elif response.status == 401 and not authorization and (address.user or address.password):
+        elif response.status == 401 and (address.user or address.password) and (not authorization or response.stale):
             authorization = authorization_for(response.challenges, address, target)
+            if not authorization:
+                asked = response.challenges[0].split()[0][:20]
+                raise NoVideoError(address, f"it wants a login by {asked} (401), not by a password; set it to Digest")
         else:
             break
     if response.status < 400:
@@ -240,10 +264,13 @@ def _ask(address: Address, timeout_s: float, target: str, headers: str) -> Respo
     try:
         connection.send(
             f"GET {target} HTTP/1.1\r\nHost: {address.authority}\r\nUser-Agent: pix2pix-edge\r\nAccept: */*\r\n"
-            f"Connection: close\r\n{headers}\r\n".encode("latin-1", "replace")
+            f"Accept-Encoding: identity\r\nConnection: close\r\n{headers}\r\n".encode("latin-1", "replace")
         )
         head = b""
-        while not (found := re.match(rb"(.*?)\r?\n\r?\n", head, re.DOTALL)):
+        while not (found := re.match(rb"(.*?)\r?\n\r?\n", head, re.DOTALL)) or INTERIM.match(head):
+            if found:  # 100 Continue and its like: the answer is still to come
+                head = head[found.end() :]
+                continue
             more = connection.receive(deadline) if len(head) < LONGEST_HEAD else b""
             if not more:
                 break
@@ -259,7 +286,7 @@ def _ask(address: Address, timeout_s: float, target: str, headers: str) -> Respo
     status = re.match(rb"(?:HTTP/\d\.\d|ICY) (\d{3})\b", head)
     if found is None or status is None:
         connection.close()
-        raise NoVideoError(address, "it hung up before it answered" if not head else "what answers there is no HTTP")
+        raise NoVideoError(address, no_answer(head, address) if head else "it hung up before it answered")
     lines = [line.decode("latin-1").partition(":") for line in re.split(rb"\r?\n", found[1])[1:]]
     fields = {name.strip().lower(): value.strip() for name, _, value in reversed(lines)}
     challenges = [value.strip() for name, _, value in lines if name.strip().lower() == "www-authenticate"]

@@ -27,15 +27,17 @@ class MotionJpeg:
     frames = None
 
     def __init__(self, response: Response, timeout_s: float) -> None:
-        """timeout_s: how long a whole picture may take to come."""
+        """timeout_s: how long a whole picture may take to come. Sets `only` where there was one picture and no more."""
         self._response, self._timeout_s = response, timeout_s
         self._data = bytearray()
         self._ended = False
         self._arrivals: deque[int] = deque(maxlen=30)
         self.trouble = "it sends no JPEG picture"
         begun = time.monotonic()
-        while len(self._arrivals) < MEASURED and time.monotonic() - begun < MEASURED_S and self.read() is not None:
-            pass
+        first = picture = self.read()
+        while picture and len(self._arrivals) < MEASURED and time.monotonic() - begun < MEASURED_S:
+            picture = self.read()
+        self.only = first.image if first and self._ended and len(self._arrivals) == 1 else None
 
     @property
     def began(self) -> bool:
@@ -117,5 +119,9 @@ def _walk(data: bytearray, start: int) -> tuple[int, int]:
             return 0, 0
         if marker == 0xD9:
             return end, end
+        if end > len(data):
+            return at, 0
+        if not 0xE0 <= marker <= 0xEF and data.find(b"\xff\xd8\xff", at + 2, end) > 0:  # which may hold a thumbnail
+            return 0, 0  # it was cut inside its tables
         start, cut = end, end == at
     return start if cut else max(start, len(data) - 1), 0

@@ -49,14 +49,15 @@ def _timeout_s() -> float:
 def _open_http(address: Address, max_pixels: int) -> MotionJpeg | Capture | Image:
     response = get(address, _timeout_s())
     start = _beginning(response, address)
-    if problem := _no_picture(response.kind, start):
+    pictures = start.lstrip(b"\r\n").startswith((b"\xff\xd8", b"--"))
+    if not pictures and (problem := _no_picture(response.kind, start)):
         response.close()
         raise NoVideoError(address, problem)
-    still = response.length is not None and (response.kind.startswith("image/") or start.startswith(b"\xff\xd8"))
-    if still and (response.kind.startswith("image/") or response.kind == ""):
+    if response.kind.startswith("image/") and (response.length is not None or not pictures):
         return _download(response, address, max_pixels)
-    if response.kind.startswith("multipart/") or start.startswith((b"\xff\xd8", b"--")):
-        return _motion_jpeg(response, address)
+    if response.kind.startswith("multipart/") or pictures:
+        found = _motion_jpeg(response, address)
+        return found if found.only is None or response.kind.startswith("multipart/") else found.only
     response.close()
     return _open_video(address)
 
@@ -64,15 +65,15 @@ def _open_http(address: Address, max_pixels: int) -> MotionJpeg | Capture | Imag
 def _beginning(response: Response, address: Address) -> bytes:
     """Return the first bytes of the body, and leave them there. Raises NoVideoError where none come."""
     deadline = time.monotonic() + _timeout_s()
-    start = b""
+    start, trouble = b"", "it answered, and hung up without a picture"
     try:
         while len(start) < 16 and (more := response.receive(deadline)):
             start += more
     except TimeoutError:
-        pass
+        trouble = f"it is silent: it answered, and sent nothing within {_timeout_s():g} s"
     if not start:
         response.close()
-        raise NoVideoError(address, f"it is silent: it answered, and sent nothing within {_timeout_s():g} s")
+        raise NoVideoError(address, trouble)
     response.put_back(start)
     return start
 

@@ -14,7 +14,15 @@ import threading
 from collections.abc import Callable
 
 from pix2pix_edge.runtime.addresses import Address, redacted
-from pix2pix_edge.runtime.sources.connection import LONGEST_HEAD, PIECE, Connection, NoVideoError, get, meaning_of
+from pix2pix_edge.runtime.sources.connection import (
+    LONGEST_HEAD,
+    PIECE,
+    Connection,
+    NoVideoError,
+    get,
+    meaning_of,
+    no_answer,
+)
 
 
 class Relay:
@@ -140,6 +148,8 @@ class Relay:
                         self._say("it hung up before it played")
                     return
                 data += more
+                if not self.answered and data[:5] != b"RTSP/"[: len(data)]:
+                    raise NoVideoError(self._address, no_answer(data, self._address))
             client.sendall(data)
             while data := camera.receive():
                 client.sendall(data)
@@ -160,10 +170,12 @@ class Relay:
             where = re.search(rb"(?i)\r\nlocation:\s*([^\r\n]*)", message)
             place = redacted(where[1].decode("latin-1")) if where else "another place"
             raise NoVideoError(self._address, f"it sends on to {place!r}; if you trust that, give it as --source")
-        if code >= 400 and (code != 401 or asked.authorized or not self._address.user):
+        if code == 401 and self._address.user and not asked.authorized:  # FFmpeg asks again, if it can
+            self._say("it wants another login than FFmpeg knows (401); set the camera to Digest")
+        elif code >= 400:
             self._say(meaning_of(code, self._address, authorized=asked.authorized))
             self.transport_refused |= asked.setup
-        elif code == 200:
+        elif code == 200 and not asked.teardown:
             self.trouble = ""
             asked.played = self.played = asked.play
         if b"\nm=" in message:
@@ -182,12 +194,13 @@ class _Asked:
     """What FFmpeg has asked of the camera so far. played: the camera has answered PLAY. ended: FFmpeg has hung up."""
 
     def __init__(self) -> None:
-        self.authorized = self.setup = self.play = self.played = self.ended = False
+        self.authorized = self.setup = self.play = self.teardown = self.played = self.ended = False
 
     def note(self, request: bytes) -> None:
         self.authorized |= b"\r\nAuthorization:" in request
         self.setup = request.startswith(b"SETUP")
-        self.play |= request.startswith(b"PLAY")
+        self.play = request.startswith(b"PLAY")
+        self.teardown = request.startswith(b"TEARDOWN")
 
 
 def _split_message(data: bytes) -> tuple[bytes, bytes]:

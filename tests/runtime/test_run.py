@@ -173,7 +173,8 @@ def test_a_video_that_does_not_fit_the_disk_is_one_line(inverter: Path, tmp_path
         "--engine", inverter, "--source", "in", "--sink", "out.avi", "--backend", "onnxruntime", cwd=tmp_path,
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (9_000, 9_000)),
     )  # fmt: skip
-    assert code == 2 and "not all 30 frames reached the disk" in stderr and stderr.count("\n") == 1
+    said = [line for line in stderr.splitlines() if not line.startswith("[mjpeg @ ")]  # OpenCV 4.5's FFmpeg
+    assert code == 2 and len(said) == 1 and "not all 30 frames reached the disk" in said[0]
     assert stdout == "" and sorted(p.name for p in tmp_path.iterdir()) == ["in"]
 
 

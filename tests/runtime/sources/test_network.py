@@ -79,6 +79,13 @@ QUIRKS: dict[str, Answer] = {
         [OK.replace(b"\r\n", b"\r\nTransfer-Encoding: chunked\r\n", 1), *(chunked(part(jpeg)) for jpeg in JPEGS)]
     ),
     "damaged ones between": lambda _: iter([OK, *(part(jpeg) + part(jpeg[:400]) for jpeg in JPEGS)]),
+    "an answer before the answer": lambda _: iter(
+        [b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n" + OK, *map(part, JPEGS)]
+    ),
+    "pictures under a wrong type": lambda _: iter(
+        [b"HTTP/1.0 200 OK\r\nContent-Type: text/html\r\n\r\n\r\n", *map(part, JPEGS)]
+    ),
+    "pictures cut inside their tables": lambda _: iter([OK, *(part(jpeg[:500]) + part(jpeg) for jpeg in JPEGS)]),
     "a redirect on the same host": lambda request: iter(
         [b"HTTP/1.0 302 Found\r\nLocation: /live\r\n\r\n"] if b"GET /x " in request else [OK, *map(part, JPEGS)]
     ),
@@ -115,6 +122,10 @@ FAILURES: dict[str, tuple[Answer, str]] = {
     "redirect for ever": (reply("302 Found", "Location: /x"), "without an end"),
     "no HTTP": (lambda _: iter([b"SSH-2.0-OpenSSH\r\n\r\n"]), "is no HTTP"),
     "hangs up": (lambda _: iter([]), "hung up before it answered"),
+    "packed": (reply("200 OK", "Content-Encoding: gzip", body=b"\x1f\x8b"), r"packs its answer \(gzip\)"),
+    "RTSP": (lambda _: iter([b"RTSP/1.0 400 Bad Request\r\n\r\n"]), "is no HTTP; try rtsp://"),
+    "TLS": (lambda _: iter([b"\x15\x03\x01\0\2\2F"]), "is no HTTP; try https://"),
+    "hangs up after its head": (reply("200 OK"), "answered, and hung up without a picture"),
     "noise": (reply("200 OK", "Content-Type: video/mp4", body=b"\0noise" * 999), "no video that OpenCV can decode"),
     "silent": (lambda _: iter([b""] * 10**6), "is silent: it took the connection"),
     "silent later": (lambda _: iter([OK, *([b""] * 10**6)]), "is silent: it answered, and sent nothing"),
@@ -183,8 +194,40 @@ def test_any_password_opens_its_camera_and_a_wrong_one_is_said(scheme: str) -> N
     assert "secret" not in str(caught.value)
 
 
-def test_one_picture_on_a_server_is_one_frame() -> None:
-    with server(reply("200 OK", "Content-Type: image/jpeg", f"Content-Length: {len(JPEGS[7])}", body=JPEGS[7])) as port:
+@pytest.mark.parametrize(
+    ("asked", "reason"),
+    [
+        (['Basic realm="x", Digest realm="a, b", nonce="n", qop="auth,auth-int", algorithm=SHA-512-256'], ""),
+        (
+            ['Digest realm="a, b", nonce="old", qop="auth"', 'Digest realm="a, b", nonce="n", stale=true, qop="auth"'],
+            "",
+        ),
+        (["Negotiate"], "a login by Negotiate"),
+    ],
+)
+def test_a_login_of_another_kind_works_or_is_named(asked: list[str], reason: str) -> None:
+    calls: list[bytes] = []
+
+    def answer(request: bytes) -> Iterator[bytes]:
+        calls.append(request)
+        if b'realm="a, b", nonce="n"' in request:
+            return iter([OK, *map(part, JPEGS)])
+        challenge = asked[min(len(calls), len(asked)) - 1]
+        return iter([f"HTTP/1.0 401 No\r\nWWW-Authenticate: {challenge}\r\n\r\n".encode()])
+
+    with server(answer) as port:
+        address = f"http://me:p@ss:w/rd@127.0.0.1:{port}/x"
+        if reason:
+            with pytest.raises(InputError, match=reason):
+                open_source(address)
+        else:
+            open_source(address).close()
+
+
+@pytest.mark.parametrize("length", [True, False])
+def test_one_picture_on_a_server_is_one_frame(length: bool) -> None:
+    fields = ["Content-Type: image/jpeg", *([f"Content-Length: {len(JPEGS[7])}"] if length else [])]
+    with server(reply("200 OK", *fields, body=JPEGS[7])) as port:
         source = open_source(f"http://127.0.0.1:{port}/snapshot")
     assert isinstance(source, PictureSource) and isinstance(source, Source) and not source.live
     frame = source.read()
@@ -261,6 +304,7 @@ RTSP_FAILURES: dict[str, tuple[dict[str, object], str]] = {
     "password": ({"password": "other"}, r"refuses this user and password \(401\)"),
     "404": ({"answer": b"RTSP/1.0 404 Not Found\r\n\r\n"}, r"no such path \(404\)"),
     "busy": ({"answer": b"RTSP/1.0 503 Service Unavailable\r\n\r\n"}, r"no room for another viewer \(503\)"),
+    "another login": ({"answer": b"RTSP/1.0 401 No\r\nWWW-Authenticate: NTLM\r\n\r\n"}, r"another login .* \(401\)"),
     "silent": ({"silent": True}, "is silent: it took the connection"),
     "codec": ({"codec": "X-UNHEARD-OF"}, "of its X-UNHEARD-OF video no picture could be decoded.*H.264"),
     "sound": (
@@ -278,6 +322,15 @@ def test_an_rtsp_camera_that_gives_no_video_has_its_true_reason(failure: str, mo
     with RtspCamera(**options) as camera, pytest.raises(InputError, match=rf"gives no video: .*{reason}") as caught:  # type: ignore[arg-type]
         open_source(f"rtsp://me:sec/ret@127.0.0.1:{camera.port}/live")
     assert "ret@" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [(b"HTTP/1.1 400 No\r\n\r\n", "; try http://"), (b"\x15\x03\1\0\2\2F", "; try rtsps://"), (b"SSH-2", "")],
+)
+def test_what_is_no_rtsp_is_said(answer: bytes, said: str) -> None:
+    with server(lambda _: iter([answer])) as port, pytest.raises(InputError, match=f"there is no RTSP{said}$"):
+        open_source(f"rtsp://127.0.0.1:{port}/x")
 
 
 @pytest.mark.parametrize("options", [{}, {"udp_only": 461}, {"udp_only": 400}, {"password": "pa/ss# w@rd"}])
