@@ -195,6 +195,11 @@ def _rows(args: argparse.Namespace, left: list[tuple[str, str]]) -> Any:
         data.DataContext.get_current().enable_progress_bars = False  # the bar is ours
         logging.getLogger("ray.data").setLevel(logging.CRITICAL)
         threads = args.threads or 1
+        if (gpus := ray.cluster_resources().get("GPU", 0)) < args.gpus:
+            raise InputError(
+                f"--gpus {args.gpus:g}: Ray sees {gpus:g}; leave it out for an .onnx, or start a node with them:"
+                " ray start --num-gpus N"
+            )
         workers = args.workers or max(1, int(ray.cluster_resources().get("CPU", 1)) // threads)
         sources, outputs = zip(*left, strict=True)
         table = pyarrow.table({"source": sources, "output": outputs})
@@ -205,7 +210,7 @@ def _rows(args: argparse.Namespace, left: list[tuple[str, str]]) -> Any:
 
         translated = rows.map_batches(
             Translator,
-            batch_size=None,  # a block as it is
+            batch_size=size if args.gpus else None,  # a block as it is; with GPUs Ray wants a number
             batch_format="pyarrow",
             fn_constructor_args=(str(Path(args.engine).resolve()), args.backend, threads, args.fit),
             compute=data.ActorPoolStrategy(size=workers),

@@ -47,6 +47,24 @@ def test_an_engine_that_is_on_no_node_is_one_sentence(tmp_path: Path) -> None:
     assert done.stdout == "1 pictures, 0 of them done before\n", done.stdout
 
 
+def test_gpus_are_asked_of_the_nodes_that_have_them(tmp_path: Path) -> None:
+    """A CPU's engine, for what is tried is how Ray is asked."""
+    from ray.cluster_utils import Cluster
+
+    (tmp_path / "in").mkdir()
+    for index in range(3):
+        write_rgb(tmp_path / "in" / f"{index}.png", picture(index))
+    words = ["--engine", write_inverter(tmp_path / "inverter.onnx", 32), "--source", tmp_path / "in"]
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "num_gpus": 1})
+    try:
+        words = ["-m", "pix2pix_edge", "batch", *words, "--sink", tmp_path / "out", "--address", cluster.address]
+        refused, done = (python(*words, "--gpus", count) for count in ("2", "1"))
+    finally:
+        cluster.shutdown()
+    assert refused.returncode == 2 and "--gpus 2: Ray sees 1; leave it out" in refused.stderr, refused.stderr
+    assert done.returncode == 0 and "3 translated, 0 could not be" in done.stdout, done.stderr
+
+
 def test_a_node_that_dies_in_mid_run_loses_nothing(tmp_path: Path) -> None:
     from ray.cluster_utils import Cluster
 
