@@ -164,7 +164,7 @@ def _readings(root: Path, first: str) -> list[tuple[str, str, str, str]]:
         return inner or [(first, "beside", own, side) for side in ("label", "picture")]
     if match := re.fullmatch(rf"({splits})_([ab])", low):
         return [(first, "pix2pixHD", SPLITS[match[1]], "label" if match[2] == "a" else "picture")]
-    for form in (rf"(?P<split>{splits})[_. -]?(?P<word>.+)", rf"(?P<word>.+)[_. -](?P<split>{splits})"):
+    for form in (rf"(?P<split>{splits})(?:\d{{4}})?[_. -]?(?P<word>.+)", rf"(?P<word>.+)[_. -](?P<split>{splits})"):
         if (match := re.fullmatch(form, low)) and (side := side_of(match["word"])):
             return [(first, "named", SPLITS[match["split"]], side)]
     if side := side_of(low):

@@ -53,10 +53,10 @@ def side_of(word: str) -> str | None:
 def matched(data: Path, label: str, picture: str, problems: list[str], left_out: list[Path]) -> list[Pair]:
     """Return the pairs of two folders, or of one that holds both; add what does not pair up to `problems`."""
     known = len(left_out)
-    labels = _images(data / label, problems, left_out)
+    labels = _images(data / label, problems, left_out, picture)
     if label == picture:
         return _of_one_folder(labels, data / label)
-    pictures = _images(data / picture, problems, left_out)
+    pictures = _images(data / picture, problems, left_out, label)
     unpaired: list[str] = []
     for keys in (_each(_exact), _each(_plain), _each(_loose), _differing):
         one, other = (_by_key(*side, keys) for side in ((data / label, labels), (data / picture, pictures)))
@@ -116,8 +116,11 @@ def _of_one_folder(files: list[Path], folder: Path) -> list[Pair]:
     return [Pair(path, path) for path in files]
 
 
-def _images(folder: Path, problems: list[str], left_out: list[Path]) -> list[Path]:
-    """Return the images of a folder, or else of those below it; what is not taken goes into one of the lists."""
+def _images(folder: Path, problems: list[str], left_out: list[Path], other: str) -> list[Path]:
+    """Return the images of a folder, or else of those below it; what is not taken goes into one of the lists.
+
+    other: the folder of the other side.
+    """
     files = files_in(folder, recursive=True)
     images = only_images(files)
     images = [path for path in images if path.parent == folder] or images
@@ -142,7 +145,7 @@ def _images(folder: Path, problems: list[str], left_out: list[Path]) -> list[Pat
     read = ", ".join(IMAGE_ENDINGS)
     if not folder.is_dir():
         names = (path.name for path in folder.parent.iterdir() if path.is_dir() and path.name[0] not in "._")
-        unknown = [folder.with_name(name) for name in names if not side_of(name)]
+        unknown = [folder.with_name(name) for name in names if not side_of(name) and name != Path(other).name]
         move = f"; or rename one: {shlex.join(['mv', str(unknown[0]), str(folder)])}" if len(unknown) == 1 else ""
         raise InputError(f"{folder} does not exist; it needs one image of every pair ({read}){move}")
     held = ", ".join(sorted({path.suffix or "without an ending" for path in files}))

@@ -55,6 +55,7 @@ def put(path: Path, level: int, width: int = 24) -> None:
         ("train/{}.png", "train/{}_photo.png", "*_label -> its picture"),
         ("train/{}-sketch.png", "train/{}-photo.png", "*_label -> its picture"),
         ("trainannot/{}.png", "train/{}.png", "trainannot/ -> train/"),
+        ("train2017_label/{}.png", "train2017_img/{}.png", "train2017_label/ -> train2017_img/"),
         ("train label/{}.png", "train picture/{}.png", "train label/ -> train picture/"),
         ("trainB/{}_gtCoarse_labelTrainIds.png", "trainA/{}_leftImg8bit.png", "trainB/ -> trainA/"),
         ("trainB/um_road_00{}.png", "trainA/um_00{}.png", "trainB/ -> trainA/"),
@@ -188,6 +189,7 @@ def test_kinds_that_nothing_reads_are_counted(tmp_path: Path) -> None:
             r"2.heic is not read here;.*has no partner",
         ),
         (["testA/1.png", "testB/1.png"], "nothing to train on"),
+        (["trainA/1.png"], r"trainB does not exist; it needs one image of every pair \([^)]*\)$"),
         (["train/1_label.png", "train/1_real.png", "train/2_real.png"], "only one of label and picture of 2"),
     ],
 )
