@@ -42,7 +42,7 @@ def prefers(measure: str, one: Scores, other: Scores) -> bool:
     if measure in MORE:
         return first > second
     if measure in SHARES:
-        return abs(math.log(first)) < abs(math.log(second))
+        first, second = (abs(math.log(share)) if share > 0 else math.inf for share in (first, second))
     return first < second
 
 

@@ -264,7 +264,7 @@ def test_metrics_are_those_of_the_stream(inverter: Path, clip: Path) -> None:
                 status, headers, body = ask(sink, "/metrics")
                 assert status == 200 and headers["Content-Type"].startswith("text/plain; version=0.0.4")
                 during = metrics(body.decode())
-                assert ask(sink, "/health")[0] == 200
+                assert ask(sink, "/")[0] == 200
     assert 30 <= during['pix2pix_frames_total{source="clip"}'] <= 40
     assert during['pix2pix_frames_per_second{source="clip"}'] > 0
     latency = {key: value for key, value in during.items() if key.startswith("pix2pix_latency_seconds")}
@@ -451,13 +451,13 @@ REQUESTS = st.builds(
 @example(b"\r\n")
 @example(b"GET\r\n\r\n")
 @example(b"GET //[ HTTP/1.0\r\n\r\n")
-def test_any_request_gets_an_answer_or_none(sink: WebSink, capfd: Any, request_bytes: bytes) -> None:
+def test_any_request_does_no_harm(sink: WebSink, capfd: Any, request_bytes: bytes) -> None:
     with socket.create_connection(("127.0.0.1", sink.port), timeout=60) as connection, contextlib.suppress(OSError):
         connection.sendall(request_bytes)
         connection.shutdown(socket.SHUT_WR)
-        answer = connection.recv(1000)
-        assert not answer or re.match(rb"HTTP/1\.[01] \d{3} |<!DOCTYPE|\{|\d{3} ", answer), answer[:80]
+        connection.recv(1000)
     assert "Traceback" not in capfd.readouterr().err
+    assert ask(sink, "/")[0] == 200
     assert "warning" not in capfd.readouterr().err
 
 
