@@ -153,6 +153,8 @@ def run(args: argparse.Namespace) -> int:
         for name, stream in streams.items():
             print(f"{name}: {_summary(stream, seconds)}" if len(streams) > 1 else _summary(stream, seconds))
         print(_engine_line(engine))
+        if not args.sink:
+            print("no picture was kept or shown: add --sink out/, --sink window, … (or null, to mean that)")
         if any(stream.left_behind for stream in streams.values()):
             stack.pop_all()  # closing an engine that hangs would never return; main() ends the process
     for error in list(together.failed.values())[:1]:

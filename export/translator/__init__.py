@@ -15,6 +15,11 @@ def open_translator(path: str | Path, options: Options) -> Translator:
     path = Path(path)
     check_options(options)
     if path.is_dir():
+        if (path / "checkpoint").is_file():
+            raise InputError(
+                f"{path} is a checkpoint: weights without the network; build that, restore this, and save it whole:"
+                " generator.save('generator.keras')"
+            )
         if not (path / "saved_model.pb").is_file():
             raise InputError(f"{path} is a folder without saved_model.pb; give a model's file, or make one: {TRAIN}")
         from pix2pix_edge.export.translator.saved_model import SavedModelTranslator

@@ -252,6 +252,9 @@ def test_files_that_are_no_keras_model(saved: Callable[[str], Path], tmp_path: P
     (tmp_path / "damaged.keras").write_bytes(whole[:2000] + bytes(b ^ 255 for b in whole[2000:2200]) + whole[2200:])
     _refused(tmp_path / "missing.keras", "does not exist")
     _refused(tmp_path, "is a folder without saved_model.pb")
+    (tmp_path / "training_checkpoints").mkdir()
+    (tmp_path / "training_checkpoints" / "checkpoint").touch()
+    _refused(tmp_path / "training_checkpoints", "is a checkpoint: weights without the network")
     _refused(tmp_path / "empty.keras", r"is empty.*model\.export\(FOLDER\)")
     for name in ("text", "cut"):
         _refused(tmp_path / f"{name}.keras", "not a whole .keras file")

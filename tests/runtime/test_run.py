@@ -61,7 +61,7 @@ def test_a_video_to_a_video_and_a_folder_keeps_count_and_order(inverter: Path, c
     assert [index_of(image, inverted=True) for image in read_video(tmp_path / "out.mp4")] == list(range(40))
     assert cv2.VideoCapture(str(tmp_path / "out.mp4")).get(cv2.CAP_PROP_FPS) == 25
     assert len(list((tmp_path / "pictures").iterdir())) == 40
-    assert "40 frames" in stdout and "ONNX Runtime" in stdout
+    assert "40 frames" in stdout and "ONNX Runtime" in stdout and "was kept" not in stdout
     for stage in ("capture", "prepare", "engine", "deliver"):
         assert stage in stdout
 
@@ -78,6 +78,7 @@ def test_limit_and_loop(inverter: Path, tmp_path: Path) -> None:
     for arguments, frames in ((("--loop", 4), 12), (("--loop", 0, "--limit", 7), 7), (("--limit", 99), 3)):
         code, stdout, _ = run("--engine", inverter, "--source", "in", *arguments, cwd=tmp_path)
         assert code == 0 and stdout.startswith(f"{frames} frames in ")
+        assert "no picture was kept or shown: add --sink out/" in stdout
 
 
 def test_many_frames_have_p99(inverter: Path, tmp_path: Path) -> None:
