@@ -16,7 +16,7 @@ from pix2pix_edge.runtime.engines.shared import SharedEngine
 from pix2pix_edge.runtime.sinks.web import WebSink, open_grid
 from pix2pix_edge.runtime.stream import Stream, translate
 from pix2pix_edge.runtime.streaming.together import Together
-from tests.conftest import write_inverter
+from tests.conftest import eventually, picture, write_inverter, write_rgb
 from tests.runtime.web.chromium import Chromium
 
 STATE = "document.getElementById('state').textContent"
@@ -127,6 +127,25 @@ def test_the_page_in_a_browser(browser: Chromium, tmp_path: Path) -> None:
     finally:
         stream.stop()
         thread.join()
+
+
+@pytest.mark.slow
+def test_who_comes_after_the_end_sees_the_last_picture(browser: Chromium, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    write_rgb(tmp_path / "in" / "a.png", picture(1, 48, 96))
+    sink = WebSink("127.0.0.1", 0)
+    with open_engine(write_inverter(tmp_path / "inverter.onnx", (48, 96)), backend="onnxruntime") as engine:
+        stream = translate(str(tmp_path / "in"), engine, [sink])
+        thread = threading.Thread(target=stream.run)
+        thread.start()
+        try:
+            assert eventually(lambda: stream.timings.frames == 1)
+            browser.page("Page.navigate", url=f"http://127.0.0.1:{sink.port}/")
+            browser.wait(f"{STATE} == 'ended'")
+            browser.wait("document.getElementById('picture').naturalWidth == 96")
+        finally:
+            stream.stop()
+            thread.join()
 
 
 @pytest.mark.slow

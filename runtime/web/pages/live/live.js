@@ -15,11 +15,16 @@ function url(path, query = {}) {
   return path + "?" + new URLSearchParams(query);
 }
 
-function show() {  // the picture as the switch says; a new address makes the browser drop the old stream
+function look() {  // the page as the switch says
   const view = at("beside").checked ? "side-by-side" : "output";
   at("frame").className = view;
   document.body.classList.toggle("wide-page", at("beside").checked);
   at("snapshot").href = url("snapshot.png", { view });
+  return view;
+}
+
+function show() {  // a new address makes the browser drop the old stream
+  const view = look();
   if (!paused()) at("picture").src = url("stream.mjpg", { view, t: Date.now() });
 }
 
@@ -44,7 +49,7 @@ function enter(next) {
   if (runs && !running) {
     shaped = false;
     show();
-  }
+  } else if (!running) look();
   // what has ended stays so until another stream answers here
   if (next === "lost" && state === "ended") return;
   state = next;
@@ -52,6 +57,7 @@ function enter(next) {
   [at("state").textContent, at("message").textContent] = STATES[state];
   at("numbers").classList.toggle("old", !runs);
   for (const id of ["beside", "pause", "record"]) at(id).disabled = !runs;
+  if (state === "ended" && !at("picture").naturalWidth) at("picture").src = at("snapshot").href; // who comes late sees the last
   if (!runs) stopRecording();
 }
 
@@ -203,6 +209,7 @@ at("beside").onchange = () => {
   if (paused()) pause();
   else show();
 };
+at("picture").onload = shape;
 at("picture").onerror = () => at("picture").removeAttribute("src"); // nothing is better than the sign of a broken picture
 at("pause").onclick = pause;
 at("record").onclick = record;
