@@ -245,7 +245,8 @@ def _of_statistics(
     keeps = interval(graph, graph.output.name)
     if misfits:
         best, next_best = sorted(misfits, key=lambda limits: misfits[limits])[:2]
-        if misfits[best] > CLEARLY and translator.takes[2] == 3 and not options.bgr:
+        tells = (best == LEVELS or not drawn) and misfits[best] > CLEARLY
+        if tells and translator.takes[2] == 3 and not options.bgr:
             said = {words: replace(ways[SYMMETRIC], **given) for words, given in IMAGENET.items()}
             others = _misfits(translator, graph, said, images)
             words = min(others, key=others.__getitem__)
