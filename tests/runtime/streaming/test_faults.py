@@ -197,7 +197,7 @@ def test_an_engine_that_hangs_is_left_behind(soon: None) -> None:
     sink = Recorder()
     with SlowEngine(trouble=lambda call: call == 4 and forever.wait()) as engine:  # type: ignore[arg-type, return-value]
         stream = translate(Camera(), engine, [sink])
-        stop_once(stream, lambda: len(sink.indices) == 3)
+        stop_once(stream, lambda: engine.calls == 4 and len(sink.indices) == 3)
         with ends():
             stream.run()
         assert "translate" in stream.left_behind and sink.indices == [0, 1, 2]
