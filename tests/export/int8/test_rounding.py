@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,8 @@ from onnx.reference import ReferenceEvaluator
 from pix2pix_edge.export.graph.graph import Graph
 from pix2pix_edge.export.int8 import rounding
 from pix2pix_edge.export.int8.placement import find_layers
-from pix2pix_edge.export.int8.rounding import Moments, Rounding, measure_moments
+from pix2pix_edge.export.int8.rounding import Box, Moments, Rounding, measure_moments
+from tests.export.arithmetic import graph_of, run
 from tests.export.small_network import write_small_network
 
 random = np.random.default_rng(7)
@@ -79,6 +81,52 @@ def test_rows_are_what_a_convolution_multiplies(known: dict[str, list[int]]) -> 
     results = WEIGHT.reshape(8, -1) @ rows.T
     assert results.shape == expected.shape  # every place once, in any order
     assert np.sort(results, axis=1) == pytest.approx(np.sort(expected, axis=1), abs=1e-4)
+
+
+def phases_and_box(mode: str = "DCR", kernel: np.ndarray | None = None, also_read: bool = False) -> Graph:
+    """Eight channels as 2 phases by 2 of two, interleaved and summed over 3 by 3 pixels, with a border."""
+    kernel = np.arange(1.0, 10).reshape(3, 3) if kernel is None else kernel
+    box = np.stack([kernel, -0.5 * kernel])[:, None]
+    body = f"""phases = Conv <pads = [1, 1, 1, 1]> (x, w)
+        real = DepthToSpace <blocksize = 2, mode = "{mode}"> (phases)
+        y = Conv <group = 2, pads = [1, 0, 1, 2]> (real, box)"""
+    if also_read:
+        body = f"{body.replace('y =', 'sums =')}\nmean = ReduceMean <keepdims = 0> (phases)\ny = Add (sums, mean)"
+    return graph_of(body, {"w": WEIGHT, "box": box}, (1, 6, 11, 12), (1, 2, 22, 24))
+
+
+@pytest.mark.parametrize("mode", ["DCR", "CRD"])
+def test_the_sums_over_a_box_come_closer(mode: str) -> None:
+    graph = phases_and_box(mode)
+    conv = next(node for node in graph.nodes if node.op_type == "Conv")
+    box = Box.after(graph, conv)
+    assert box and box.kernel.sum() == pytest.approx(4) and box.pads == (1, 0, 1, 2)
+    smooth = np.cumsum(np.cumsum(np.random.default_rng(3).normal(0, 1, (6, 11, 12)), axis=1), axis=2)
+
+    def sums(weight: np.ndarray) -> np.ndarray:
+        graph.constants["w"] = weight.astype(np.float64)
+        return np.asarray(run(graph, smooth[None])[0] / np.array([1, -0.5])[:, None, None] * 4 / 45)
+
+    rows = rounding.read_at(smooth, conv, WEIGHT.shape, 10**6, np.random.default_rng(0), box)
+    joint = box.split(WEIGHT.reshape(8, -1)).swapaxes(1, 2).reshape(2, -1)
+    expected = sums(WEIGHT).reshape(2, -1)
+    assert np.sort(joint @ rows.T, axis=1) == pytest.approx(np.sort(expected, axis=1), abs=1e-3)
+    assert np.array_equal(box.joined(box.split(WEIGHT.reshape(8, -1))), WEIGHT.reshape(8, -1))
+
+    found = {}
+    for name, boxes in (("each", {}), ("sums", {"conv": box})):
+        moments = Moments.of(rows.shape[1] if boxes else 54)
+        moments.add(rounding.read_at(smooth, conv, WEIGHT.shape, 10**6, np.random.default_rng(0), boxes.get("conv")))
+        codes = Rounding({"conv": moments}, {}, boxes).codes("conv", WEIGHT, SCALES)
+        off = sums(SCALES[:, None, None, None] * codes) - sums(WEIGHT)
+        found[name] = off.std(axis=(1, 2)).mean()
+    assert found["sums"] < 0.8 * found["each"]
+
+
+@pytest.mark.parametrize("given", [{"kernel": np.array([[1, -1, 1]] * 3)}, {"also_read": True}])
+def test_phases_are_rounded_one_by_one_where_more_is_done_with_them(given: dict[str, Any]) -> None:
+    graph = phases_and_box(**given)
+    assert Box.after(graph, next(node for node in graph.nodes if node.op_type == "Conv")) is None
 
 
 def test_what_codes_of_values_are_off_on_average_is_known() -> None:
