@@ -4,6 +4,7 @@
   python -m benchmarks docs --results report/report.json   first make this the published report
   python -m benchmarks docs --trials trials.json           first make these the published trials; likewise the others
   python -m benchmarks docs --models MODELS                a folder of reports, one for each model
+  python -m benchmarks docs --peers PEERS                  a folder of what `benchmarks peers` wrote, one for each width
 
 Run it in the root of a checkout, and commit the pages in docs/ with docs/benchmarks/.
 """
@@ -207,6 +208,20 @@ def _models_table(reports: list[Report]) -> Table:
     return Table("Models", columns, rows)
 
 
+def _peers(file: Path, command: str) -> Published:
+    """Read the published file, or a folder of NAME.json."""
+    from pix2pix_edge.benchmarks.claims.peers import FORMAT, Peers, PeersReport, peer_table
+    from pix2pix_edge.benchmarks.report.reader import read
+    from pix2pix_edge.benchmarks.report.table import markdown_table
+
+    reports = {
+        path.stem: read(path, PeersReport, FORMAT, command) for path in sorted(file.glob("*.json"), reverse=True)
+    }
+    peers = Peers(reports=reports) if reports else read(file, Peers, Peers.format, command)
+    parts = [f"### {name}\n\n{markdown_table(peer_table(report.rows))}" for name, report in peers.reports.items()]
+    return Published(peers, "\n\n".join([*parts, _measured_with(command)]))
+
+
 def _measured_with(command: str) -> str:
     return f"Measured with:\n\n    {command}"
 
@@ -230,6 +245,11 @@ SECTIONS = {
         Path("docs/models.md"),
         "python -m benchmarks run --engine PLAIN FILE FILE --data DIR --out MODELS/NAME",
         _models,
+    ),
+    "peers": Section(
+        Path("docs/benchmarks.md"),
+        "python -m benchmarks peers GENERATOR --engine FILE … --data DIR --out PEERS/NAME.json",
+        _peers,
     ),
     "training": Section(Path("docs/training.md"), "python -m benchmarks train --data DIR --out FILE.json", _training),
 }

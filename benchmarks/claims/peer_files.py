@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import os
+import shutil
+import subprocess
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from pix2pix_edge.benchmarks.claims.peer_engines import KerasPeer, LiteRtPeer, OnnxPeer, Peer
 from pix2pix_edge.benchmarks.measure.reference_work import session_of
-from pix2pix_edge.runtime.errors import require
+from pix2pix_edge.runtime.errors import MissingPackageError, require
 from pix2pix_edge.runtime.frame import Image
 
 if TYPE_CHECKING:
@@ -87,14 +90,16 @@ def nncf(shop: Workshop) -> list[Peer]:
     """NNCF's INT8: min-max ranges with its full bias correction, of the plain graph and of ours in FP32."""
 
     def quantize(module: Any, model: onnx.ModelProto, calibration: Any) -> onnx.ModelProto:
-        subset = len(shop.calibration)
-        mixed = module.QuantizationPreset.MIXED
         found: onnx.ModelProto = module.quantize(
-            model, calibration, preset=mixed, subset_size=subset, fast_bias_correction=False
+            model,
+            calibration,
+            preset=module.QuantizationPreset.MIXED,
+            subset_size=len(shop.calibration),
+            fast_bias_correction=False,
         )
         return found
 
-    return _nncf(shop, "NNCF INT8", quantize)
+    return _by_nncf(shop, "NNCF INT8", quantize)
 
 
 def nncf_accuracy(shop: Workshop) -> list[Peer]:
@@ -114,29 +119,71 @@ def nncf_accuracy(shop: Workshop) -> list[Peer]:
                 each.append(min(psnr(output, float_output), EQUAL_PSNR_DB))
             return float(np.mean(each)), each
 
-        subset = len(shop.calibration)
         found: onnx.ModelProto = module.quantize_with_accuracy_control(
-            model, calibration, calibration, fidelity, max_drop=EQUAL_PSNR_DB - LEAST_PSNR_DB, subset_size=subset,
+            model,
+            calibration,
+            calibration,
+            fidelity,
+            max_drop=EQUAL_PSNR_DB - LEAST_PSNR_DB,
+            subset_size=len(shop.calibration),
             preset=module.QuantizationPreset.MIXED,
-        )  # fmt: skip
+        )
         return found
 
-    return _nncf(shop, "NNCF INT8, accuracy control", quantize)
+    return _by_nncf(shop, "NNCF INT8, accuracy control", quantize)
 
 
-def _nncf(shop: Workshop, name: str, quantize: Callable[[Any, Any, Any], Any]) -> list[Peer]:
-    """Return the plain graph and our FP32 files, each quantised and in each engine."""
-    from pix2pix_edge.benchmarks.report.fidelity import is_fp32
-
+def _by_nncf(shop: Workshop, name: str, quantize: Callable[[Any, Any, Any], Any]) -> list[Peer]:
     module = require("nncf", "peers", "the NNCF peer")
     onnx = require("onnx", "peers", "the NNCF peer")
     calibration = module.Dataset([{"image": image[None]} for image in shop.calibration])
+    return _quantised(shop, name, lambda path, made: onnx.save(quantize(module, onnx.load(path), calibration), made))
+
+
+def modelopt(shop: Workshop) -> list[Peer]:
+    """NVIDIA ModelOpt's INT8 by its own command, of the plain graph and of ours in FP32.
+
+    Its pins do not agree with ours: the variable MODELOPT_PYTHON names the interpreter of an environment that has it.
+    Raises MissingPackageError without that.
+    """
+    import numpy as np
+
+    python = os.environ.get("MODELOPT_PYTHON")
+    if not python:
+        raise MissingPackageError(
+            "the ModelOpt peer needs an environment of its own; run: python -m venv .venv-modelopt &&"
+            " .venv-modelopt/bin/python -m pip install 'nvidia-modelopt[onnx]' &&"
+            " export MODELOPT_PYTHON=.venv-modelopt/bin/python"
+        )
+    data = shop.folder / "calibration.npz"
+    np.savez(data, image=np.stack(shop.calibration))
+
+    def quantize(path: Path, made: Path) -> None:
+        words = ["--quantize_mode=int8", "--calibration_eps=cpu", "--high_precision_dtype=fp32"]  # FP16 is slow on CPUs
+        given = shutil.copy(path, shop.folder / "given.onnx")  # ModelOpt 0.47 writes into the file that it reads
+        files = [f"--onnx_path={given}", f"--calibration_data_path={data}", f"--output_path={made}"]
+        command = [python, "-m", "modelopt.onnx.quantization", *files, *words]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+        except OSError as error:
+            raise MissingPackageError(f"MODELOPT_PYTHON={python} cannot run ({error.strerror or error})") from error
+        if done.returncode or not made.is_file():
+            last = (done.stderr.strip() or "it said nothing").splitlines()[-1]
+            raise MissingPackageError(f"ModelOpt in MODELOPT_PYTHON={python} failed: {last}")
+
+    return _quantised(shop, "ModelOpt INT8", quantize)
+
+
+def _quantised(shop: Workshop, name: str, quantize: Callable[[Path, Path], None]) -> list[Peer]:
+    """Return the plain graph and our FP32 files, each quantised (from a file to another) and in each engine."""
+    from pix2pix_edge.benchmarks.report.fidelity import is_fp32
+
     peers: list[Peer] = []
     graphs = {"plain graph": shop.plain} | {path.name: path for path in shop.engines if is_fp32(path)}
     for number, (graph, path) in enumerate(graphs.items()):
-        made = shop.folder / f"{quantize.__qualname__.partition('.')[0]}-{number}.onnx"
-        onnx.save(quantize(module, onnx.load(path), calibration), made)
-        peers += _in_each_engine(f"{graph}, {name}", made)
+        made = shop.folder / f"{name}-{number}.onnx"
+        quantize(path, made)
+        peers += _in_each_engine(f"{graph}, {name}", made, bf16=True)
     return peers
 
 
@@ -168,6 +215,7 @@ MAKERS: dict[str, Callable[[Workshop], list[Peer]]] = {
     "litert": litert,
     "nncf": nncf,
     "nncf-accuracy": nncf_accuracy,
+    "modelopt": modelopt,
     "ours": exported,
 }
 """The word of --peers -> what makes the rows."""

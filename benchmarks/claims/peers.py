@@ -7,8 +7,8 @@
 
 The peers, each from the same weights: the plain tf2onnx graph in ONNX Runtime (the base of every ratio) and in
 OpenVINO; Keras' predict; LiteRT with XNNPACK, in FP32 and with INT8 weights; NNCF's INT8 of the plain graph and of the
-given FP32 files, with bias correction, and with accuracy control, which takes long and is asked for by name. Each given
-engine runs in ONNX Runtime and in OpenVINO. OpenVINO runs in BF16, too, where the CPU has it.
+given FP32 files, with bias correction, and with accuracy control, which takes long and is asked for by name; NVIDIA
+ModelOpt's INT8 of the same graphs. All run in ONNX Runtime and in OpenVINO, and there in BF16 too where the CPU has it.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ from pix2pix_edge.runtime.errors import InputError, MissingPackageError, Toolkit
 from pix2pix_edge.runtime.frame import Image
 
 FORMAT = "pix2pix-edge-peers/1"
-COMPARED = 16
+COMPARED = 66
 """Images for the fidelity, spread evenly over --data."""
 
 CALIBRATED = 100
 """Images that NNCF calibrates on; its bias correction takes minutes with them."""
 
-USUAL = ("plain", "keras", "litert", "nncf", "ours")
+USUAL = ("plain", "keras", "litert", "nncf", "modelopt", "ours")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +70,14 @@ class PeersReport:
     images: int
     machine: Machine
     rows: list[PeerRow]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Peers:
+    """The published reports, by the name of the generator's file of numbers."""
+
+    format: str = "pix2pix-edge-all-peers/1"
+    reports: dict[str, PeersReport]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -177,13 +185,24 @@ def _opened(worker: Worker, row: PeerRow, images: list[Image], expected: list[Im
     return replace(row, fidelity=fidelity, peak_bytes=worker.ask("memory").host_peak)
 
 
+def fastest(rows: list[PeerRow]) -> list[PeerRow]:
+    """Return of each file the row of the engine that runs it fastest, and the base."""
+    found: dict[str, PeerRow] = {}
+    for row in rows:
+        file, _, engine = row.name.rpartition(", ")
+        name = file if row.name != BASE and engine.startswith(("ONNX Runtime", "OpenVINO")) else row.name
+        if name not in found or (row.speed and (best := found[name].speed) and row.speed.value > best.value):
+            found[name] = row
+    return list(found.values())
+
+
 def peer_table(rows: list[PeerRow]) -> Table:
     """Return the rows as a table: ratios to BASE, above 1 is faster."""
-    columns = ["", "speed", "interval", "multiply-adds", "file", "peak memory", "PSNR to Keras", "SSIM"]
+    columns = ["", "speed", "interval", "multiply-adds", "file", "peak memory", "PSNR to Keras", "worst image", "SSIM"]
     cells = []
     for row in rows:
         if row.error or not row.fidelity:
-            cells.append([row.name, "–", row.error, *[""] * 5])
+            cells.append([row.name, "–", row.error, *[""] * 6])
             continue
         speed, found = row.speed, row.fidelity
         base = "the base" if row.name == BASE else "–"
@@ -196,6 +215,7 @@ def peer_table(rows: list[PeerRow]) -> Table:
                 f"{(row.file_bytes or 0) / 1e6:.1f} MB",
                 f"{(row.peak_bytes or 0) / 1e6:.0f} MB",
                 "the reference" if found.itself else f"{found.psnr_db:.1f} dB",
+                "–" if found.itself or found.psnr_worst_db is None else f"{found.psnr_worst_db:.1f} dB",
                 "–" if found.itself else f"{found.ssim:.4f}",
             ]
         )

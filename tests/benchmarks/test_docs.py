@@ -65,7 +65,7 @@ def test_publishing_replaces_the_sections_and_nothing_else(tmp_path: Path, monke
     arguments = ["docs", "--results", "report.json", "--trials", "trials.json"]
     assert benchmarks(*arguments) == 0
     text = page.read_text()
-    assert "old" not in text and text.count("kept") == 2
+    assert "old" not in text and text.count("kept") == 3
     assert "| 64.int8.onnx | 9." in text and report.command in text
     assert "With a.onnx on Example, 4% busy at the start: " in text
     published = load_report(tmp_path / FOLDER / "results.json")

@@ -14,13 +14,12 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from pix2pix_edge.benchmarks.claims.peers import FORMAT, PeersReport, peer_table
 from pix2pix_edge.benchmarks.compare import compare, comparison_table, remarks, worse_fidelity
 from pix2pix_edge.benchmarks.docs import FOLDER, SECTIONS
 from pix2pix_edge.benchmarks.machine.power import parse_tegrastats
 from pix2pix_edge.benchmarks.report.markdown import render_markdown
 from pix2pix_edge.benchmarks.report.page import render_page
-from pix2pix_edge.benchmarks.report.reader import as_json, load_report, read
+from pix2pix_edge.benchmarks.report.reader import as_json, load_report
 from pix2pix_edge.benchmarks.report.schema import PowerMeter, Ratio, Shown, ShownOutput
 from pix2pix_edge.benchmarks.report.table import bullets, markdown_table
 from pix2pix_edge.benchmarks.trtexec import read_trtexec
@@ -142,20 +141,6 @@ def test_any_published_file_with_anything_anywhere(file: Path, name: str) -> Non
             assert _is_plain(str(error))
 
     check()
-
-
-PEERS = json.loads((REPOSITORY / "docs/results/peers-64.json").read_text())
-
-
-@BOUNDED
-@given(st.sampled_from(list(_places(PEERS))), anything)
-def test_peers_with_anything_anywhere(file: Path, place: tuple[Any, ...], value: Any) -> None:
-    try:
-        rows = read(_written(file, json.dumps(_changed(PEERS, place, value))), PeersReport, FORMAT, "x").rows
-    except InputError as error:
-        assert _is_plain(str(error))
-        return
-    assert _is_plain(markdown_table(peer_table(rows)))
 
 
 def _trtexec(file: Path, content: str | bytes) -> None:

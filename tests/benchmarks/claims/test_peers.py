@@ -15,12 +15,13 @@ import pytest
 from pix2pix_edge.benchmarks.claims import peers
 from pix2pix_edge.benchmarks.claims.peer_engines import OnnxPeer, Peer
 from pix2pix_edge.benchmarks.claims.peer_files import LEAST_PSNR_DB, MAKERS, Workshop
-from pix2pix_edge.benchmarks.claims.peers import BASE, FORMAT, PeersReport, measure, peer_table
+from pix2pix_edge.benchmarks.claims.peers import BASE, PeerRow, Peers, fastest, measure, peer_table
 from pix2pix_edge.benchmarks.measure.worker import Worker
 from pix2pix_edge.benchmarks.report.reader import read
+from pix2pix_edge.benchmarks.report.schema import Ratio
 from pix2pix_edge.benchmarks.report.table import markdown_table
 from pix2pix_edge.export.fidelity import compare
-from pix2pix_edge.runtime.errors import EngineError
+from pix2pix_edge.runtime.errors import EngineError, MissingPackageError
 from tests.conftest import picture, write_inverter, write_rgb
 from tests.export.arithmetic import model_of
 
@@ -28,8 +29,8 @@ ROOT = Path(__file__).resolve().parents[3]
 
 
 def test_the_readme_shows_the_committed_numbers() -> None:
-    report = read(ROOT / "docs/results/peers-64.json", PeersReport, FORMAT, "")
-    assert markdown_table(peer_table(report.rows)) in (ROOT / "README.md").read_text()
+    report = read(ROOT / "docs/benchmarks/peers.json", Peers, Peers.format, "").reports["64"]
+    assert markdown_table(peer_table(fastest(report.rows))) in (ROOT / "README.md").read_text()
 
 
 def test_peers_run_in_rounds_against_the_base_and_a_broken_one_is_named(inverter: Path, tmp_path: Path) -> None:
@@ -98,12 +99,14 @@ def test_a_base_that_fails_in_a_round_leaves_the_others_their_times(
 
 @pytest.fixture
 def shop(tmp_path: Path) -> Workshop:
-    """A graph of two convolutions, once as the plain graph and once as an exported FP32 file."""
+    """A graph of three convolutions, one of them wide, once as the plain graph and once as an exported FP32 file."""
     random, plain = np.random.default_rng(0), tmp_path / "plain.onnx"
-    constants = {"w": random.normal(0, 0.1, (8, 3, 3, 3)), "v": random.normal(0, 0.1, (3, 8, 3, 3)), "l": 0, "h": 255}
+    sizes = {"w": (32, 3, 3, 3), "u": (32, 32, 3, 3), "v": (3, 32, 3, 3)}
+    constants = {name: random.normal(0, 0.05, size) for name, size in sizes.items()} | {"l": 0, "h": 255}
     body = """real = Cast <to = 1> (image)  planes = Transpose <perm = [0, 3, 1, 2]> (real)
         first = Conv <pads = [1, 1, 1, 1]> (planes, w)  relu = Relu (first)
-        second = Conv <pads = [1, 1, 1, 1]> (relu, v)  clip = Clip (second, l, h)
+        wide = Conv <pads = [1, 1, 1, 1]> (relu, u)  again = Relu (wide)
+        second = Conv <pads = [1, 1, 1, 1]> (again, v)  clip = Clip (second, l, h)
         pixels = Transpose <perm = [0, 2, 3, 1]> (clip)  translated = Cast <to = 2> (pixels)"""
     ends = "(uint8[1, 32, 32, 3] image) => (uint8[1, 32, 32, 3] translated)"
     onnx.save(model_of(ends, body, {name: np.float32(value) for name, value in constants.items()}), plain)
@@ -112,17 +115,19 @@ def shop(tmp_path: Path) -> Workshop:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["nncf", "nncf-accuracy"])
-def test_nncf_s_files_are_int8_and_run(shop: Workshop, name: str) -> None:
-    pytest.importorskip("nncf")
-    made = MAKERS[name](shop)
+@pytest.mark.parametrize("name", ["nncf", "nncf-accuracy", "modelopt"])
+def test_the_files_of_other_quantisers_are_int8_and_run(shop: Workshop, name: str) -> None:
+    try:
+        made = MAKERS[name](shop)
+    except MissingPackageError as error:
+        pytest.skip(str(error))
     assert {peer.name.split(", ")[0] for peer in made} == {"plain graph", "ours.fp32.onnx"}
     with made[0].open() as engine, OnnxPeer("", shop.plain).open() as plain:
         pairs = [(engine(image[None])[0], plain(image[None])[0]) for image in shop.calibration]
     assert b"QuantizeLinear" in made[0].path.read_bytes()
     found = compare(pairs)
     assert max(found.max_difference) > 0
-    assert name == "nncf" or found.mean_psnr_db >= LEAST_PSNR_DB - 1
+    assert name != "nncf-accuracy" or found.mean_psnr_db >= LEAST_PSNR_DB - 1
 
 
 def test_a_peer_that_is_not_installed_is_said_and_left_out(
@@ -130,9 +135,36 @@ def test_a_peer_that_is_not_installed_is_said_and_left_out(
 ) -> None:
     shop = Workshop(inverter, inverter, [inverter], tmp_path, [])
     monkeypatch.setitem(sys.modules, "nncf", None)
-    names = {peer.name for peer in peers.peers_of(["nncf", "ours"], shop)}
-    assert BASE in names and "inverter.fp32.onnx, ONNX Runtime" in names and not any("NNCF" in name for name in names)
-    assert "nncf is left out: the NNCF peer needs the package nncf" in capsys.readouterr().out
+    monkeypatch.delenv("MODELOPT_PYTHON", raising=False)
+    names = {peer.name for peer in peers.peers_of(["nncf", "modelopt", "ours"], shop)}
+    assert BASE in names and "inverter.fp32.onnx, ONNX Runtime" in names and not any("INT8" in name for name in names)
+    said = capsys.readouterr().out
+    assert "nncf is left out: the NNCF peer needs the package nncf" in said
+    assert "modelopt is left out: the ModelOpt peer needs an environment of its own" in said
+
+
+@pytest.mark.parametrize("python", ["/nowhere/python", sys.executable])
+def test_an_environment_without_modelopt_is_said(
+    python: str, shop: Workshop, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MODELOPT_PYTHON", python)
+    assert not any("ModelOpt" in peer.name for peer in peers.peers_of(["modelopt"], shop))
+    assert f"modelopt is left out: MODELOPT_PYTHON={python}" in capsys.readouterr().out.replace("ModelOpt in ", "")
+
+
+def test_the_fastest_engine_stands_for_a_file() -> None:
+    speeds = {
+        BASE: None,
+        "a.onnx, ONNX Runtime": 2.0,
+        "a.onnx, OpenVINO": 3.0,
+        "a.onnx, OpenVINO BF16": None,
+        "LiteRT": 1.0,
+        "LiteRT, INT8 weights": 2.0,
+    }
+    rows = [
+        PeerRow(name=name, speed=speed and Ratio(value=speed, low=speed, high=speed)) for name, speed in speeds.items()
+    ]
+    assert [row.name for row in fastest(rows)] == [BASE, "a.onnx, OpenVINO", "LiteRT", "LiteRT, INT8 weights"]
 
 
 def _environment() -> dict[str, str]:
