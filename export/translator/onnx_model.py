@@ -103,7 +103,11 @@ class OnnxTranslator(Translator):
         )
         for number, node in enumerate(graph.nodes):  # theirs may be empty, or not distinct
             node.name = f"{number}"
-        fold_constants(graph)
+        try:
+            with limited_memory(MOST_BYTES):  # what is constant may still be absurdly large
+                fold_constants(graph)
+        except MemoryError as error:
+            raise InputError(f"{self.path} has absurd sizes ({first_line(error)}); export it again") from error
         readable_names(graph, {name: _owner(name) for name in graph.constants})
         return graph
 
