@@ -29,7 +29,7 @@ from pix2pix_edge.runtime.errors import InputError
 from pix2pix_edge.runtime.files import written_beside
 from pix2pix_edge.runtime.frame import as_image
 from pix2pix_edge.train.native import load_tensorflow
-from pix2pix_edge.train.settings import DIRECTIONS, OTHER_NAMES
+from pix2pix_edge.train.settings import add_direction
 
 if TYPE_CHECKING:
     from pix2pix_edge.runtime.engines.base import Engine
@@ -259,9 +259,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder of pairs; the test pairs count")
     parser.add_argument("--by", type=Path, metavar="DISCRIMINATOR.keras", help="whose features tell likeness")
     parser.add_argument("--out", type=Path, metavar="FILE.json", help="also write the scores")
-    parser.add_argument(
-        "--direction", choices=(*DIRECTIONS, *OTHER_NAMES), default=DIRECTIONS[0], help="what becomes what"
-    )
+    add_direction(parser)
     return run_command(run, parser, argv)
 
 

@@ -20,6 +20,12 @@ PRECISIONS = ("float32", "bfloat16")
 FORMAT = "pix2pix-edge-run/3"
 
 
+def add_direction(parser: argparse.ArgumentParser) -> None:
+    """Add --direction, for what reads pairs without a run's settings."""
+    names = (*DIRECTIONS, *OTHER_NAMES)
+    parser.add_argument("--direction", choices=names, default=DIRECTIONS[0], help="what becomes what")
+
+
 @dataclasses.dataclass(frozen=True)
 class Settings:
     """Every option that decides what the weights become; the defaults are this project's recipe."""

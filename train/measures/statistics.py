@@ -21,7 +21,7 @@ from pix2pix_edge.runtime.cli import CommandParser, run_command
 from pix2pix_edge.runtime.errors import InputError
 from pix2pix_edge.runtime.files import keep_inputs, written_beside
 from pix2pix_edge.train.native import load_tensorflow
-from pix2pix_edge.train.settings import DIRECTIONS, OTHER_NAMES
+from pix2pix_edge.train.settings import add_direction
 
 if TYPE_CHECKING:
     from pix2pix_edge.runtime.frame import Image
@@ -90,9 +90,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--data", type=Path, required=True, metavar="DIR", help="folder of pairs that it was trained on"
     )
     parser.add_argument("--out", type=keras_file, required=True, metavar="FILE.keras", help="the same network, settled")
-    parser.add_argument(
-        "--direction", choices=(*DIRECTIONS, *OTHER_NAMES), default=DIRECTIONS[0], help="what becomes what"
-    )
+    add_direction(parser)
     return run_command(run, parser, argv)
 
 
