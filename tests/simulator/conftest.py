@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,6 +22,7 @@ def simulator() -> Iterator[Simulator]:
     """TensorRT 10.3, with nothing checked at the end: mistakes are what is looked for."""
     with install("10.3") as installed:
         yield installed
+        gc.collect()  # what the traceback of an error still holds ends with its own driver, not with the next one
 
 
 @pytest.fixture
