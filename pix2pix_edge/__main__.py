@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
+from pix2pix_edge import __version__
 from pix2pix_edge.benchmarks.__main__ import COMMANDS as BENCH
 from pix2pix_edge.export.__main__ import COMMANDS as EXPORT
 from pix2pix_edge.runtime.cli import run_subcommand
@@ -32,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         return run.main(argv[1:], f"{PROGRAM} run")
     about = "Train an image translator in Keras, and run it live on a small computer."
-    return run_subcommand(PROGRAM, about, COMMANDS, argv)
+    return run_subcommand(PROGRAM, about, COMMANDS, argv, f"{PROGRAM} {__version__}")
 
 
 if __name__ == "__main__":

@@ -170,8 +170,10 @@ def command_parser(program: str, name: str, commands: Commands) -> tuple[Command
     return parser, module
 
 
-def run_subcommand(program: str, description: str, commands: Commands, argv: Sequence[str] | None) -> int:
-    """Dispatch `program COMMAND …`; returns the exit status.
+def run_subcommand(
+    program: str, description: str, commands: Commands, argv: Sequence[str] | None, version: str = ""
+) -> int:
+    """Dispatch `program COMMAND …`; returns the exit status. version: what --version prints, where it has that.
 
     Only the chosen module is imported, so that `--help` and the light commands never load TensorFlow or onnx.
     """
@@ -180,6 +182,8 @@ def run_subcommand(program: str, description: str, commands: Commands, argv: Seq
     if name is None or name not in commands or argv.index(name) > 0:
         listing = "\n".join(f"  {command:<12}{summary}" for command, (_, summary) in commands.items())
         parser = CommandParser(program, f"{description}\n\ncommands:\n{listing}", f"{program} COMMAND …")
+        if version:
+            parser.add_argument("--version", action="version", version=version)
         parser.add_argument(
             "command", choices=list(commands), metavar="COMMAND", help=f"then: {program} COMMAND --help"
         )

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from pix2pix_edge.__main__ import COMMANDS
+from pix2pix_edge import __version__
+from pix2pix_edge.__main__ import COMMANDS, main
 from pix2pix_edge.benchmarks.__main__ import COMMANDS as BENCHMARKS
 from tests.commands import python
 
@@ -20,3 +21,9 @@ def test_help_loads_nothing_heavy(line: str) -> None:
     loaded = {entry.rpartition("|")[2].strip() for entry in done.stderr.splitlines()}
     assert done.returncode == 0 and done.stdout.startswith("usage: ") and "argparse" in loaded
     assert not HEAVY & loaded
+
+
+def test_the_version_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["--version"])
+    assert not ended.value.code and capsys.readouterr().out == f"pix2pix-edge {__version__}\n"
