@@ -145,13 +145,14 @@ class Connection:
 
 @dataclass
 class Response:
-    """An HTTP answer, and the body that follows."""
+    """An HTTP answer, and the body that follows. trouble: why that ended too early, where it is not as it says."""
 
     status: int
     headers: dict[str, str]
     challenges: list[str]
     connection: Connection
     _buffer: bytes
+    trouble: str = field(default="", init=False)
     _left: int | None = field(init=False)
     _chunked: bool = field(init=False)
 
@@ -193,6 +194,7 @@ class Response:
         while not (found := re.match(rb"(?:\r?\n)?([0-9A-Fa-f]{1,8})[^\n]{0,200}\n", self._buffer)):
             more = self.connection.receive(deadline) if len(self._buffer) < 300 else b""
             if not more:
+                self.trouble = "its answer says that it comes in chunks, and does not" if self._buffer else ""
                 return False
             self._buffer += more
         self._buffer = self._buffer[found.end() :]

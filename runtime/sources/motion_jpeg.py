@@ -94,7 +94,7 @@ class MotionJpeg:
                 return None
             more = self._response.receive(deadline)
             if not more:
-                self._end("it has hung up")
+                self._end(self._response.trouble or "it has hung up")
                 return None
             self._data += more
 

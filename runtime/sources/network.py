@@ -65,10 +65,11 @@ def _open_http(address: Address, max_pixels: int) -> MotionJpeg | Capture | Imag
 def _beginning(response: Response, address: Address) -> bytes:
     """Return the first bytes of the body, and leave them there. Raises NoVideoError where none come."""
     deadline = time.monotonic() + _timeout_s()
-    start, trouble = b"", "it answered, and hung up without a picture"
+    start = b""
     try:
         while len(start) < 16 and (more := response.receive(deadline)):
             start += more
+        trouble = response.trouble or "it answered, and hung up without a picture"
     except TimeoutError:
         trouble = f"it is silent: it answered, and sent nothing within {_timeout_s():g} s"
     if not start:

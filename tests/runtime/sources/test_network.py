@@ -126,6 +126,10 @@ FAILURES: dict[str, tuple[Answer, str]] = {
     "RTSP": (lambda _: iter([b"RTSP/1.0 400 Bad Request\r\n\r\n"]), "is no HTTP; try rtsp://"),
     "TLS": (lambda _: iter([b"\x15\x03\x01\0\2\2F"]), "is no HTTP; try https://"),
     "hangs up after its head": (reply("200 OK"), "answered, and hung up without a picture"),
+    "chunks in name alone": (
+        reply("200 OK", "Transfer-Encoding: chunked", body=part(JPEGS[0])),
+        "in chunks, and does not",
+    ),
     "noise": (reply("200 OK", "Content-Type: video/mp4", body=b"\0noise" * 999), "no video that OpenCV can decode"),
     "silent": (lambda _: iter([b""] * 10**6), "is silent: it took the connection"),
     "silent later": (lambda _: iter([OK, *([b""] * 10**6)]), "is silent: it answered, and sent nothing"),
