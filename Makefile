@@ -92,7 +92,7 @@ test-arm: $(READY) ## run the boxed model and the runtime's tests on an emulated
 gpu-report: ## on a machine with a GPU: run and measure everything, and pack it into one file to send
 	@test -x $(BIN)/python || $(MAKE) setup
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check 'pytest>=8,<10' 'hypothesis>=6.100,<7' \
-		'onnx>=1.17,<2' 'matplotlib>=3.8,<4' 'msgspec>=0.19' nvidia-ml-py
+		'onnx>=1.17,<2' 'matplotlib>=3.8,<4' nvidia-ml-py
 	$(BIN)/python -m tests.gpu.report --out runs/gpu-report
 
 format: $(READY) ## rewrite the code in the project's style

@@ -22,7 +22,7 @@ from pix2pix_edge.runtime.errors import InputError, printable
 from pix2pix_edge.runtime.files import sha256_of, written_beside
 
 FORMAT = "pix2pix-edge/1"
-MOST_BYTES = 16 << 20
+MOST_BYTES = 64 << 20
 """No JSON file of ours comes near this size."""
 MOST = sys.float_info.max
 
@@ -216,8 +216,9 @@ def read_json(path: Path, file_format: str) -> dict[str, Any]:
         raise ValueError("it is nested too deeply") from error
     except OSError as error:
         raise ValueError(error.strerror) from error
-    if not isinstance(content, dict) or content.get("format") != file_format:
-        raise ValueError(f"it does not say {file_format}, so this version has not written it")
+    found = content.get("format", "nothing") if isinstance(content, dict) else "nothing"
+    if not isinstance(content, dict) or found != file_format:
+        raise ValueError(f"it says {printable(str(found))[:80]}, not {file_format}, so this version has not written it")
     return content
 
 
@@ -233,11 +234,13 @@ def from_json(kind: type[T], value: Any, where: str = "it") -> T:
         return typing.cast(T, None if value is None else from_json(chosen[0], value, where))
     if is_dataclass(kind):
         return _dataclass_from_json(kind, value, where)
-    if origin is tuple and isinstance(value, list):
-        each = [inner[0]] * len(value) if inner[-1] is Ellipsis else list(inner)
+    if origin in (tuple, list) and isinstance(value, list):
+        each = [inner[0]] * len(value) if origin is list or inner[-1] is Ellipsis else list(inner)
         if len(each) == len(value):
             found = (from_json(t, v, f"{where}[{i}]") for i, (t, v) in enumerate(zip(each, value, strict=True)))
-            return typing.cast(T, tuple(found))
+            return typing.cast(T, origin(found))
+    if origin is typing.Literal and value in inner:
+        return typing.cast(T, value)
     if origin is dict and isinstance(value, dict):
         entries = {printable(name): from_json(inner[1], v, f"{where}.{name}"[:80]) for name, v in value.items()}
         return typing.cast(T, entries)
@@ -287,5 +290,6 @@ def to_json(value: Any) -> Any:
 
 
 def _described(kind: Any) -> str:
-    words = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
-    return words.get(kind, "a list of the right length" if typing.get_origin(kind) is tuple else "an object")
+    words: dict[Any, str] = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
+    words |= {tuple: "a list of the right length", list: "a list", typing.Literal: f"of {typing.get_args(kind)}"}
+    return words.get(kind) or words.get(typing.get_origin(kind), "an object")

@@ -44,7 +44,7 @@ NEEDED = {
         "train/measures/test_sets.py",
         "benchmarks/claims/test_train.py",
     ],
-    "msgspec": ["benchmarks/*"],
+    "matplotlib": ["benchmarks/*"],
 }
 """Package of an extra -> what cannot be tested without it, as on a board."""
 

@@ -11,12 +11,11 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from pix2pix_edge.benchmarks.report.schema import FORMAT, Report
-from pix2pix_edge.runtime.errors import InputError, printable, require
+from pix2pix_edge.runtime.errors import InputError, printable
 from pix2pix_edge.runtime.files import written_beside
-from pix2pix_edge.runtime.sidecar import to_json
+from pix2pix_edge.runtime.sidecar import from_json, read_json, to_json
 
 FILE = "report.json"
-LARGEST_FILE = 64 << 20
 LEAST, MOST = 1e-30, 1e18
 """A number other than 0 whose size is outside of these was not measured, not even as a rounding error; it would only
 overflow in a table or plot."""
@@ -29,39 +28,21 @@ def read(path: Path, kind: type[T], form: str, command: str) -> T:
 
     command: what makes such a file. Keys that this version does not know are left out.
     """
-    msgspec = require("msgspec", "benchmarks", f"reading {path}")
-    again = f"make it with: {command}"
     try:
-        if not path.is_file():
-            raise InputError(f"there is no file {path}; {again}")
-        if path.stat().st_size > LARGEST_FILE:
-            raise InputError(f"{path} is larger than {LARGEST_FILE >> 20} MB, as no such file is; {again}")
-        content = msgspec.json.decode(path.read_bytes())
-        found = content.get("format") if isinstance(content, dict) else None
-        if found != form:
-            was = printable(str(found or "it names none"))[:80]
-            raise InputError(f"{path} is of another schema ({was}; this version reads {form}); {again}")
-        value: T = msgspec.convert(_checked(content), kind)
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}; {again}") from error
-    except RecursionError as error:
-        raise InputError(f"{path} is nested too deeply; {again}") from error
-    except (msgspec.DecodeError, ValueError) as error:
-        raise InputError(f"{path} is not whole ({printable(str(error))}); {again}") from error
-    return value
+        content = read_json(path, form)
+        _refuse_unmeasured(content)
+        return from_json(kind, content)
+    except (ValueError, RecursionError) as error:
+        why = "it is nested too deeply" if isinstance(error, RecursionError) else printable(str(error))
+        raise InputError(f"{path} cannot be read ({why}); make it with: {command}") from error
 
 
-def _checked(value: Any) -> Any:
-    """Return JSON without control characters. Raises ValueError for a number that was never measured."""
-    if isinstance(value, dict):
-        return {printable(key): _checked(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_checked(item) for item in value]
-    if isinstance(value, str):
-        return printable(value)
+def _refuse_unmeasured(value: Any) -> None:
+    """Raise ValueError for a number that was never measured."""
+    for inner in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        _refuse_unmeasured(inner)
     if isinstance(value, int | float) and value and not LEAST <= abs(value) <= MOST:
         raise ValueError(f"{value!r:.40} is no measured number")
-    return value
 
 
 class Formatted(Protocol):
