@@ -18,15 +18,20 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from pix2pix_edge.benchmarks.claims.eyes import Choices, agreement
+from pix2pix_edge.benchmarks.claims.peers import Peers, PeersReport, peer_table
+from pix2pix_edge.benchmarks.claims.train import TrainingReport
+from pix2pix_edge.benchmarks.claims.trials import Trials
+from pix2pix_edge.benchmarks.report.reader import FILE, Formatted, as_json, load_report, read
 from pix2pix_edge.benchmarks.report.schema import Report
+from pix2pix_edge.benchmarks.report.table import Table, bullets, markdown_table, number
+from pix2pix_edge.benchmarks.report.tables import NONE, detail_tables, latency, machine_table, main_table, psnr, ratio
+from pix2pix_edge.benchmarks.stream import StreamReport, requirement_table
 from pix2pix_edge.runtime.errors import InputError
 from pix2pix_edge.runtime.files import written_beside
-
-if TYPE_CHECKING:
-    from pix2pix_edge.benchmarks.report.reader import Formatted
-    from pix2pix_edge.benchmarks.report.table import Table
+from pix2pix_edge.train.judge import COLUMNS, Judged
 
 FOLDER = Path("docs/benchmarks")
 ABSENT = "Not measured yet."
@@ -44,15 +49,22 @@ class Published:
 
 @dataclass(frozen=True)
 class Section:
-    """A generated part of a page: where it stands, the command that measures it, and what reads its file."""
+    """A generated part of a page: where it stands, the command that measures it, and how its file is shown.
+
+    kind: the dataclass of the file, whose default of `format` is what the file says. gather: makes that of a folder of
+    reports; None for any other path.
+    """
 
     page: Path
     command: str
-    read: Callable[[Path, str], Published]
+    kind: Any
+    show: Callable[[Any], str]
+    gather: Callable[[Path], Formatted | None] = lambda file: None
 
     def load(self, file: Path) -> Published:
         """Read a result file. Raises InputError for any other."""
-        return self.read(file, self.command)
+        content = self.gather(file) or read(file, self.kind, self.kind.format, self.command)
+        return Published(content, self.show(content))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -100,8 +112,6 @@ def _slim(value: Any) -> Any:
 
 
 def _publish(name: str, content: Formatted) -> None:
-    from pix2pix_edge.benchmarks.report.reader import as_json
-
     with written_beside(FOLDER / f"{name}.json") as temporary:
         text = json.dumps(_slim(as_json(content)), indent=1, ensure_ascii=False, allow_nan=False)
         # a list of numbers is one line, and not one for each of them
@@ -109,68 +119,38 @@ def _publish(name: str, content: Formatted) -> None:
         temporary.write_text(text + "\n", encoding="utf-8")
 
 
-def _results(file: Path, command: str) -> Published:
-    from pix2pix_edge.benchmarks.report.reader import load_report
-    from pix2pix_edge.benchmarks.report.table import bullets, markdown_table
-    from pix2pix_edge.benchmarks.report.tables import detail_tables, machine_table, main_table
-
-    report = load_report(file)
+def _results(report: Report) -> str:
     tables = [main_table(report), *(t for t in detail_tables(report) if t.heading in ("Cost", "Fidelity"))]
     parts = [f"### {table.heading}\n\n{markdown_table(table)}" for table in (*tables, machine_table(report))]
     if report.warnings:
         parts.append("### Read with care\n\n" + bullets(report.warnings))
-    return Published(report, "\n\n".join([*parts, _measured_with(report.command)]))
+    return "\n\n".join([*parts, _measured_with(report.command)])
 
 
-def _trials(file: Path, command: str) -> Published:
-    from pix2pix_edge.benchmarks.claims.trials import FORMAT, Trials
-    from pix2pix_edge.benchmarks.report.reader import read
-
-    trials = read(file, Trials, FORMAT, command)
+def _trials(trials: Trials) -> str:
     where = trials.machine.cpu or "this machine"
     where += "" if trials.busy_before is None else f", {trials.busy_before:.0%} busy at the start"
     where += "" if trials.others is None else f" and {trials.others:.0%} used by others meanwhile"
-    return Published(trials, f"With {trials.engine} on {where}: {trials.sentence()}.")
+    return f"With {trials.engine} on {where}: {trials.sentence()}."
 
 
-def _training(file: Path, command: str) -> Published:
-    from pix2pix_edge.benchmarks.claims.train import FORMAT, TrainingReport
-    from pix2pix_edge.benchmarks.report.reader import read
-    from pix2pix_edge.benchmarks.report.table import bullets
-
-    report = read(file, TrainingReport, FORMAT, command)
-    lines = [width.sentence() for width in report.widths]
-    return Published(report, f"{bullets(lines)}\n\n{_measured_with(report.command)}")
+def _training(report: TrainingReport) -> str:
+    return f"{bullets([width.sentence() for width in report.widths])}\n\n{_measured_with(report.command)}"
 
 
-def _judged(file: Path, command: str) -> Published:
-    from pix2pix_edge.benchmarks.report.reader import read
-    from pix2pix_edge.benchmarks.report.table import Table, markdown_table, number
-    from pix2pix_edge.train.judge import COLUMNS, FORMAT, Judged
-
-    judged = read(file, Judged, FORMAT, command)
+def _judged(judged: Judged) -> str:
     cells = [[name, *(number(row.get(key)) for key in COLUMNS)] for name, row in judged.rows.items()]
     table = markdown_table(Table("", ["network", *COLUMNS.values()], cells))
-    return Published(judged, f"{table}\n\nOn {judged.pairs} pairs that none of them was trained on.")
+    return f"{table}\n\nOn {judged.pairs} pairs that none of them was trained on."
 
 
-def _choices(file: Path, command: str) -> Published:
-    from pix2pix_edge.benchmarks.claims.eyes import FORMAT, Choices, agreement
-    from pix2pix_edge.benchmarks.report.reader import read
-    from pix2pix_edge.benchmarks.report.table import markdown_table
-
-    choices = read(file, Choices, FORMAT, command)
+def _choices(choices: Choices) -> str:
     sentence, table = agreement(choices)
-    return Published(choices, f"{sentence}\n\n{markdown_table(table)}")
+    return f"{sentence}\n\n{markdown_table(table)}"
 
 
-def _stream(file: Path, command: str) -> Published:
-    from pix2pix_edge.benchmarks.report.reader import read
-    from pix2pix_edge.benchmarks.report.table import markdown_table
-    from pix2pix_edge.benchmarks.stream import FORMAT, StreamReport, requirement_table
-
-    report = read(file, StreamReport, FORMAT, command)
-    return Published(report, f"{markdown_table(requirement_table(report.rows))}\n\n{_measured_with(report.command)}")
+def _stream(report: StreamReport) -> str:
+    return f"{markdown_table(requirement_table(report.rows))}\n\n{_measured_with(report.command)}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -181,75 +161,57 @@ class Models:
     reports: list[Report]
 
 
-def _models(file: Path, command: str) -> Published:
-    """Read the published file, or a folder with a report's folder for each model."""
-    from pix2pix_edge.benchmarks.report.reader import FILE, load_report, read
-    from pix2pix_edge.benchmarks.report.table import markdown_table
-
-    found = sorted(file.glob(f"*/{FILE}"))
-    models = Models(reports=[load_report(report) for report in found]) if found else None
-    models = models or read(file, Models, Models.format, command)
-    return Published(models, f"{markdown_table(_models_table(models.reports))}\n\n{_measured_with(command)}")
+def _all_models(folder: Path) -> Models | None:
+    found = sorted(folder.glob(f"*/{FILE}"))
+    return Models(reports=[load_report(report) for report in found]) if found else None
 
 
-def _models_table(reports: list[Report]) -> Table:
-    from pix2pix_edge.benchmarks.report.table import Table, number
-    from pix2pix_edge.benchmarks.report.tables import NONE, latency, psnr, ratio
-
+def _models(models: Models) -> str:
     columns = ["engine", "multiply-adds, G", "latency p50, ms", "speed", "PSNR, dB", "SSIM", "runs in", "others' CPU"]
     rows = []
-    for report in reports:
+    for report in models.reports:
         others = report.state.during.others
         for row in report.engines:
             work = number(row.work.multiply_adds / 1e9, 4) if row.work else NONE
             ssim = f"{row.fidelity.ssim:.4f}" if row.fidelity else NONE
             used = NONE if others is None else f"{others:.0%}"
             rows.append([row.name, work, latency(row), ratio(row), psnr(row), ssim, row.engine or NONE, used])
-    return Table("Models", columns, rows)
+    return f"{markdown_table(Table('Models', columns, rows))}\n\n{_measured_with(MODELS)}"
 
 
-def _peers(file: Path, command: str) -> Published:
-    """Read the published file, or a folder of NAME.json."""
-    from pix2pix_edge.benchmarks.claims.peers import FORMAT, Peers, PeersReport, peer_table
-    from pix2pix_edge.benchmarks.report.reader import read
-    from pix2pix_edge.benchmarks.report.table import markdown_table
+def _all_peers(folder: Path) -> Peers | None:
+    files = sorted(folder.glob("*.json"), reverse=True)
+    reports = {file.stem: read(file, PeersReport, PeersReport.format, PEERS) for file in files}
+    return Peers(reports=reports) if reports else None
 
-    reports = {
-        path.stem: read(path, PeersReport, FORMAT, command) for path in sorted(file.glob("*.json"), reverse=True)
-    }
-    peers = Peers(reports=reports) if reports else read(file, Peers, Peers.format, command)
+
+def _peers(peers: Peers) -> str:
     parts = [f"### {name}\n\n{markdown_table(peer_table(report.rows))}" for name, report in peers.reports.items()]
-    return Published(peers, "\n\n".join([*parts, _measured_with(command)]))
+    return "\n\n".join([*parts, _measured_with(PEERS)])
 
 
 def _measured_with(command: str) -> str:
     return f"Measured with:\n\n    {command}"
 
 
+RUN = "python -m benchmarks run --engine FILE --data DIR --out DIR"
+TRIALS = "python -m benchmarks trials --engine FILE --data DIR --out FILE.json"
+STREAM = "python -m benchmarks stream --engine FILE --out DIR"
+JUDGE = "python -m train.judge GENERATOR … --data DIR --out FILE.json"
+MODELS = "python -m benchmarks run --engine PLAIN FILE FILE --data DIR --out MODELS/NAME"
+PEERS = "python -m benchmarks peers GENERATOR --engine FILE … --data DIR --out PEERS/NAME.json"
+TRAIN = "python -m benchmarks train --data DIR --out FILE.json"
+CHOICES = "choices written down before it is looked up whose they are"
+BENCHMARKS, TRAINING = Path("docs/benchmarks.md"), Path("docs/training.md")
+
 SECTIONS = {
-    "results": Section(
-        Path("docs/benchmarks.md"), "python -m benchmarks run --engine FILE --data DIR --out DIR", _results
-    ),
-    "trials": Section(
-        Path("docs/benchmarks.md"), "python -m benchmarks trials --engine FILE --data DIR --out FILE.json", _trials
-    ),
-    "stream": Section(Path("docs/streaming.md"), "python -m benchmarks stream --engine FILE --out DIR", _stream),
-    "judged": Section(
-        Path("docs/training.md"), "python -m train.judge GENERATOR … --data DIR --out FILE.json", _judged
-    ),
-    "tried": Section(Path("docs/training.md"), "python -m train.judge GENERATOR … --data DIR --out FILE.json", _judged),
-    "choices": Section(
-        Path("docs/training.md"), "choices written down before it is looked up whose they are", _choices
-    ),
-    "models": Section(
-        Path("docs/models.md"),
-        "python -m benchmarks run --engine PLAIN FILE FILE --data DIR --out MODELS/NAME",
-        _models,
-    ),
-    "peers": Section(
-        Path("docs/benchmarks.md"),
-        "python -m benchmarks peers GENERATOR --engine FILE … --data DIR --out PEERS/NAME.json",
-        _peers,
-    ),
-    "training": Section(Path("docs/training.md"), "python -m benchmarks train --data DIR --out FILE.json", _training),
+    "results": Section(BENCHMARKS, RUN, Report, _results, lambda path: load_report(path) if path.is_dir() else None),
+    "trials": Section(BENCHMARKS, TRIALS, Trials, _trials),
+    "stream": Section(Path("docs/streaming.md"), STREAM, StreamReport, _stream),
+    "judged": Section(TRAINING, JUDGE, Judged, _judged),
+    "tried": Section(TRAINING, JUDGE, Judged, _judged),
+    "choices": Section(TRAINING, CHOICES, Choices, _choices),
+    "models": Section(Path("docs/models.md"), MODELS, Models, _models, _all_models),
+    "peers": Section(BENCHMARKS, PEERS, Peers, _peers, _all_peers),
+    "training": Section(TRAINING, TRAIN, TrainingReport, _training),
 }
