@@ -1,9 +1,11 @@
-"""How a peer's file runs: a dataclass for each kind of peer, which its own process opens."""
+"""How a peer's file runs."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,42 +20,17 @@ from pix2pix_edge.runtime.sidecar import TensorSpec
 
 @dataclass(frozen=True)
 class Peer:
-    """One row: its name, the file that can be counted, and whether it is one of ours."""
+    """One row: its name, the file that can be counted, what opens that in a process of its own, whether it is ours."""
 
     name: str
     path: Path
+    open: Callable[[], Engine]
     ours: bool = False
 
-    def open(self) -> Engine:
-        """Open the file. Raises ToolkitError where it cannot be."""
-        raise NotImplementedError
 
-
-@dataclass(frozen=True)
-class OnnxPeer(Peer):
-    """An .onnx file in an engine of the runtime; backend and precision as open_engine takes them."""
-
-    backend: str = "onnxruntime"
-    precision: str = "fp32"
-
-    def open(self) -> Engine:
-        return open_engine(self.path, backend=self.backend, precision=self.precision)
-
-
-@dataclass(frozen=True)
-class KerasPeer(Peer):
-    """A .keras file by model.predict."""
-
-    def open(self) -> Engine:
-        return KerasPredict(self.path)
-
-
-@dataclass(frozen=True)
-class LiteRtPeer(Peer):
-    """A .tflite file in LiteRT."""
-
-    def open(self) -> Engine:
-        return LiteRt(self.path)
+def onnx_peer(name: str, path: Path, ours: bool = False, backend: str = "onnxruntime", precision: str = "fp32") -> Peer:
+    """Return the row of an .onnx file in an engine of the runtime; backend and precision as open_engine takes them."""
+    return Peer(name, path, partial(open_engine, path, backend=backend, precision=precision), ours)
 
 
 class PeerSession(Session):
@@ -73,10 +50,10 @@ class KerasPredict(HostEngine):
     kind, precision = "keras", "fp32"
 
     def __init__(self, path: Path) -> None:
-        from pix2pix_edge.export.translator import load_generator
+        from pix2pix_edge.export.translator import open_keras
 
         super().__init__(slots=1)
-        self._model = load_generator(path)
+        self._model = open_keras(path).model
         shape = (1, *(int(n) for n in self._model.inputs[0].shape[1:]))
         self.input, self.output = TensorSpec("image", shape, "uint8"), TensorSpec("translated", shape, "uint8")
 

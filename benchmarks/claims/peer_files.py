@@ -8,10 +8,11 @@ import shutil
 import subprocess
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pix2pix_edge.benchmarks.claims.peer_engines import KerasPeer, LiteRtPeer, OnnxPeer, Peer
+from pix2pix_edge.benchmarks.claims.peer_engines import KerasPredict, LiteRt, Peer, onnx_peer
 from pix2pix_edge.benchmarks.measure.reference_work import session_of
 from pix2pix_edge.runtime.errors import MissingPackageError, require
 from pix2pix_edge.runtime.frame import Image
@@ -47,13 +48,13 @@ def has_openvino() -> bool:
 
 def _in_each_engine(name: str, path: Path, *, ours: bool = False, bf16: bool = False) -> list[Peer]:
     """Return a row for each engine of the runtime. bf16: one more, where the CPU has it."""
-    found: list[Peer] = [OnnxPeer(f"{name}, ONNX Runtime", path, ours)]
+    found = [onnx_peer(f"{name}, ONNX Runtime", path, ours)]
     if has_openvino():
         from pix2pix_edge.runtime.engines.openvino import has_bf16
 
-        found.append(OnnxPeer(f"{name}, OpenVINO", path, ours, "openvino"))
+        found.append(onnx_peer(f"{name}, OpenVINO", path, ours, "openvino"))
         if bf16 and has_bf16():
-            found.append(OnnxPeer(f"{name}, OpenVINO BF16", path, ours, "openvino", "bf16"))
+            found.append(onnx_peer(f"{name}, OpenVINO BF16", path, ours, "openvino", "bf16"))
     return found
 
 
@@ -64,7 +65,7 @@ def plain_graph(shop: Workshop) -> list[Peer]:
 
 def keras(shop: Workshop) -> list[Peer]:
     """Keras' own predict, whose pictures are the reference."""
-    return [KerasPeer(REFERENCE, shop.generator)]
+    return [Peer(REFERENCE, shop.generator, partial(KerasPredict, shop.generator))]
 
 
 def exported(shop: Workshop) -> list[Peer]:
@@ -75,15 +76,15 @@ def exported(shop: Workshop) -> list[Peer]:
 
 def litert(shop: Workshop) -> list[Peer]:
     """LiteRT with XNNPACK, in FP32 and with INT8 weights. Raises MissingPackageError without it."""
-    from pix2pix_edge.export.translator import load_generator
+    from pix2pix_edge.export.translator import open_keras
 
     require("ai_edge_litert", "peers", "the LiteRT peer")
-    model, peers = load_generator(shop.generator), []
+    model, peers = open_keras(shop.generator).model, []
     for name, small in (("LiteRT", False), ("LiteRT, INT8 weights", True)):
         path = shop.folder / f"{'small' if small else 'plain'}.tflite"
         path.write_bytes(_tflite(model, small))
-        peers.append(LiteRtPeer(name, path))
-    return [*peers]
+        peers.append(Peer(name, path, partial(LiteRt, path)))
+    return peers
 
 
 def nncf(shop: Workshop) -> list[Peer]:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from pix2pix_edge.export.translator.contract import Options, check_options
 from pix2pix_edge.export.translator.translator import TRAIN, Translator
 from pix2pix_edge.runtime.errors import InputError
+
+if TYPE_CHECKING:
+    from pix2pix_edge.export.translator.keras_model import KerasTranslator
 
 
 def open_translator(path: str | Path, options: Options) -> Translator:
@@ -48,11 +51,11 @@ def open_translator(path: str | Path, options: Options) -> Translator:
     return KerasTranslator(path, options)
 
 
-def load_generator(path: str | Path) -> Any:
-    """Load a Keras translator for inference on the CPU, as KerasTranslator does; return the Keras model."""
+def open_keras(path: str | Path) -> KerasTranslator:
+    """Open a Keras model. Raises InputError for any other."""
     from pix2pix_edge.export.translator.keras_model import KerasTranslator
 
     translator = open_translator(path, Options())
     if not isinstance(translator, KerasTranslator):
         raise InputError(f"{path} is no Keras model; give a .keras file")
-    return translator.model
+    return translator

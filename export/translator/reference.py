@@ -9,15 +9,13 @@ import numpy as np
 
 from pix2pix_edge.export.graph.simplify import fold_constants
 from pix2pix_edge.export.images import drawn_images
-from pix2pix_edge.export.translator import open_translator
+from pix2pix_edge.export.translator import open_keras, open_translator
 from pix2pix_edge.export.translator.contract import Floats, Options, Pixels, picture_shape
 from pix2pix_edge.export.translator.examine import examine
-from pix2pix_edge.export.translator.keras_model import KerasTranslator
 from pix2pix_edge.export.translator.translator import Translator
 from pix2pix_edge.export.translator.wrap import wrap
 from pix2pix_edge.runtime.engines.base import INPUT_NAME, OUTPUT_NAME, Images
 from pix2pix_edge.runtime.engines.host import HostEngine
-from pix2pix_edge.runtime.errors import InputError
 from pix2pix_edge.runtime.sidecar import TensorSpec
 
 if TYPE_CHECKING:
@@ -90,9 +88,7 @@ def plain_graph(path: str | Path, *, as_keras_upsamples: bool = True) -> Graph:
 
     as_keras_upsamples: False for upsampling as one Resize, which is what convert folds.
     """
-    translator = open_translator(path, Options())
-    if not isinstance(translator, KerasTranslator):
-        raise InputError(f"{path} is no Keras model; give a .keras file")
+    translator = open_keras(path)
     graph = translator.trace(as_keras_upsamples=as_keras_upsamples)
     pixels, _ = examine(translator, graph, Options(), drawn_images(picture_shape(translator.takes)))
     wrap(graph, pixels, translator.layout)

@@ -13,7 +13,7 @@ import onnx
 import pytest
 
 from pix2pix_edge.benchmarks.claims import peers
-from pix2pix_edge.benchmarks.claims.peer_engines import OnnxPeer, Peer
+from pix2pix_edge.benchmarks.claims.peer_engines import Peer, onnx_peer
 from pix2pix_edge.benchmarks.claims.peer_files import LEAST_PSNR_DB, MAKERS, Workshop
 from pix2pix_edge.benchmarks.claims.peers import BASE, PeerRow, Peers, fastest, measure, peer_table
 from pix2pix_edge.benchmarks.measure.worker import Worker
@@ -38,10 +38,10 @@ def test_peers_run_in_rounds_against_the_base_and_a_broken_one_is_named(inverter
     garbage = tmp_path / "garbage.onnx"
     garbage.write_bytes(b"garbage")
     peers = [
-        OnnxPeer(BASE, inverter),
-        OnnxPeer("again", inverter, ours=True),
-        OnnxPeer("broken", broken),
-        OnnxPeer("garbage", garbage),
+        onnx_peer(BASE, inverter),
+        onnx_peer("again", inverter, ours=True),
+        onnx_peer("broken", broken),
+        onnx_peer("garbage", garbage),
     ]
     images = [np.full((32, 32, 3), level, np.uint8) for level in (0, 100)]
     rows = {row.name: row for row in measure(peers, images, [255 - image for image in images], 5, 0.02)}
@@ -90,7 +90,7 @@ def test_a_base_that_fails_in_a_round_leaves_the_others_their_times(
     monkeypatch.setattr(Worker, "ask", ask)
     monkeypatch.setattr(peers, "Worker", named)
     images = [np.full((32, 32, 3), 9, np.uint8)]
-    contenders = [OnnxPeer(BASE, inverter), OnnxPeer("other", inverter)]
+    contenders = [onnx_peer(BASE, inverter), onnx_peer("other", inverter)]
     rows = {row.name: row for row in measure(contenders, images, [255 - images[0]], 5, 0.02)}
     other = rows["other"]
     assert rows[BASE].error.endswith("lost") and other.median_ms and other.speed is None
@@ -122,7 +122,7 @@ def test_the_files_of_other_quantisers_are_int8_and_run(shop: Workshop, name: st
     except MissingPackageError as error:
         pytest.skip(str(error))
     assert {peer.name.split(", ")[0] for peer in made} == {"plain graph", "ours.fp32.onnx"}
-    with made[0].open() as engine, OnnxPeer("", shop.plain).open() as plain:
+    with made[0].open() as engine, onnx_peer("", shop.plain).open() as plain:
         pairs = [(engine(image[None])[0], plain(image[None])[0]) for image in shop.calibration]
     assert b"QuantizeLinear" in made[0].path.read_bytes()
     found = compare(pairs)
