@@ -126,9 +126,6 @@ class Side:
     def ready(self) -> None:
         """Do nothing: by now it has been made."""
 
-    def close(self) -> None:
-        return
-
 
 def compare_at(settings: Settings, data: Path, rounds: int, turn_s: float) -> StepTimes:
     """Return how many times as long the article's loop takes as our step, and how long our step waits for data."""

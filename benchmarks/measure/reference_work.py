@@ -87,6 +87,3 @@ class ReferenceSession:
             self._work()
             row[2:] = time.perf_counter_ns(), time.process_time_ns()
         return {"reference": stamps[:, 2] - stamps[:, 1], "cpu": stamps[:, 3] - stamps[:, 0]}
-
-    def close(self) -> None:
-        return

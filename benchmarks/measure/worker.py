@@ -224,7 +224,7 @@ def serve(pipe: multiprocessing.connection.Connection, make: Callable[..., Any],
                 pipe.send((type(error) if isinstance(error, ToolkitError) else EngineError, describe_error(error)))
             else:
                 pipe.send((None, answer))
-    if session:
+    if session and hasattr(session, "close"):
         session.close()
 
 
