@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
     from pix2pix_edge.benchmarks.machine.description import command_line
     from pix2pix_edge.benchmarks.measure.engines import Run, image_shape
     from pix2pix_edge.benchmarks.report.builder import ReportBuilder
-    from pix2pix_edge.benchmarks.report.markdown import summary_text, write_report
+    from pix2pix_edge.benchmarks.report.page import summary_text, write_report
     from pix2pix_edge.benchmarks.report.reader import new_folder
     from pix2pix_edge.export.images import evenly, judging_files, read_images
 

@@ -73,7 +73,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    from pix2pix_edge.benchmarks.report.markdown import write_report
+    from pix2pix_edge.benchmarks.report.page import write_report
 
     row = read_trtexec(args.file, args.name)
     if not args.report:

@@ -1,4 +1,7 @@
-"""The report as one HTML file that needs nothing else: no script, no request, light and dark, phone and paper."""
+"""A report's folder: report.json, report.md, gallery/, and report.html, one file that needs nothing else.
+
+No script, no request, light and dark, phone and paper.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +11,15 @@ from pathlib import Path
 
 from pix2pix_edge.benchmarks.report import plots
 from pix2pix_edge.benchmarks.report.fidelity import AMPLIFIED, GALLERY
+from pix2pix_edge.benchmarks.report.reader import FILE, write
 from pix2pix_edge.benchmarks.report.schema import Report
-from pix2pix_edge.benchmarks.report.table import Table, escaped
+from pix2pix_edge.benchmarks.report.table import Table, bullets, escaped, markdown_table
 from pix2pix_edge.benchmarks.report.tables import commands, detail_tables, latency, machine_table, main_table, psnr
+from pix2pix_edge.runtime.errors import printable
+from pix2pix_edge.runtime.files import written_beside
 from pix2pix_edge.runtime.frame import STAGES
+
+TITLE = "pix2pix-edge benchmark"
 
 JPEG = b"\xff\xd8\xff"
 
@@ -84,6 +92,31 @@ POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 """Content security policy: the browser itself refuses any request that leaves the file."""
 
 
+def write_report(report: Report, folder: Path) -> None:
+    """Write all three forms of a report, JSON first. Raises InputError when the folder cannot be written."""
+    write(report, folder / FILE)
+    for name, text in (("report.md", render_markdown(report)), ("report.html", render_page(report, folder))):
+        with written_beside(folder / name) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+
+
+def render_markdown(report: Report) -> str:
+    """Return report.md."""
+    parts = [f"# {TITLE}", summary_text(report)]
+    if report.warnings:
+        parts.append("## Read with care\n\n" + bullets(report.warnings))
+    tables = (*detail_tables(report), machine_table(report))
+    parts += [f"## {table.heading}\n\n{markdown_table(table)}" for table in tables]
+    parts.append("## To repeat it\n\n" + "\n".join(f"    {printable(command)}" for command in commands(report)))
+    return "\n\n".join(parts) + "\n"
+
+
+def summary_text(report: Report) -> str:
+    """Return the main table with what must be said about it."""
+    state = "" if report.complete else "**Interrupted: this is what was measured until then.**\n\n"
+    return state + markdown_table(main_table(report))
+
+
 def render_page(report: Report, folder: Path) -> str:
     """Return report.html; pictures of the gallery are read from `folder`."""
     parts = [_head(report), _tiles(report), _table(main_table(report)), _warnings(report), _plots(report)]
@@ -93,7 +126,7 @@ def render_page(report: Report, folder: Path) -> str:
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}"><link rel="icon" href="data:,">'
-        f"<title>pix2pix-edge benchmark</title><style>{STYLE}</style></head>\n<body>\n"
+        f"<title>{TITLE}</title><style>{STYLE}</style></head>\n<body>\n"
         + "\n".join(part for part in parts if part)
         + "\n</body></html>\n"
     )
@@ -104,7 +137,7 @@ def _head(report: Report) -> str:
     facts = [machine.board or machine.gpu or machine.cpu, f"profile {report.profile.name}"]
     if machine.git:
         facts.append(f"version {machine.git}")
-    head = f'<h1>pix2pix-edge benchmark</h1><p class="soft">{escaped(" · ".join(f for f in facts if f))}</p>'
+    head = f'<h1>{TITLE}</h1><p class="soft">{escaped(" · ".join(f for f in facts if f))}</p>'
     if not report.complete:
         head += '<p class="warn">Interrupted: this is what was measured until then.</p>'
     return head

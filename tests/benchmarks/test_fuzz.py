@@ -17,8 +17,7 @@ from hypothesis import strategies as st
 from pix2pix_edge.benchmarks.compare import compare, comparison_table, remarks, worse_fidelity
 from pix2pix_edge.benchmarks.docs import FOLDER, SECTIONS
 from pix2pix_edge.benchmarks.machine.power import parse_tegrastats
-from pix2pix_edge.benchmarks.report.markdown import render_markdown
-from pix2pix_edge.benchmarks.report.page import render_page
+from pix2pix_edge.benchmarks.report.page import render_markdown, render_page
 from pix2pix_edge.benchmarks.report.reader import as_json, load_report
 from pix2pix_edge.benchmarks.report.schema import PowerMeter, Ratio, Shown, ShownOutput
 from pix2pix_edge.benchmarks.report.table import bullets, markdown_table

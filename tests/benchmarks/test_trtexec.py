@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from pix2pix_edge.benchmarks.machine.cautions import row_cautions
-from pix2pix_edge.benchmarks.report.markdown import write_report
+from pix2pix_edge.benchmarks.report.page import write_report
 from pix2pix_edge.benchmarks.report.reader import load_report
 from pix2pix_edge.benchmarks.report.schema import Rates
 from pix2pix_edge.benchmarks.report.tables import main_table

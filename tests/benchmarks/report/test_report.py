@@ -20,8 +20,7 @@ from pix2pix_edge.benchmarks.machine.description import Machine, Shares, State
 from pix2pix_edge.benchmarks.machine.power import Reading
 from pix2pix_edge.benchmarks.measure.reference_work import small_model
 from pix2pix_edge.benchmarks.report import plots
-from pix2pix_edge.benchmarks.report.markdown import render_markdown, write_report
-from pix2pix_edge.benchmarks.report.page import render_page
+from pix2pix_edge.benchmarks.report.page import render_markdown, render_page, write_report
 from pix2pix_edge.benchmarks.report.reader import load_report
 from pix2pix_edge.benchmarks.report.rows import work_of
 from pix2pix_edge.benchmarks.report.schema import Ratio, Report, Row, Shown, ShownOutput
