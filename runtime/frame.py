@@ -141,7 +141,8 @@ class Source(abc.ABC):
     name: for messages and file names; never holds a password. live: time passes whether or not anyone reads, as with a
     camera. frames: how many it will give, None where nobody knows. fps: of its own clock, None where it has none, as a
     folder of images. files: what it reads from disk, which no sink may write over. skipped: files that it was pointed
-    at and does not read.
+    at and does not read. outage: while a live one gives nothing, why, since when, and the next try (time.monotonic()),
+    None while one is being made.
     """
 
     name: str = "source"
@@ -150,6 +151,7 @@ class Source(abc.ABC):
     fps: float | None = None
     files: Sequence[Path] = ()
     skipped: Sequence[Path] = ()
+    outage: tuple[str, float, float | None] | None = None
 
     @abc.abstractmethod
     def read(self) -> Frame | None:
@@ -196,9 +198,6 @@ class Measured(Protocol):
 
     @property
     def frames(self) -> int: ...
-
-    @property
-    def fps(self) -> float | None: ...
 
     def recent(self, seconds: float = 10.0) -> Recent: ...
 

@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -74,25 +74,31 @@ def without_colours(line: str) -> str:
     return _STEERING.sub("", line)
 
 
-class Meter(Protocol):
-    """Takes readings in the background while it is open; a context manager. unit: what its watts are of."""
+class Meter:
+    """Takes readings in the background while it is open; a context manager. This one takes none.
 
-    name: str
-    unit: str
-    readings: list[Reading]
+    unit: what its watts are of.
+    """
 
-    def __enter__(self) -> Meter: ...
+    name, unit = "", ""
 
-    def __exit__(self, *_: object) -> None: ...
+    def __init__(self) -> None:
+        self.readings: list[Reading] = []
+
+    def __enter__(self) -> Meter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return
 
 
-class TegrastatsMeter:
+class TegrastatsMeter(Meter):
     """Readings of a Jetson's tegrastats."""
 
     name, unit = "tegrastats", "board"
 
     def __init__(self, command: Sequence[str] = ("tegrastats", "--interval", str(INTERVAL_MS))) -> None:
-        self.readings: list[Reading] = []
+        super().__init__()
         self._command = list(command)
 
     def __enter__(self) -> TegrastatsMeter:
@@ -115,13 +121,13 @@ class TegrastatsMeter:
         self._thread.join(timeout=2)
 
 
-class NvmlMeter:
+class NvmlMeter(Meter):
     """Readings of the first NVIDIA GPU through NVML (package nvidia-ml-py)."""
 
     name, unit = "NVML", "GPU"
 
     def __init__(self, nvml: Any) -> None:
-        self.readings: list[Reading] = []
+        super().__init__()
         self._nvml = nvml
         self._handle = nvml.nvmlDeviceGetHandleByIndex(0)
         self._stop = threading.Event()
@@ -161,21 +167,6 @@ class NvmlMeter:
             self._nvml.nvmlShutdown()
 
 
-class NoMeter:
-    """Where nothing measures power."""
-
-    name, unit = "", ""
-
-    def __init__(self) -> None:
-        self.readings: list[Reading] = []
-
-    def __enter__(self) -> NoMeter:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        return
-
-
 def throttle_reasons(bits: int) -> str:
     """Return NVML's reasons for lowered clocks that distort a measurement, in words; "" for none (nvml.h)."""
     words = {0x4: "power cap", 0x8: "hardware slowdown", 0x20: "heat", 0x40: "heat", 0x80: "power brake"}
@@ -191,7 +182,7 @@ def open_meter(which: Callable[[str], str | None] = shutil.which) -> Meter:
         nvml.nvmlInit()
         return NvmlMeter(nvml)
     except Exception:  # absent, no driver, no GPU: all mean the same here
-        return NoMeter()
+        return Meter()
 
 
 def mean_watts(readings: Sequence[Reading], windows: Sequence[tuple[int, int]]) -> float | None:

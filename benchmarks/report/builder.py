@@ -22,7 +22,7 @@ from pix2pix_edge.benchmarks.machine.description import (
     machine_state,
     with_sensors,
 )
-from pix2pix_edge.benchmarks.machine.power import IDLE_S, Meter, NoMeter, mean_watts, open_meter
+from pix2pix_edge.benchmarks.machine.power import IDLE_S, Meter, mean_watts, open_meter
 from pix2pix_edge.benchmarks.measure.engines import Profile, Run, measure, translate_all
 from pix2pix_edge.benchmarks.measure.interleave import Timings
 from pix2pix_edge.benchmarks.measure.peak import PeakSession
@@ -69,7 +69,7 @@ class ReportBuilder:
     peak: dict[str, float] = field(default_factory=dict)
     fidelity: dict[str, Fidelity] = field(default_factory=dict)
     gallery: list[Shown] = field(default_factory=list)
-    meter: Meter = field(default_factory=NoMeter)
+    meter: Meter = field(default_factory=Meter)
     idle_watts: float | None = None
 
     def measure(self, reference: Path | None, say: Callable[[str], None], on_round: Callable[[int], None]) -> None:

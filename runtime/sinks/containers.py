@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import struct
 from pathlib import Path
-from typing import Protocol
 
 MS = 1_000_000
 NEWEST_CLUSTER_MS = 5000  # a block's time is 16 bits, from its cluster's
@@ -17,20 +16,6 @@ FRAGMENT_NS = 1_000_000_000
 TIMESCALE = 90_000
 CODECS = {"VP80": (b"V_VP8", "vp08"), "VP90": (b"V_VP9", "vp09"), "MJPG": (b"V_MJPEG", "jpeg")}
 """OpenCV's name -> Matroska's, MP4's."""
-
-
-class Container(Protocol):
-    """A file that takes the packets of an encoder in the order of their times."""
-
-    packets: int
-
-    def fileno(self) -> int: ...
-
-    def add(self, packet: bytes, time_ns: int) -> None:
-        """time_ns: when it is shown, from the first. Raises OSError."""
-
-    def close(self, end_ns: int) -> None:
-        """Make it whole. end_ns: when the last one is shown no more. Raises OSError."""
 
 
 class Matroska:
@@ -68,6 +53,7 @@ class Matroska:
         return self._file.fileno()
 
     def add(self, packet: bytes, time_ns: int) -> None:
+        """Take a packet, in the order of their times. time_ns: when it is shown, from the first. Raises OSError."""
         key, time = _is_key(self._codec, packet), round(time_ns / MS)
         if self._cluster is None or key or time - self._cluster[1] > NEWEST_CLUSTER_MS:
             self._end_cluster()
@@ -81,6 +67,7 @@ class Matroska:
         self.packets += 1
 
     def close(self, end_ns: int) -> None:
+        """Make it whole. end_ns: when the last one is shown no more. Raises OSError."""
         self._end_cluster()
         cues = self._file.tell()
         self._file.write(_element("1C53BB6B", self._cues))
@@ -182,12 +169,14 @@ class FragmentedMp4:
         return self._file.fileno()
 
     def add(self, packet: bytes, time_ns: int) -> None:
+        """As Matroska.add()."""
         if self._waiting and time_ns - self._waiting[0][0] >= FRAGMENT_NS:
             self._write(time_ns)
         self._waiting.append((time_ns, packet))
         self.packets += 1
 
     def close(self, end_ns: int) -> None:
+        """As Matroska.close()."""
         if self._waiting:
             self._write(end_ns)
         self._file.seek(self._duration)

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from pix2pix_edge.runtime.errors import native_stderr
 from pix2pix_edge.runtime.sources.capture import silent_opencv
@@ -30,18 +30,10 @@ class NoEncoderError(Exception):
     """Nothing here encodes that codec, or not at that size."""
 
 
-class Encoder(Protocol):
-    def write(self, image: cv2.typing.MatLike) -> None:
-        """image: uint8 [H, W, 3] BGR."""
-
-    def close(self) -> None:
-        """Hand on every packet that is left."""
-
-
-def open_encoder(codec: str, fps: float, size: tuple[int, int], take: Take) -> Encoder:
+def open_encoder(codec: str, fps: float, size: tuple[int, int], take: Take) -> _Jpeg | _Libvpx | _Piped:
     """Return an encoder that gives its packets to `take`. codec: "MJPG", or of LIBVPX. size: (width, height).
 
-    Raises NoEncoderError.
+    write() takes uint8 [H, W, 3] BGR, close() hands on every packet that is left. Raises NoEncoderError.
     """
     if codec == "MJPG":
         return _Jpeg(take)

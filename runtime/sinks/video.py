@@ -7,12 +7,12 @@ import os
 import shlex
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from pix2pix_edge.runtime.errors import InputError
 from pix2pix_edge.runtime.files import free_bytes, written_beside
 from pix2pix_edge.runtime.frame import Frame, Image, Sink, view
-from pix2pix_edge.runtime.sinks.containers import Container, FragmentedMp4, Matroska
+from pix2pix_edge.runtime.sinks.containers import FragmentedMp4, Matroska
 from pix2pix_edge.runtime.sinks.encoders import LIBVPX, NoEncoderError, open_encoder, opencv_writer
 from pix2pix_edge.runtime.sinks.files import make_writable
 from pix2pix_edge.runtime.sources.capture import open_file
@@ -42,13 +42,6 @@ SYNC_S = 1.0
 """How much of a video a power cut may take."""
 
 
-class _Writer(Protocol):
-    def write(self, image: cv2.typing.MatLike, time_ns: int) -> None: ...
-
-    def release(self, end_ns: int) -> bool:
-        """Return whether all that was written reached the disk."""
-
-
 class VideoSink(Sink):
     """A video file. It appears under its name only when it is closed, whole and playable; with no frame, not at all.
 
@@ -66,7 +59,7 @@ class VideoSink(Sink):
         self._clock: int | None = None
         self._shown_ns = 0
         self._shape: tuple[int, ...] | None = None
-        self._writer: _Writer | None = None
+        self._writer: _Indexed | _Streamed | None = None
         self._count = 0
         make_writable(self.path.parent)
         self._beside = written_beside(self.path)
@@ -100,7 +93,7 @@ class VideoSink(Sink):
             passed = usual
         self._shown_ns += min(passed, LONGEST_GAP_NS) if self._live else passed
 
-    def _open(self, image: Image) -> _Writer:
+    def _open(self, image: Image) -> _Indexed | _Streamed:
         ending = self.path.suffix.lower()
         codecs = VIDEO_CODECS[ending]
         assert self._temporary
@@ -173,7 +166,7 @@ class _Streamed:
         self._error: OSError | None = None  # said at the end, when nothing more can be lost
         self._encoder = open_encoder(codec, fps, size, self._add)
         kind = FragmentedMp4 if path.suffix.lower() in (".mp4", ".mov") else Matroska
-        self._container: Container = kind(path, codec, size, round(1e9 / fps))
+        self._container = kind(path, codec, size, round(1e9 / fps))
         self._over = threading.Event()
         self._syncer = threading.Thread(target=self._sync, name="video sync", daemon=True)
         self._syncer.start()
@@ -184,6 +177,7 @@ class _Streamed:
             self._encoder.write(image)
 
     def release(self, end_ns: int) -> bool:
+        """Return whether all that was written reached the disk."""
         self._encoder.close()
         self._over.set()
         self._syncer.join()

@@ -5,11 +5,11 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from typing import Protocol
 
 from pix2pix_edge.runtime.errors import InputError, warn
 from pix2pix_edge.runtime.frame import Frame, Source
-from pix2pix_edge.runtime.sources.capture import TIMEOUT_MS, Picture
+from pix2pix_edge.runtime.sources.capture import TIMEOUT_MS, Capture, Picture
+from pix2pix_edge.runtime.sources.motion_jpeg import MotionJpeg
 
 FIRST_DELAY_S = 0.25
 LONGEST_DELAY_S = 8.0
@@ -22,28 +22,15 @@ TRIES = 5
 """Reads that may fail in a row: one damaged picture is not the end of a camera."""
 
 
-class LiveCapture(Protocol):
-    """What a LiveSource opens and reads: a Capture, or what gives pictures as one does."""
-
-    @property
-    def fps(self) -> float | None: ...
-
-    @property
-    def trouble(self) -> str:
-        """Why it gives no more, once read() has returned None."""
-        ...
-
-    def read(self) -> Picture | None: ...
-
-    def close(self) -> None: ...
+LiveCapture = Capture | MotionJpeg
+"""What a LiveSource opens and reads. trouble: why it gives no more, once read() has returned None."""
 
 
 class LiveSource(Source):
     """A camera, local or on the network, by way of a function that opens it.
 
     After a gap the index jumps by the frames that the source would have given since its last one, so that they are
-    counted. outage: while it gives nothing, why, since when, and the next try (time.monotonic()), None while one is
-    being made.
+    counted.
     """
 
     live = True
@@ -59,7 +46,6 @@ class LiveSource(Source):
         self._next = 0
         self._first_ns = self._last_ns = self._since = 0  # of the frames since it was opened: their times and number
         self._was_gone = False
-        self.outage: tuple[str, float, float | None] | None = None
 
     def _begin(self) -> LiveCapture:
         """Open it and see that it gives a picture: many a source opens, and then has nothing to give."""

@@ -12,10 +12,9 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import ClassVar
 
 import numpy as np
 
@@ -24,11 +23,12 @@ from pix2pix_edge.runtime.facades.plan import label_map, plan_scene
 from pix2pix_edge.runtime.facades.styles import CLASSES
 from pix2pix_edge.runtime.frame import BadPictureError, Image, fit
 from pix2pix_edge.runtime.images import decode_image, encode_image
-from pix2pix_edge.runtime.sidecar import Colour, read_sidecar
+from pix2pix_edge.runtime.sidecar import Colour, TensorSpec, read_sidecar
 from pix2pix_edge.runtime.web.guard import Buckets, network_of
 from pix2pix_edge.runtime.web.prometheus import Metrics
-from pix2pix_edge.runtime.web.site import RefusedError, Request, Route, slow_down
-from pix2pix_edge.runtime.web.translator import Spec, SupersededError, Translator, UnavailableError
+from pix2pix_edge.runtime.web.server import Handler
+from pix2pix_edge.runtime.web.site import RefusedError, Route, Site, slow_down
+from pix2pix_edge.runtime.web.translator import SupersededError, Translator, UnavailableError
 
 DRAWINGS, DRAWINGS_PER_S = 60, 60.0
 """Drawings of one visitor, at once and from then on: no screen shows more."""
@@ -71,7 +71,7 @@ class Model:
     bytes: int = 0
 
 
-def model_of(path: Path, takes: Spec) -> Model:
+def model_of(path: Path, takes: TensorSpec) -> Model:
     """Return what an engine's file tells of a model. takes: the engine's input.
 
     Raises EngineError where it takes more than one picture at a time.
@@ -106,14 +106,12 @@ def house(seed: int, size: int) -> Image:
     return label_map(plan_scene(np.random.default_rng(seed), size))
 
 
-class DrawingSite:
+class DrawingSite(Site):
     """Serves the page of one engine."""
-
-    pages: ClassVar[Mapping[str, str]] = {"/": "draw"}
 
     def __init__(self, translator: Translator, model: Model) -> None:
         self._translator, self._width, self._height = translator, model.width, model.height
-        self._drawings = Buckets(DRAWINGS, DRAWINGS_PER_S)
+        self.pages, self._drawings = {"/": "draw"}, Buckets(DRAWINGS, DRAWINGS_PER_S)
         files = enumerate(samples_for(model), start=1)
         pictures = {f"/samples/{number}.png": file.read_bytes() for number, file in files}
         houses = Houses("house.png?seed=N", HOUSES) if takes_houses(model) else None
@@ -129,16 +127,16 @@ class DrawingSite:
         if houses:
             self.routes["/house.png"] = Route(self._house)
 
-    def _model(self, request: Request) -> None:
+    def _model(self, request: Handler) -> None:
         request.answer(200, "application/json", self._settings)
 
-    def _house(self, request: Request) -> None:
+    def _house(self, request: Handler) -> None:
         seed = request.query.get("seed", "")
         if not (seed.isascii() and seed.isdecimal() and len(seed) < 11 and int(seed) < HOUSES):
             raise RefusedError(400, f"seed is a number below {HOUSES}.")
         request.answer(200, "image/png", encode_image(".png", house(int(seed), self._width)))
 
-    def _translate(self, request: Request) -> None:
+    def _translate(self, request: Handler) -> None:
         visitor = request.headers.get("X-Visitor", "")[:LONGEST_NAME]
         address = network_of(request.client)
         if seconds := self._drawings.wait(f"{address} {visitor}"):
@@ -154,12 +152,12 @@ class DrawingSite:
             raise RefusedError(503, f"There is no picture: {error}", {"Retry-After": "1"}) from None
         request.answer(200, "image/png", encode_image(".png", picture))
 
-    def _health(self, request: Request) -> None:
+    def _health(self, request: Handler) -> None:
         trouble = self._translator.trouble
         body = json.dumps({"state": "failed" if trouble else "ready"}) + "\n"
         request.answer(503 if trouble else 200, "application/json", body.encode())
 
-    def _metrics(self, request: Request) -> None:
+    def _metrics(self, request: Handler) -> None:
         translator, metrics = self._translator, Metrics()
         about = {key: text for key, text in translator.about.items() if key in ("engine", "precision", "device")}
         metrics.add("info", "gauge", "What runs.", (about, 1))

@@ -17,13 +17,14 @@ from dataclasses import asdict
 
 from pix2pix_edge.runtime.web.broadcast import BOUNDARY
 from pix2pix_edge.runtime.web.live import SEND_BUFFER, LiveSite, answer_metrics
-from pix2pix_edge.runtime.web.site import Request, Route
+from pix2pix_edge.runtime.web.server import Handler
+from pix2pix_edge.runtime.web.site import Route, Site
 
 PERIOD_S = 1 / 30
 """No picture of the grid is shown more often; a browser gets them all over one connection, of which it opens few."""
 
 
-class GridSite:
+class GridSite(Site):
     """Serves several LiveSites. lives: by their names, which are what an address may hold."""
 
     def __init__(self, lives: Mapping[str, LiveSite]) -> None:
@@ -38,7 +39,7 @@ class GridSite:
         for name, live in lives.items():
             self.routes |= {f"/{name}{path}": route for path, route in live.routes.items()}
 
-    def _health(self, request: Request) -> None:
+    def _health(self, request: Handler) -> None:
         states = {name: live.status.state()[0] for name, live in self._lives.items()}
         well = all(state == "streaming" for state in states.values())
         request.answer(200 if well else 503, "application/json", json.dumps({"sources": states}).encode() + b"\n")
@@ -46,7 +47,7 @@ class GridSite:
     def _ended(self) -> bool:
         return all(live.broadcast.ended.is_set() for live in self._lives.values())
 
-    def _pictures(self, request: Request) -> None:
+    def _pictures(self, request: Handler) -> None:
         request.begin(200, "multipart/x-mixed-replace; boundary=frame", {"X-Accel-Buffering": "no"})
         if request.command == "HEAD":
             return
@@ -64,7 +65,7 @@ class GridSite:
                     return
                 time.sleep(max(0.0, begun + PERIOD_S - time.monotonic()))
 
-    def _status(self, request: Request) -> None:
+    def _status(self, request: Handler) -> None:
         request.begin(200, "text/event-stream; charset=utf-8", {"X-Accel-Buffering": "no"})
         while request.command != "HEAD":
             begun, ended = time.monotonic(), self._ended()

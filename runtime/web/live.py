@@ -13,32 +13,31 @@ from __future__ import annotations
 import json
 import socket
 import time
-from collections.abc import Mapping, Sequence
-from typing import ClassVar
+from collections.abc import Sequence
+from dataclasses import asdict
 from urllib.parse import quote
 
 from pix2pix_edge.runtime.cli import VIEW_MODES
 from pix2pix_edge.runtime.web.broadcast import BOUNDARY, Broadcast
-from pix2pix_edge.runtime.web.site import RefusedError, Request, Route
+from pix2pix_edge.runtime.web.server import Handler
+from pix2pix_edge.runtime.web.site import RefusedError, Route, Site
 from pix2pix_edge.runtime.web.status import Status, StatusBoard, as_prometheus
 
 SEND_BUFFER = 64 << 10
 """Bytes the system keeps for a slow viewer: a picture or two, since more would be old ones."""
 
 
-def answer_metrics(request: Request, statuses: Sequence[Status]) -> None:
+def answer_metrics(request: Handler, statuses: Sequence[Status]) -> None:
     """Answer with the metrics of one stream or more."""
     request.answer(200, "text/plain; version=0.0.4; charset=utf-8", as_prometheus(statuses).encode())
 
 
-class LiveSite:
+class LiveSite(Site):
     """Serves the newest frame of a Broadcast, and the numbers of its stream."""
-
-    pages: ClassVar[Mapping[str, str]] = {"/": "live"}
 
     def __init__(self, broadcast: Broadcast, status: StatusBoard, mode: str) -> None:
         """mode: what is shown until the viewer chooses, one of runtime.cli.VIEW_MODES."""
-        self.mode = mode
+        self.mode, self.pages = mode, {"/": "live"}
         self.broadcast, self.status = broadcast, status
         self.routes = {
             "/health": Route(self._health, is_open=True),
@@ -49,24 +48,24 @@ class LiveSite:
             "/history.json": Route(self._history),
         }
 
-    def _mode(self, request: Request) -> str:
+    def _mode(self, request: Handler) -> str:
         mode = request.query.get("view", self.mode)
         if mode not in VIEW_MODES:
             raise RefusedError(400, f"There is no such view; use one of: {', '.join(VIEW_MODES)}.")
         return mode
 
-    def _health(self, request: Request) -> None:
+    def _health(self, request: Handler) -> None:
         state, age = self.status.state()
         body = json.dumps({"state": state, "frame_age_s": age}) + "\n"
         request.answer(200 if state == "streaming" else 503, "application/json", body.encode())
 
-    def _metrics(self, request: Request) -> None:
+    def _metrics(self, request: Handler) -> None:
         answer_metrics(request, [self.status.read()])
 
-    def _history(self, request: Request) -> None:
-        request.answer(200, "application/json", self.status.history().as_json().encode())
+    def _history(self, request: Handler) -> None:
+        request.answer(200, "application/json", json.dumps(asdict(self.status.history())).encode())
 
-    def _snapshot(self, request: Request) -> None:
+    def _snapshot(self, request: Handler) -> None:
         picture = self.broadcast.next(self._mode(request), "png")
         if picture is None:
             raise RefusedError(503, "There is no picture yet; try again in a moment.", {"Retry-After": "1"})
@@ -75,7 +74,7 @@ class LiveSite:
         disposition = f"attachment; filename=\"snapshot.png\"; filename*=UTF-8''{name}.png"
         request.answer(200, "image/png", picture.data, {"Content-Disposition": disposition})
 
-    def _stream(self, request: Request) -> None:
+    def _stream(self, request: Handler) -> None:
         mode = self._mode(request)
         request.begin(200, "multipart/x-mixed-replace; boundary=frame", {"X-Accel-Buffering": "no"})
         if request.command == "HEAD":
@@ -91,12 +90,12 @@ class LiveSite:
                 elif self.broadcast.ended.is_set():
                     return
 
-    def _events(self, request: Request) -> None:
+    def _events(self, request: Handler) -> None:
         request.begin(200, "text/event-stream; charset=utf-8", {"X-Accel-Buffering": "no"})
         while request.command != "HEAD":
             begun = time.monotonic()
             status = self.status.read()
-            request.wfile.write(f"data: {status.as_json()}\n\n".encode())
+            request.wfile.write(f"data: {json.dumps(asdict(status))}\n\n".encode())
             if status.state == "ended":
                 return
             self.broadcast.ended.wait(max(0.0, begun + 1.0 - time.monotonic()))

@@ -79,9 +79,9 @@ class WebServer(ThreadingHTTPServer):
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Answers the requests of one connection, one after the other: a runtime.web.site.Request.
+    """Answers the requests of one connection, one after the other, as the site's routes say.
 
-    path: of the address, without the query.
+    path: of the address, without the query. query: the last value for each key. client: the asker's address.
     """
 
     server: WebServer
@@ -205,6 +205,7 @@ class Handler(BaseHTTPRequestHandler):
             raise RefusedError(401, ASKS_FOR_TOKEN, bearer)
 
     def body(self, most: int) -> bytes:
+        """Return the request's body. Raises RefusedError where it has more than `most` bytes or does not come."""
         lengths = self.headers.get_all("Content-Length") or []
         if "Transfer-Encoding" in self.headers or not lengths:
             raise RefusedError(411, "Say how long it is: Content-Length is missing.")
@@ -226,6 +227,7 @@ class Handler(BaseHTTPRequestHandler):
         return bool(poll.poll(0)) and not self.connection.recv(1, socket.MSG_PEEK)
 
     def viewer(self) -> AbstractContextManager[None]:
+        """While inside, the asker counts as a viewer."""
         return self.server.connections.viewer()
 
     def _linger(self) -> None:
@@ -247,6 +249,7 @@ class Handler(BaseHTTPRequestHandler):
         self.say(code, f"{code} {self.responses.get(code, ('Error',))[0]}")  # never an echo of the request
 
     def answer(self, status: int, kind: str, body: bytes, more: Mapping[str, str] | None = None) -> None:
+        """Answer with a whole body."""
         self.close_connection = not self._keeps or self._unread
         kept = {} if self.close_connection else {"Connection": "keep-alive"}
         self.begin(status, kind, {"Content-Length": str(len(body)), **kept, **(more or {})})
@@ -256,6 +259,7 @@ class Handler(BaseHTTPRequestHandler):
     _keeps = _unread = False
 
     def begin(self, status: int, kind: str, more: Mapping[str, str]) -> None:
+        """Send status and headers; what is then written to wfile is the body, of a length that nobody need know."""
         self.send_response(status)
         headers = {
             "Content-Type": kind,

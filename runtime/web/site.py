@@ -6,14 +6,10 @@ The files lie below pages/; they hold no secret, and need no token.
 from __future__ import annotations
 
 import math
-import socket
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from email.message import Message
-from io import BufferedIOBase
 from pathlib import Path
-from typing import Protocol
+from typing import Any
 
 PAGES = Path(__file__).parent / "pages"
 
@@ -46,60 +42,23 @@ def slow_down(what: str, seconds: float) -> RefusedError:
     return RefusedError(429, f"{what}; try again in {wait} s.", {"Retry-After": str(wait)})
 
 
-class Request(Protocol):
-    """What a site is asked, and how it answers.
-
-    command: GET, HEAD or POST. query: the address's last value for each key. client: the asker's address.
-    """
-
-    command: str
-    query: dict[str, str]
-    client: str
-    headers: Message
-    connection: socket.socket
-    wfile: BufferedIOBase
-
-    def body(self, most: int) -> bytes:
-        """Return the request's body. Raises RefusedError where it has more than `most` bytes or does not come."""
-        ...
-
-    def answer(self, status: int, kind: str, body: bytes, more: Mapping[str, str] | None = None) -> None:
-        """Answer with a whole body."""
-        ...
-
-    def begin(self, status: int, kind: str, more: Mapping[str, str]) -> None:
-        """Send status and headers; what is then written to wfile is the body, of a length that nobody need know."""
-        ...
-
-    def gone(self) -> bool:
-        """Whether the asker has closed the connection."""
-        ...
-
-    def viewer(self) -> AbstractContextManager[None]:
-        """While inside, the asker counts as a viewer."""
-        ...
-
-
 @dataclass(frozen=True)
 class Route:
-    """One address of a site: what answers it, to which method, and whether it does without the token."""
+    """One address of a site: what answers a server.Handler, to which method, and whether it does without the token."""
 
-    answer: Callable[[Request], None]
+    answer: Callable[[Any], None]
     method: str = "GET"
     is_open: bool = False
 
 
-class Site(Protocol):
+class Site:
     """What a server serves. pages: where a page lies, "/" or "/NAME/" -> its folder below pages/.
 
     routes: path -> Route, beside the pages' files.
     """
 
-    @property
-    def pages(self) -> Mapping[str, str]: ...
-
-    @property
-    def routes(self) -> Mapping[str, Route]: ...
+    pages: Mapping[str, str]
+    routes: dict[str, Route]
 
 
 @dataclass(frozen=True)

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
 
 import numpy as np
 
 from pix2pix_edge.runtime.board import Board, read_board
 from pix2pix_edge.runtime.errors import printable
-from pix2pix_edge.runtime.frame import QUEUE_FULL, RATE_LIMIT, SOURCE_GAP, STALE, Histogram, Watched
+from pix2pix_edge.runtime.frame import QUEUE_FULL, RATE_LIMIT, SOURCE_GAP, STALE, Histogram, Recent, Watched
 from pix2pix_edge.runtime.streaming.timings import AGE
 from pix2pix_edge.runtime.web.broadcast import Broadcast
 from pix2pix_edge.runtime.web.prometheus import Metrics
@@ -32,6 +29,8 @@ AGE_WINDOW_S = 30.0
 HISTORY_S, STEP_S = 600.0, 10.0
 """What the page's chart shows, and of how many seconds each point is."""
 
+NOTHING = Recent(0, None, None, None, None)
+
 CAUSES = (STALE, QUEUE_FULL, SOURCE_GAP, RATE_LIMIT)
 
 
@@ -42,14 +41,6 @@ class Outage:
     why: str
     since_s: float
     next_try_s: float | None
-
-
-@runtime_checkable
-class MayFail(Protocol):
-    """A source that says why it gives nothing. outage: why, since when, the next try (time.monotonic()), or None."""
-
-    @property
-    def outage(self) -> tuple[str, float, float | None] | None: ...
 
 
 @dataclass(frozen=True)
@@ -81,10 +72,6 @@ class Status:
     temperature_c: float | None
     watts: float | None
 
-    def as_json(self) -> str:
-        """Return the fields as JSON, ASCII only."""
-        return json.dumps(dataclasses.asdict(self))
-
 
 @dataclass(frozen=True)
 class History:
@@ -92,10 +79,6 @@ class History:
 
     fps: list[float | None]
     latency_ms: list[float | None]
-
-    def as_json(self) -> str:
-        """Return the fields as JSON."""
-        return json.dumps(dataclasses.asdict(self))
 
 
 class StatusBoard:
@@ -114,8 +97,7 @@ class StatusBoard:
         self._attached_at: float | None = None
         self._about: dict[str, str] = {}
         self._lock = threading.Lock()
-        self._board: Board | None = None
-        self._last: Status | None = None
+        self._last: tuple[Recent, Recent, Board] | None = None  # what takes time to read
         self._read_at = 0.0
 
     def attach(self, stream: Watched) -> None:
@@ -137,23 +119,36 @@ class StatusBoard:
     def read(self) -> Status:
         """Return the status, at most FRESH_S old, its state and counts up to date; after the end, the last one."""
         state, age = self.state()
-        now = time.monotonic()
+        now, stream, about = time.monotonic(), self._stream, self._about
         until = now - (age or 0.0) if state == "ended" else now
         with self._lock:
             if self._last is None or (state != "ended" and now - self._read_at > FRESH_S):
-                self._last = self._read(state)
-                self._read_at = now
-            return dataclasses.replace(
-                self._last,
-                state=state,
-                frame_age_s=age,
-                uptime_s=None if self._attached_at is None else max(0.0, until - self._attached_at),
-                outage=self._outage(),
-                frames=self._stream.timings.frames if self._stream else self._broadcast.number,
-                ages=self._stream.timings.ages() if self._stream else Histogram({}, 0, 0.0),
-                dropped=self._dropped(),
-                viewers=self._viewers(),
-            )
+                windows = (RATE_WINDOW_S, AGE_WINDOW_S)
+                rate, ages = (stream.timings.recent(seconds) if stream else NOTHING for seconds in windows)
+                self._last, self._read_at = (rate, ages, read_board()), now
+            rate, ages, board = self._last
+        return Status(
+            state=state,
+            view=self._mode,
+            among=self._among,
+            frames=stream.timings.frames if stream else self._broadcast.number,
+            frame_age_s=age,
+            uptime_s=None if self._attached_at is None else max(0.0, until - self._attached_at),
+            outage=self._outage(),
+            fps=rate.fps,
+            latency_p50_ms=ages.age_p50_ms,
+            latency_p95_ms=ages.age_p95_ms,
+            latency_p99_ms=ages.age_p99_ms,
+            ages=stream.timings.ages() if stream else Histogram({}, 0, 0.0),
+            dropped=dict.fromkeys(CAUSES, 0) | (dict(stream.dropped) if stream else {}),
+            viewers=self._viewers(),
+            source=printable(self._name or (stream.source.name if stream else "")),
+            engine=f"{about.get('engine', '')} {about.get('version', '')}".strip(),
+            precision=about.get("precision", ""),
+            device=about.get("device", ""),
+            temperature_c=board.temperature_c,
+            watts=board.watts,
+        )
 
     def history(self) -> History:
         """Return rate and latency over the last HISTORY_S, in steps of STEP_S, the newest last."""
@@ -173,41 +168,10 @@ class StatusBoard:
         return History(fps, latency)
 
     def _outage(self) -> Outage | None:
-        source = self._stream.source if self._stream else None
-        if not isinstance(source, MayFail) or (outage := source.outage) is None:
+        if not self._stream or (outage := self._stream.source.outage) is None:
             return None
         (why, since, next_try), now = outage, time.monotonic()
         return Outage(printable(why), now - since, max(0.0, next_try - now) if next_try is not None else None)
-
-    def _dropped(self) -> dict[str, int]:
-        return dict.fromkeys(CAUSES, 0) | (dict(self._stream.dropped) if self._stream else {})
-
-    def _read(self, state: str) -> Status:
-        stream, about, board = self._stream, self._about, read_board()
-        rate = stream.timings.recent(RATE_WINDOW_S) if stream else None
-        ages = stream.timings.recent(AGE_WINDOW_S) if stream else None
-        return Status(
-            state=state,
-            view=self._mode,
-            among=self._among,
-            frames=0,
-            frame_age_s=None,
-            uptime_s=None,
-            outage=None,
-            fps=rate.fps if rate else None,
-            latency_p50_ms=ages.age_p50_ms if ages else None,
-            latency_p95_ms=ages.age_p95_ms if ages else None,
-            latency_p99_ms=ages.age_p99_ms if ages else None,
-            ages=Histogram({}, 0, 0.0),
-            dropped={},
-            viewers=0,
-            source=printable(self._name or (stream.source.name if stream else "")),
-            engine=f"{about.get('engine', '')} {about.get('version', '')}".strip(),
-            precision=about.get("precision", ""),
-            device=about.get("device", ""),
-            temperature_c=board.temperature_c,
-            watts=board.watts,
-        )
 
 
 def as_prometheus(statuses: Sequence[Status]) -> str:

@@ -6,11 +6,10 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
+from pix2pix_edge.runtime.engines.base import Engine
 from pix2pix_edge.runtime.errors import PATIENCE, ToolkitError, warn
 from pix2pix_edge.runtime.frame import Image
 
@@ -22,29 +21,6 @@ PATIENCE_S = 30.0 * PATIENCE
 
 REMEMBERED = 512
 """Pictures whose durations are remembered."""
-
-
-class Spec(Protocol):
-    """An engine's input or output: uint8 [N, H, W, C]."""
-
-    @property
-    def shape(self) -> tuple[int, ...]: ...
-
-
-class Translates(Protocol):
-    """What is asked of an engine."""
-
-    @property
-    def input(self) -> Spec: ...
-
-    @property
-    def output(self) -> Spec: ...
-
-    def describe(self) -> dict[str, str]: ...
-
-    def __call__(self, images: NDArray[np.uint8]) -> NDArray[np.uint8]: ...
-
-    def close(self) -> None: ...
 
 
 class SupersededError(Exception):
@@ -76,10 +52,10 @@ class Translator:
     just now, else "". pictures: how many were translated. superseded: how many drawings were given up for a newer one.
     """
 
-    def __init__(self, open_engine: Callable[[], Translates]) -> None:
+    def __init__(self, open_engine: Callable[[], Engine]) -> None:
         """open_engine: called now, and again whenever the engine has failed."""
         self._open = open_engine
-        self._engine: Translates | None = open_engine()
+        self._engine: Engine | None = open_engine()
         self.about = self._engine.describe()
         self.input, self.output = self._engine.input, self._engine.output
         self.trouble = ""

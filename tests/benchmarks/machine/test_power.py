@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from pix2pix_edge.benchmarks.machine.power import (
-    NoMeter,
+    Meter,
     NvmlMeter,
     Reading,
     TegrastatsMeter,
@@ -143,7 +143,7 @@ def test_idle_and_user_limits_are_no_throttling() -> None:
 def test_where_nothing_measures_there_are_no_readings(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pynvml", SimpleNamespace(nvmlInit=lambda: 1 / 0))
     with open_meter(lambda name: None) as meter:
-        assert isinstance(meter, NoMeter) and meter.readings == []
+        assert type(meter) is Meter and meter.readings == []
     assert isinstance(open_meter(lambda name: "/usr/bin/tegrastats"), TegrastatsMeter)
 
 
