@@ -85,7 +85,7 @@ def run(args: argparse.Namespace) -> int:
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     from pix2pix_edge.runtime.engine import open_engine
     from pix2pix_edge.runtime.engines.shared import SharedEngine
-    from pix2pix_edge.runtime.sinks.progress import ProgressBar
+    from pix2pix_edge.runtime.sinks.files import ProgressBar
     from pix2pix_edge.runtime.sinks.several import frames_of, names_of, open_sinks
     from pix2pix_edge.runtime.sources import open_source
     from pix2pix_edge.runtime.stream import translate

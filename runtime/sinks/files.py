@@ -1,4 +1,4 @@
-"""Sinks that keep pictures: a folder, one image; and the one that keeps nothing."""
+"""Sinks that keep pictures: a folder, one image; and those that keep nothing: null, and a bar on the terminal."""
 
 from __future__ import annotations
 
@@ -26,6 +26,26 @@ class NullSink(Sink):
 
     def close(self) -> None:
         return
+
+
+class ProgressBar(Sink):
+    """Counts frames on standard error; a terminal that has gone away is no reason to end."""
+
+    name = "progress"
+
+    def __init__(self, frames: int | None) -> None:
+        """frames: how many will come, None where nobody knows."""
+        from tqdm import tqdm
+
+        self._bar = tqdm(total=frames, unit="frame", dynamic_ncols=True)
+
+    def write(self, frame: Frame) -> None:
+        with contextlib.suppress(OSError):
+            self._bar.update()
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):
+            self._bar.close()
 
 
 class FolderSink(Sink):
