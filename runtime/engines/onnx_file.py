@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pix2pix_edge.runtime.engines.protobuf import Message, fields, with_body
+from pix2pix_edge.runtime.engines.protobuf import Message, edited, fields, with_body
 from pix2pix_edge.runtime.errors import EngineError
 from pix2pix_edge.runtime.sidecar import TensorSpec
 
@@ -188,7 +188,7 @@ def only_inputs_quantized(path: Path) -> bytes:
             wanted |= {name if node.operator in CONVOLUTIONS else instead.get(name, name) for name in node.inputs}
     keeping = iter(reversed(kept))
 
-    def edited(graph: memoryview) -> bytes:
+    def rounding_less(graph: memoryview) -> bytes:
         parts: list[bytes | memoryview] = []
         for field in fields(graph):
             if field.number != GRAPH_NODE:
@@ -198,16 +198,9 @@ def only_inputs_quantized(path: Path) -> bytes:
                 parts.append(field.whole if unchanged else with_body(GRAPH_NODE, _reading(field.body, instead)))
         return b"".join(parts)
 
-    return b"".join(
-        with_body(MODEL_GRAPH, edited(field.body)) if field.number == MODEL_GRAPH else field.whole
-        for field in fields(model)
-    )
+    return edited(model, MODEL_GRAPH, rounding_less)
 
 
 def _reading(node: memoryview, instead: dict[str, str]) -> bytes:
     """Return a node that reads other tensors than before."""
-    return b"".join(
-        with_body(NODE_INPUT, instead.get(name := bytes(field.body).decode(), name).encode())
-        if field.number == NODE_INPUT else field.whole
-        for field in fields(node)
-    )  # fmt: skip
+    return edited(node, NODE_INPUT, lambda name: instead.get(bytes(name).decode(), "").encode() or bytes(name))

@@ -7,7 +7,7 @@ https://protobuf.dev/programming-guides/encoding/.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
@@ -85,6 +85,13 @@ def with_body(number: int, body: bytes) -> bytes:
 def with_number(number: int, value: int) -> bytes:
     """Return a field of a number, not a negative one."""
     return _encoded(number << 3 | VARINT) + _encoded(value)
+
+
+def edited(message: memoryview, number: int, edit: Callable[[memoryview], bytes]) -> bytes:
+    """Return a message whose fields of this number, which are bytes, are edited."""
+    return b"".join(
+        with_body(number, edit(field.body)) if field.number == number else field.whole for field in fields(message)
+    )
 
 
 def _varint(message: memoryview, position: int) -> tuple[int, int]:

@@ -20,6 +20,7 @@ from pix2pix_edge.runtime.engines.onnx_file import (
     GRAPH_NODE,
     GRAPH_OUTPUT,
     GRAPH_VALUES,
+    ITEM_BYTES,
     MODEL_GRAPH,
     MOST_VALUES,
     NODE_INPUT,
@@ -30,7 +31,7 @@ from pix2pix_edge.runtime.engines.onnx_file import (
     TENSOR_TYPE,
     Node,
 )
-from pix2pix_edge.runtime.engines.protobuf import Message, fields, with_body, with_number
+from pix2pix_edge.runtime.engines.protobuf import Message, edited, fields, with_body, with_number
 from pix2pix_edge.runtime.errors import EngineError, require
 
 MOST_BYTES = 1 << 32
@@ -39,8 +40,8 @@ MOST_PARTS = 1 << 12
 """Of a shape: working the shapes out follows the values of shapes, and a chain may make a shape of any length."""
 SMALL = 64
 """Constants of so many values are kept in the copy: they may be a size that an operator is given."""
-ITEM_BYTES = {"bool": 1, "int8": 1, "uint8": 1, "float16": 2, "bfloat16": 2, "int16": 2, "uint16": 2, "float": 4,
-              "int32": 4, "uint32": 4, "double": 8, "int64": 8, "uint64": 8}  # fmt: skip
+NAMES = {"float": "float32", "double": "float64"}
+"""What ONNX Runtime calls otherwise than ITEM_BYTES does."""
 RANK = ":rank"
 ONE_LIMIT = threading.Lock()
 
@@ -105,10 +106,7 @@ def limited_memory(most: int) -> Iterator[None]:
 
 def _without_weights(model: memoryview) -> bytes:
     """Return a copy whose weights are inputs and whose tensors are all outputs, each with its shape's shape."""
-    return b"".join(
-        with_body(MODEL_GRAPH, b"".join(_graph(field.body))) if field.number == MODEL_GRAPH else field.whole
-        for field in fields(model)
-    )
+    return edited(model, MODEL_GRAPH, lambda graph: b"".join(_graph(graph)))
 
 
 def _graph(graph: memoryview) -> Iterator[bytes | memoryview]:
@@ -172,7 +170,8 @@ def _check(shapes: Shapes, nodes: Sequence[Node], moving: set[str], known: bool)
             lengths = [length for length in shape if isinstance(length, int) and length > 0]
             if known and (lengths != shape or None in shapes[name + RANK][1]):
                 raise ValueError(f"only a run would tell the size of what its operator {node.operator} makes")
-            if (bytes_each := ITEM_BYTES.get(dtype[len("tensor(") : -1])) is None:
+            kind = dtype[len("tensor(") : -1]
+            if (bytes_each := ITEM_BYTES.get(NAMES.get(kind, kind))) is None:
                 raise ValueError(f"its operator {node.operator} makes {dtype}, and no numbers")
             if prod(lengths) > MOST_VALUES:
                 raise ValueError(f"its operator {node.operator} would make a result of an absurd size, {shape}")
