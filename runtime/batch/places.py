@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import glob
 import os
-import tempfile
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
@@ -13,7 +12,7 @@ from typing import Any
 from pix2pix_edge.runtime.errors import InputError, require
 from pix2pix_edge.runtime.files import natural_key, written_beside
 from pix2pix_edge.runtime.frame import Image
-from pix2pix_edge.runtime.images import IMAGE_ENDINGS, read_image, write_image
+from pix2pix_edge.runtime.images import IMAGE_ENDINGS, decode_image, read_image
 
 LIST_ENDING = ".txt"
 """A file with one path or address a line."""
@@ -143,26 +142,11 @@ def read(address: str, channels: int = 3) -> Image:
     if not is_remote(address):
         return read_image(address, channels=channels)
     system, path = file_system(address)
-    with tempfile.TemporaryDirectory() as folder:
-        copy = Path(folder) / PurePosixPath(path).name
-        try:
-            system.get_file(path, str(copy))
-        except Exception as error:  # each file system has errors of its own
-            raise InputError(f"cannot read {address}: {error}") from error
-        try:
-            return read_image(copy, channels=channels)
-        except InputError as error:
-            raise InputError(str(error).replace(str(copy), address)) from error
-
-
-def write(address: str, image: Image) -> None:
-    """Write a picture, whole or not at all. Raises InputError when it cannot be written."""
-    if not is_remote(address):
-        write_image(Path(address), image)
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        write_image(Path(folder) / "picture.png", image)
-        put(address, (Path(folder) / "picture.png").read_bytes())
+    try:
+        data = bytes(system.cat_file(path))
+    except Exception as error:  # each file system has errors of its own
+        raise InputError(f"cannot read {address}: {error}") from error
+    return decode_image(data, address, channels=channels)
 
 
 def put(address: str, content: bytes) -> None:

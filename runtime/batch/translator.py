@@ -14,6 +14,7 @@ from pix2pix_edge.runtime.engine import open_engine
 from pix2pix_edge.runtime.engines.shared import SharedEngine
 from pix2pix_edge.runtime.errors import InputError
 from pix2pix_edge.runtime.frame import fit
+from pix2pix_edge.runtime.images import encode_image
 
 LANES = 3
 """Pictures under way in an actor: one is read and one written while the engine has the third."""
@@ -50,7 +51,7 @@ class Translator:
                 ticket = self._engine.submit(fit(places.read(source, shape[2]), shape, self._mode)[None])
                 translated = ticket.result()[0]
                 ms = ticket.compute_ns / 1e6
-                places.write(output, translated)
+                places.put(output, encode_image(".png", translated))
                 content = places.get(output) or b""
             return Entry(source, output, hashlib.sha256(content).hexdigest(), ms, "")
         except InputError as error:

@@ -5,8 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pix2pix_edge.runtime.batch.places import get, outputs_of, put, read, sources_of, write
+from pix2pix_edge.runtime.batch.places import get, outputs_of, put, read, sources_of
 from pix2pix_edge.runtime.errors import InputError, MissingPackageError
+from pix2pix_edge.runtime.images import encode_image
 from tests.conftest import picture, write_rgb
 
 
@@ -82,7 +83,7 @@ def test_a_source_without_pictures(tmp_path: Path) -> None:
 
 
 def test_local_files_are_read_and_written_whole(tmp_path: Path) -> None:
-    write(str(tmp_path / "new" / "a.png"), picture(3))
+    put(str(tmp_path / "new" / "a.png"), encode_image(".png", picture(3)))
     assert np.array_equal(read(str(tmp_path / "new" / "a.png")), picture(3))
     assert get(str(tmp_path / "absent")) is None
     put(str(tmp_path / "b"), b"12")
@@ -91,7 +92,7 @@ def test_local_files_are_read_and_written_whole(tmp_path: Path) -> None:
 
 def test_an_address_is_read_and_written_through_fsspec() -> None:
     pytest.importorskip("fsspec")
-    write("memory://bucket/in/a.png", picture(5))
+    put("memory://bucket/in/a.png", encode_image(".png", picture(5)))
     root, found = sources_of("memory://bucket/in")
     assert len(found) == 1 and np.array_equal(read(found[0]), picture(5))
     assert outputs_of(root, found, "memory://bucket/out") == ["memory://bucket/out/a.png"]
