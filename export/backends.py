@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from pix2pix_edge.export.fidelity import compare
-from pix2pix_edge.runtime.engine import WAYS, cpu_has_bf16, open_engine
+from pix2pix_edge.runtime.engine import WAYS, open_engine
+from pix2pix_edge.runtime.engines import openvino
 from pix2pix_edge.runtime.engines.base import Engine
 from pix2pix_edge.runtime.errors import ToolkitError, warn
 from pix2pix_edge.runtime.frame import Image
@@ -28,7 +29,7 @@ def judge_backends(
     found = {}
     for way in reversed(WAYS):
         backend, _, precision = way.partition("-")
-        if importlib.util.find_spec(backend) is None or (precision == "bf16" and not cpu_has_bf16()):
+        if importlib.util.find_spec(backend) is None or (precision == "bf16" and not openvino.has_bf16()):
             continue
         try:
             with open_engine(path, backend=backend, precision=precision or "fp32") as engine:

@@ -9,8 +9,10 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
+from pix2pix_edge.runtime.engines import openvino
 from pix2pix_edge.runtime.engines.base import Engine
 from pix2pix_edge.runtime.engines.onnx_file import read_onnx
+from pix2pix_edge.runtime.engines.onnxruntime import OnnxRuntimeEngine
 from pix2pix_edge.runtime.errors import EngineError, InputError, ToolkitError
 from pix2pix_edge.runtime.files import sha256_of
 from pix2pix_edge.runtime.sidecar import Sidecar, read_sidecar, sidecar_path
@@ -63,11 +65,7 @@ def open_engine(
             raise type(error)(f"{error}{_instead_of(path)}") from error
     way = _way_to_run(path, sidecar, backend, precision)
     if way != "onnxruntime":
-        from pix2pix_edge.runtime.engines.openvino import OpenVinoEngine
-
-        return OpenVinoEngine(path, slots=slots, threads=threads, bf16=way == "openvino-bf16")
-    from pix2pix_edge.runtime.engines.onnxruntime import OnnxRuntimeEngine
-
+        return openvino.OpenVinoEngine(path, slots=slots, threads=threads, bf16=way == "openvino-bf16")
     return OnnxRuntimeEngine(path, slots=slots, threads=threads)
 
 
@@ -104,7 +102,7 @@ def _way_to_run(path: Path, sidecar: Sidecar, backend: str, precision: str) -> s
         return "openvino" if backend == "openvino" else "onnxruntime"
     verdicts = sidecar.backends
     trusted = []
-    if precision == "auto" and (verdict := verdicts.get("openvino-bf16")) and verdict.passed and cpu_has_bf16():
+    if precision == "auto" and (verdict := verdicts.get("openvino-bf16")) and verdict.passed and openvino.has_bf16():
         trusted.append("openvino-bf16")
     verdict = verdicts.get("openvino")
     if backend == "openvino" or (verdict.passed if verdict else not read_onnx(path).quantized):
@@ -115,13 +113,6 @@ def _way_to_run(path: Path, sidecar: Sidecar, backend: str, precision: str) -> s
     if len(times) == len(trusted) and all(times):
         return min(trusted, key=lambda way: verdicts[way].ms or 0)
     return trusted[0]
-
-
-def cpu_has_bf16() -> bool:
-    """Whether this CPU multiplies in BF16, which is OpenVINO's to say."""
-    from pix2pix_edge.runtime.engines.openvino import has_bf16
-
-    return has_bf16()
 
 
 def _command_that_makes(path: Path, sidecar: Sidecar) -> str:
