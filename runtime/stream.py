@@ -4,7 +4,7 @@
                                              |-------> [deliver null] -----> sink
                                              '-------> the caller's thread: window, for-loop
 
-Between two threads lies a Channel. Under every_frame each of them waits when the next one is full, so that nothing is
+Between two threads lies a queue. Under every_frame each of them waits when the next one is full, so that nothing is
 lost; under freshest none does: the oldest frame makes room, and is counted. No thread polls.
 """
 

@@ -11,9 +11,9 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from pix2pix_edge.runtime.engines.gate import Gate
 from pix2pix_edge.runtime.engines.onnx_file import OnnxFile, read_onnx
 from pix2pix_edge.runtime.engines.sizes import check_sizes
+from pix2pix_edge.runtime.engines.turnstile import Turnstile
 from pix2pix_edge.runtime.errors import EngineError
 from pix2pix_edge.runtime.sidecar import TensorSpec as TensorSpec
 from pix2pix_edge.runtime.sidecar import read_sidecar
@@ -56,8 +56,8 @@ class Engine(abc.ABC):
 
     kind: what computes: "onnxruntime", "openvino", "tensorrt", "keras", … on_cpu: whether it does so on the cores that
     also capture, decode and deliver. precision: "fp32", "fp16", "bf16", "int8", UNKNOWN where no sidecar tells.
-    threads: CPU threads of one run, None where the engine does not tell. gate: where live streams that share an engine
-    wait for their turn, each with its newest frame; None where a stream has the engine to itself.
+    threads: CPU threads of one run, None where the engine does not tell. turnstile: where live streams that share an
+    engine wait for their turn, each with its newest frame; None where a stream has the engine to itself.
     """
 
     input: TensorSpec
@@ -67,7 +67,7 @@ class Engine(abc.ABC):
     on_cpu: bool
     precision: str = UNKNOWN
     threads: int | None = None
-    gate: Gate | None = None
+    turnstile: Turnstile | None = None
 
     @abc.abstractmethod
     def describe(self) -> dict[str, str]:

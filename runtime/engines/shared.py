@@ -18,8 +18,8 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from pix2pix_edge.runtime.engines.base import Engine, Images, Ticket, check_images
-from pix2pix_edge.runtime.engines.gate import Gate
 from pix2pix_edge.runtime.engines.host import HostTicket
+from pix2pix_edge.runtime.engines.turnstile import Turnstile
 from pix2pix_edge.runtime.errors import EngineError
 
 BATCH_WAIT_S = 0.008
@@ -47,7 +47,7 @@ class SharedEngine:
     def __init__(self, engine: Engine, count: int, *, wait_s: float = BATCH_WAIT_S) -> None:
         """count: of shares. wait_s: seconds a frame waits at most for its batch, while the engine is idle."""
         self.engine, self.batch = engine, engine.input.shape[0]
-        self.gate = Gate(1) if self.batch == 1 else None  # frames that make a batch must come at once
+        self.turnstile = Turnstile(1) if self.batch == 1 else None  # frames that make a batch must come at once
         self._wait_s = wait_s
         self._changed = threading.Condition()
         self._flying: deque[tuple[Ticket, list[_Job]]] = deque()
@@ -158,7 +158,7 @@ class Share(Engine):
     def __init__(self, shared: SharedEngine, slots: int) -> None:
         engine = shared.engine
         self.input, self.output = (replace(spec, shape=(1, *spec.shape[1:])) for spec in (engine.input, engine.output))
-        self.gate = shared.gate
+        self.turnstile = shared.turnstile
         self.slots, self.kind, self.on_cpu = slots, engine.kind, engine.on_cpu
         self.precision, self.threads = engine.precision, engine.threads
         self.waiting: deque[_Job] = deque()

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from pix2pix_edge.runtime.frame import Frame, Sink
-from pix2pix_edge.runtime.streaming.channel import Channel, ClosedError
+from pix2pix_edge.runtime.streaming.bounded_queue import BoundedQueue, ClosedError
 
 RECORDER_QUEUE = 8
 """Frames that wait for a sink that keeps them: a disk's hiccup of half a second at 15 fps."""
@@ -27,7 +27,7 @@ class Outlet:
         self.dropped = self.written = 0
         self.stays = any(sink.stays for sink in self.sinks)
         newest = drops and all(sink.newest for sink in self.sinks)
-        self.queue: Channel[Frame] = Channel(1 if newest else RECORDER_QUEUE, drops=drops)
+        self.queue: BoundedQueue[Frame] = BoundedQueue(1 if newest else RECORDER_QUEUE, drops=drops)
         self.closed = False
         self._lock = threading.Lock()
 

@@ -10,10 +10,10 @@ from collections.abc import Callable, Sequence
 
 from pix2pix_edge.runtime import frame as frames
 from pix2pix_edge.runtime.engines.base import Engine, Ticket
-from pix2pix_edge.runtime.engines.gate import Gate
+from pix2pix_edge.runtime.engines.turnstile import Turnstile
 from pix2pix_edge.runtime.errors import InputError, warn
 from pix2pix_edge.runtime.frame import QUEUE_FULL, RATE_LIMIT, SOURCE_GAP, STALE, BadPictureError, Frame, Source
-from pix2pix_edge.runtime.streaming.channel import Channel, ClosedError
+from pix2pix_edge.runtime.streaming.bounded_queue import BoundedQueue, ClosedError
 from pix2pix_edge.runtime.streaming.outlets import Outlet
 from pix2pix_edge.runtime.streaming.policy import Pacer, Policy
 from pix2pix_edge.runtime.streaming.tiles import TILE, Tiles
@@ -41,10 +41,10 @@ class Pipeline:
         self._shape = engine.input.shape[1:]
         self._translator = Tiles(engine) if fit == TILE else engine
         waiting = 1 if policy.freshest else PREFETCH
-        self._captured: Channel[Frame] = Channel(waiting, drops=policy.freshest)
-        self._prepared: Channel[Frame] = Channel(waiting, drops=policy.freshest)
-        shared = engine.gate if policy.freshest and policy.slots == 1 else None
-        self._gate = shared or Gate(policy.slots)
+        self._captured: BoundedQueue[Frame] = BoundedQueue(waiting, drops=policy.freshest)
+        self._prepared: BoundedQueue[Frame] = BoundedQueue(waiting, drops=policy.freshest)
+        shared = engine.turnstile if policy.freshest and policy.slots == 1 else None
+        self._turnstile = shared or Turnstile(policy.slots)
         self._halted = threading.Event()
         self._lock = threading.Lock()
 
@@ -53,7 +53,7 @@ class Pipeline:
         self._halted.set()
         self._captured.abort()
         self._prepared.abort()
-        self._gate.break_open(self)
+        self._turnstile.break_open(self)
 
     def capture(self) -> None:
         """Read the source to its end, or to the limit."""
@@ -110,7 +110,7 @@ class Pipeline:
         try:
             while True:
                 if self._policy.freshest and self._captured.wait():
-                    self._gate.wait(self)
+                    self._turnstile.wait(self)
                 frame = self._captured.get()
                 if frame is None:
                     return
@@ -118,7 +118,7 @@ class Pipeline:
                 whole = self._fit == TILE
                 frame.prepared = frame.image if whole else frames.fit(frame.image, self._shape, self._fit)
                 frame.timings["prepare"] = taken = time.monotonic_ns() - start
-                self._gate.prepared(taken)
+                self._turnstile.prepared(taken)
                 if self._prepared.put(frame) is not None:
                     self._drop(STALE)
         finally:
@@ -137,7 +137,7 @@ class Pipeline:
                     return
                 frame, ticket = flying.popleft()
                 frame.translated = ticket.result()[0]
-                frame.timings["engine"] = self._gate.finished(self, time.monotonic_ns())
+                frame.timings["engine"] = self._turnstile.finished(self, time.monotonic_ns())
                 # the engine gets its next frame before the sinks get this one
                 left = self._submit(flying, left, wait=False)
                 frame.timings["deliver"] = 0
@@ -152,7 +152,7 @@ class Pipeline:
             for _, ticket in flying:  # after an error: the engine gets its slots back
                 with contextlib.suppress(Exception):
                     ticket.result()
-            self._gate.leave(self)
+            self._turnstile.leave(self)
 
     def _submit(self, flying: deque[tuple[Frame, Ticket]], left: int | None, *, wait: bool) -> int | None:
         """Fill the engine's slots with what is prepared, waiting only where it has nothing; return the limit left."""
@@ -162,11 +162,11 @@ class Pipeline:
                 break
             now = time.monotonic_ns()
             if self._policy.max_staleness and now - frame.captured_at > self._policy.max_staleness * 1e9:
-                self._gate.refused()
+                self._turnstile.refused()
                 self._drop(STALE)
                 continue
             assert frame.prepared is not None
-            self._gate.started(self, now)
+            self._turnstile.started(self, now)
             flying.append((frame, self._translator.submit(frame.prepared[None])))
             left = None if left is None else left - 1
         return left

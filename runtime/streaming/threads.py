@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 
 from pix2pix_edge.runtime.frame import ViewerQuitError
-from pix2pix_edge.runtime.streaming.channel import ClosedError
+from pix2pix_edge.runtime.streaming.bounded_queue import ClosedError
 
 PREFIX = "stream "
 """What the names of the threads begin with."""

@@ -16,7 +16,7 @@ from pix2pix_edge.runtime.frame import QUEUE_FULL, RATE_LIMIT, SOURCE_GAP, STAGE
 from pix2pix_edge.runtime.sinks import open_sink
 from pix2pix_edge.runtime.sources import open_source
 from pix2pix_edge.runtime.stream import translate
-from pix2pix_edge.runtime.streaming.channel import Channel, ClosedError
+from pix2pix_edge.runtime.streaming.bounded_queue import BoundedQueue, ClosedError
 from pix2pix_edge.runtime.streaming.outlets import RECORDER_QUEUE
 from pix2pix_edge.runtime.streaming.policy import Pacer, Policy
 from pix2pix_edge.runtime.streaming.threads import PREFIX
@@ -328,28 +328,28 @@ def test_memory_stays_where_it_is_over_20000_frames() -> None:
         assert frame.index == 19_999 and resident() - early < 10e6
 
 
-def test_a_channel_is_bounded_and_in_order() -> None:
-    channel: Channel[int] = Channel(2)
+def test_a_queue_is_bounded_and_in_order() -> None:
+    queue: BoundedQueue[int] = BoundedQueue(2)
     got: list[int | None] = []
-    consumer = threading.Thread(target=lambda: got.extend(channel.get() for _ in range(6)))
+    consumer = threading.Thread(target=lambda: got.extend(queue.get() for _ in range(6)))
     consumer.start()
     for item in range(1, 6):
-        assert channel.put(item) is None
-    channel.end()
+        assert queue.put(item) is None
+    queue.end()
     consumer.join(timeout=10)
     assert got == [1, 2, 3, 4, 5, None]
     with pytest.raises(ClosedError):
-        channel.put(6)
+        queue.put(6)
 
 
-def test_a_dropping_channel_keeps_the_newest_and_says_which_went() -> None:
-    channel: Channel[int] = Channel(2, drops=True)
-    assert [channel.put(item) for item in (1, 2, 3, 4)] == [None, None, 1, 2]
-    assert [channel.get(), channel.get(), channel.get(wait=False)] == [3, 4, None]
+def test_a_dropping_queue_keeps_the_newest_and_says_which_went() -> None:
+    queue: BoundedQueue[int] = BoundedQueue(2, drops=True)
+    assert [queue.put(item) for item in (1, 2, 3, 4)] == [None, None, 1, 2]
+    assert [queue.get(), queue.get(), queue.get(wait=False)] == [3, 4, None]
 
 
 def test_abort_wakes_both_sides_and_forgets() -> None:
-    full: Channel[int] = Channel(1)
+    full: BoundedQueue[int] = BoundedQueue(1)
     full.put(1)
     errors: list[object] = []
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import threading
 import time
 
-from pix2pix_edge.runtime.engines.gate import Gate
 from pix2pix_edge.runtime.engines.shared import SharedEngine
+from pix2pix_edge.runtime.engines.turnstile import Turnstile
 from pix2pix_edge.runtime.stream import translate
 from pix2pix_edge.runtime.streaming.together import Together
 from tests.conftest import eventually, picture
@@ -14,54 +14,54 @@ from tests.runtime.doubles import Camera, Recorder, SlowEngine
 
 
 def test_the_gate_opens_shortly_before_the_engine_is_expected_to_be_free() -> None:
-    gate = Gate(1)
-    gate.wait("a")
+    turnstile = Turnstile(1)
+    turnstile.wait("a")
     now = time.monotonic_ns()
-    gate.started("a", now - 100_000_000)
-    assert gate.finished("a", now) == 100_000_000
-    gate.prepared(1_000_000)
-    gate.started("a", begun := time.monotonic_ns())
-    gate.wait("a")
+    turnstile.started("a", now - 100_000_000)
+    assert turnstile.finished("a", now) == 100_000_000
+    turnstile.prepared(1_000_000)
+    turnstile.started("a", begun := time.monotonic_ns())
+    turnstile.wait("a")
     assert time.monotonic_ns() - begun > 0.09e9
-    assert len(gate._started) == 1, "the engine is still busy"
+    assert len(turnstile._started) == 1, "the engine is still busy"
 
 
 def test_the_gate_lets_no_second_frame_through_that_would_grow_old_while_it_waits() -> None:
-    gate = Gate(1)
-    gate.wait("a")
-    gate.prepared(1_000_000)
+    turnstile = Turnstile(1)
+    turnstile.wait("a")
+    turnstile.prepared(1_000_000)
     passed = threading.Event()
-    preparer = threading.Thread(target=lambda: (gate.wait("a"), passed.set()))
+    preparer = threading.Thread(target=lambda: (turnstile.wait("a"), passed.set()))
     preparer.start()
     assert not passed.wait(0.05), "one is ready, and the engine has not begun"
-    gate.started("a", time.monotonic_ns())
+    turnstile.started("a", time.monotonic_ns())
     assert not passed.wait(0.05), "nobody knows yet how long the engine takes"
-    gate.finished("a", time.monotonic_ns())
+    turnstile.finished("a", time.monotonic_ns())
     assert passed.wait(10), "the engine is free and nothing is ready"
     preparer.join()
 
 
 def test_streams_are_let_in_in_the_order_in_which_they_came_and_one_that_ends_holds_up_nobody() -> None:
-    gate, let_in = Gate(1), []
+    turnstile, let_in = Turnstile(1), []
 
     def enter(stream: str) -> None:
-        gate.wait(stream)
+        turnstile.wait(stream)
         let_in.append(stream)
 
-    gate.wait("a")
+    turnstile.wait("a")
     threads = []
     for place, stream in enumerate("bcd", start=1):
         threads.append(threading.Thread(target=enter, args=(stream,)))
         threads[-1].start()
-        assert eventually(lambda place=place: len(gate._line) == place)  # type: ignore[misc]
-    gate.started("a", time.monotonic_ns())
-    gate.finished("a", time.monotonic_ns())
+        assert eventually(lambda place=place: len(turnstile._line) == place)  # type: ignore[misc]
+    turnstile.started("a", time.monotonic_ns())
+    turnstile.finished("a", time.monotonic_ns())
     assert eventually(lambda: let_in == ["b"])
-    assert gate._line == ["c", "d"], "b prepares"
-    gate.break_open("b")
+    assert turnstile._line == ["c", "d"], "b prepares"
+    turnstile.break_open("b")
     assert eventually(lambda: let_in == ["b", "c"])
-    gate.started("c", time.monotonic_ns())
-    gate.leave("c")
+    turnstile.started("c", time.monotonic_ns())
+    turnstile.leave("c")
     for thread in threads:
         thread.join()
     assert let_in == ["b", "c", "d"]

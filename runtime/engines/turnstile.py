@@ -13,12 +13,13 @@ SMOOTHING = 0.2
 """Weight of the newest duration in the running mean."""
 
 
-class Gate:
+class Turnstile:
     """Closed while the engine has all it can take, open from shortly before it is expected to be free.
 
     A frame prepared when the engine has just started is an old one when its turn comes; one prepared after the engine
     is free lets it wait; and preparing each of a fast camera's frames costs time that an engine on the CPU needs.
-    Streams that share an engine share its gate: who has a frame stands in line, and takes its newest when it is let in.
+    Streams that share an engine share its turnstile: who has a frame stands in line, and takes its newest when it is
+    let in.
     """
 
     def __init__(self, slots: int) -> None:

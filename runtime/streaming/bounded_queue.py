@@ -14,14 +14,14 @@ class ClosedError(Exception):
     """Nobody takes items any more: the thread that puts them should end."""
 
 
-class Channel(Generic[Item]):
+class BoundedQueue(Generic[Item]):
     """One thread puts, one gets; end() and abort() may come from any other.
 
-    One condition serves both sides, since they never wait at once: a channel is not full and empty together.
+    One condition serves both sides, since they never wait at once: a queue is not full and empty together.
     """
 
     def __init__(self, capacity: int, *, drops: bool = False) -> None:
-        """capacity: items that wait at most. drops: the oldest makes room in a full channel; otherwise put() waits."""
+        """capacity: items that wait at most. drops: the oldest makes room in a full queue; otherwise put() waits."""
         self._capacity, self._drops = capacity, drops
         self._changed = threading.Condition()
         self._items: deque[Item] = deque()
