@@ -149,7 +149,7 @@ def test_a_calibration_comes_back_whole_and_not_otherwise(plain: Path, tmp_path:
         ({"ranges": {**content["ranges"], name: {method: [2, 1] for method in METHODS}}}, "does not tell the ranges"),
         ({"images": "all"}, "images must be a list"),
         ({"model_sha256": "other"}, "of another model"),
-        ({"format": 1}, "does not say"),
+        ({"format": 1}, "says 1, not"),
     ):
         path.write_text(json.dumps({**content, **wrong}))
         with pytest.raises(InputError, match=said) as caught:

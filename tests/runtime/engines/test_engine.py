@@ -161,7 +161,7 @@ def test_a_file_altered_after_its_export_is_refused(tmp_path: Path) -> None:
 def test_a_sidecar_that_is_not_ours_is_refused(tmp_path: Path) -> None:
     path = write_inverter(tmp_path / "a.onnx")
     sidecar_path(path).write_text(json.dumps({"format": "other"}))
-    with pytest.raises(InputError, match=r"a\.onnx\.json is no sidecar \(it does not say"):
+    with pytest.raises(InputError, match=r"a\.onnx\.json is no sidecar \(it says other, not"):
         open_engine(path)
 
 
