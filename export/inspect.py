@@ -60,11 +60,11 @@ def count(graph: Graph) -> list[LayerCost]:
     def nbytes(name: str) -> int:
         return prod(shapes[name]) * dtypes[name].itemsize
 
-    def dequantised(name: str) -> bool:
-        return name in producers and producers[name].op_type == "DequantizeLinear"
-
-    def source(name: str) -> str:
-        return producers[name].input[0] if dequantised(name) else name
+    def codes(name: str) -> str | None:
+        maker = producers.get(name)
+        if maker is not None and maker.op_type == "Transpose":  # the image is dequantised before it is transposed
+            maker = producers.get(maker.input[0])
+        return maker.input[0] if maker is not None and maker.op_type == "DequantizeLinear" else None
 
     def constant(name: str) -> bool:  # weights may be quantised in the graph
         maker = producers.get(name)
@@ -80,11 +80,11 @@ def count(graph: Graph) -> list[LayerCost]:
     for node in graph.nodes:
         if node.op_type in QUANTIZING:
             continue
-        inputs = [source(name) for name in node.input if name]
+        inputs = [codes(name) or name for name in node.input if name]
         constants = [name for name in inputs if constant(name)]
         weights = [name for name in constants if dtypes[name] != "int64" and node.op_type != "Resize"]
         computing = node.op_type in COMPUTING
-        int8 = computing and all(dequantised(name) for name in node.input[:2])
+        int8 = computing and all(map(codes, node.input[:2]))
         kind = str(dtypes[node.input[0]])
         costs.append(
             LayerCost(

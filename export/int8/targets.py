@@ -14,6 +14,7 @@ import numpy as np
 import onnx
 
 from pix2pix_edge.export.graph.graph import Array, Graph, attributes
+from pix2pix_edge.export.graph.layout import arrange
 from pix2pix_edge.export.int8.histogram import Range
 from pix2pix_edge.export.int8.placement import Layer, Pixels
 from pix2pix_edge.export.int8.rounding import Rounding
@@ -58,7 +59,7 @@ class Target(abc.ABC):
 
     @classmethod
     def finished(cls, graph: Graph) -> Graph:
-        """Return a quantised graph as it is written: with the rest in the type that suits the target."""
+        """Return a quantised graph as it is written: its types and layout as they suit the target."""
         return graph
 
     @abc.abstractmethod
@@ -229,6 +230,10 @@ class Cpu(Target):
     """
 
     name, ending = "cpu", ".int8.cpu.onnx"
+
+    @classmethod
+    def finished(cls, graph: Graph) -> Graph:
+        return arrange(graph)
 
     def quantize_results(self, layers: Collection[Layer]) -> None:
         """Let everything that reads a result read what its codes stand for."""

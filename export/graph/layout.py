@@ -1,0 +1,140 @@
+"""A quantised graph as the CPU's engines run it fastest: the same pictures from fewer and longer moves of memory.
+
+With few filters half of the time went into moving values one by one (docs/benchmarks.md, "Narrow networks"). Both
+engines hold a map with its channels side by side where they compute in INT8. So interleaving the phases of an
+upsampling (DepthToSpace) is said in that order, in which it swaps runs of values; it comes after whatever maps each
+value by itself, where the phases are still one small map; and a box with fewer channels than a processor has lanes
+becomes a convolution from all phases to all phases. The image is dequantised before it is transposed, so that a
+convolution reads its bytes as they lie. TensorRT, which moves memory its own way, is not given such a graph.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+from onnx import helper
+
+from pix2pix_edge.export.graph.graph import Array, Graph, attributes
+from pix2pix_edge.export.graph.roofline import LANES
+from pix2pix_edge.export.graph.simplify import ELEMENTWISE
+
+TO_NHWC, TO_NCHW = [0, 2, 3, 1], [0, 3, 1, 2]
+
+
+def arrange(graph: Graph) -> Graph:
+    """Return a copy in which interleaves, few-channelled boxes and the image's transpose suit a CPU.
+
+    graph: NCHW inside, NHWC outside, static shapes. What it computes stays the same, but for the order of sums.
+    """
+    graph = graph.copy()
+    shapes = graph.shapes()
+    for interleave in [node for node in graph.nodes if node.op_type == "DepthToSpace"]:
+        if attributes(interleave).get("mode", b"DCR") == b"DCR":
+            _interleave_late(graph, interleave, shapes[interleave.input[0]])
+    _dequantize_first(graph)
+    graph.sort()
+    return graph
+
+
+def _interleave_late(graph: Graph, interleave: onnx.NodeProto, shape: tuple[int, ...]) -> None:
+    """Put moves of runs where a DepthToSpace was, after its box and what maps each value by itself.
+
+    shape: of what it reads.
+    """
+    block = int(attributes(interleave)["blocksize"])
+    batch, phases, height, width = shape
+    source, name, channels_last, gone = interleave.input[0], interleave.output[0], False, [interleave]
+    node = _only_reader(graph, name)
+    while node is not None:
+        last = node.op_type == "Transpose" and attributes(node)["perm"] == TO_NHWC and not channels_last
+        sums = _sums(graph, node, block, phases // block**2) if name == interleave.output[0] else None
+        if not last and sums is None and not _of_each_value(graph, node):
+            break
+        name = node.output[0]
+        if last:
+            channels_last = True
+            gone.append(node)
+        else:
+            node.input[0], node.output[0] = source, graph.name(f"{name}:phases")
+            source = node.output[0]
+        if sums is not None:
+            node.input[1] = graph.constant(f"{node.name}:weight", sums)
+            if len(node.input) > 2:
+                node.input[2] = graph.constant(f"{node.name}:bias", np.tile(graph.constants[node.input[2]], block**2))
+            del node.attribute[:]
+            node.attribute.append(helper.make_attribute("kernel_shape", sums.shape[2:]))
+            height, width = height - sums.shape[2] + 1, width - sums.shape[3] + 1
+        node = _only_reader(graph, name)
+    graph.nodes = [node for node in graph.nodes if all(node is not other for other in gone)]
+    _move(graph, source, name, (batch, height, width, block, phases // block**2), channels_last)
+
+
+def _move(graph: Graph, source: str, name: str, sizes: tuple[int, ...], channels_last: bool) -> None:
+    """Interleave `source` to the tensor `name`; sizes: batch, height, width, block and channels of the result."""
+    batch, height, width, block, channels = sizes
+
+    def add(operator: str, tensor: str, what: str, output: str | None = None, **known: list[int]) -> str:
+        inputs = [tensor]
+        if operator == "Reshape":
+            inputs.append(graph.constant(f"{name}/{what}:shape", np.array(known.pop("shape"), np.int64)))
+        graph.nodes.append(graph.node(operator, inputs, f"{name}/{what}", output, **known))
+        return str(graph.nodes[-1].output[0])
+
+    tensor = add("Transpose", source, "channels_last", perm=TO_NHWC)
+    # the batch is joined with the rows: ONNX Runtime would make one slow transpose of two where a reshape only splits
+    tensor = add("Reshape", tensor, "runs", shape=[batch * height, width, block, block * channels])
+    tensor = add("Transpose", tensor, "interleave", perm=[0, 2, 1, 3])
+    pixels = [batch, block * height, block * width, channels]
+    tensor = add("Reshape", tensor, "pixels", name if channels_last else None, shape=pixels)
+    if not channels_last:
+        add("Transpose", tensor, "channels_first", name, perm=TO_NCHW)
+
+
+def _sums(graph: Graph, node: onnx.NodeProto, block: int, channels: int) -> Array | None:
+    """Return the weight of a convolution of the phases that does what a box of their interleaved map does.
+
+    None for what is no such box, whose channels are enough to be convolved one by one, or whose result has a size that
+    is no multiple of the block.
+    """
+    known = attributes(node)
+    if node.op_type != "Conv" or known.get("group", 1) != channels or channels * block**2 > LANES:
+        return None
+    if any(name not in graph.constants for name in node.input[1:]) or any(known.get("pads", [])):
+        return None
+    weight = graph.constants[node.input[1]]
+    plain = all(value == 1 for name in ("strides", "dilations") for value in known.get(name, [1]))
+    if weight.shape[:2] != (channels, 1) or not plain or any((size - 1) % block for size in weight.shape[2:]):
+        return None
+    cells = [(size - 1) // block + 1 for size in weight.shape[2:]]
+    sums = np.zeros((block, block, channels, block, block, channels, *(size for size in cells)), weight.dtype)
+    each = np.arange(channels)
+    for row, column in np.ndindex(block, block):
+        for down, right in np.ndindex(*weight.shape[2:]):
+            (y, from_row), (x, from_column) = divmod(row + down, block), divmod(column + right, block)
+            sums[row, column, each, from_row, from_column, each, y, x] = weight[:, 0, down, right]
+    return sums.reshape(block**2 * channels, block**2 * channels, *cells)
+
+
+def _of_each_value(graph: Graph, node: onnx.NodeProto) -> bool:
+    """Whether an operator maps each value by itself, all by the same constants."""
+    constants = [graph.constants.get(name) for name in node.input[1:] if name]
+    single = all(value is not None and value.size == 1 for value in constants)
+    return node.op_type in {*ELEMENTWISE, "Cast"} and node.input[0] not in graph.constants and single
+
+
+def _dequantize_first(graph: Graph) -> None:
+    """Dequantise the image before it is transposed."""
+    transpose = _only_reader(graph, graph.input.name)
+    node = None if transpose is None or transpose.op_type != "Transpose" else _only_reader(graph, transpose.output[0])
+    if transpose is None or node is None or node.op_type != "DequantizeLinear":
+        return
+    if graph.constants[node.input[1]].size == 1:
+        before, after = transpose.output[0], node.output[0]
+        node.input[0], node.output[0] = graph.input.name, before
+        transpose.input[0], transpose.output[0] = before, after
+
+
+def _only_reader(graph: Graph, name: str) -> onnx.NodeProto | None:
+    """Return the node that alone reads a tensor, which is not what the graph gives out."""
+    readers = graph.consumers().get(name, [])
+    return readers[0] if len(readers) == 1 and name != graph.output.name else None
