@@ -191,7 +191,8 @@ def _is_whole(data: bytes) -> bool:
     if data[:4] in _TIFF:
         values = next(_tiff_directories(data), {})
         signed = values.get(339) == 2  # its SampleFormat; taken for unsigned, -1 would be white
-        return values.get(259, 1) in _TIFF_COMPRESSIONS and not signed
+        lab = values.get(262) == 8  # its PhotometricInterpretation; libtiff takes the white of D50 for that of screens
+        return values.get(259, 1) in _TIFF_COMPRESSIONS and not signed and not lab
     return True
 
 

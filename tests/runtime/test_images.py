@@ -89,11 +89,11 @@ def test_an_animation_is_refused_with_what_to_do(tmp_path: Path) -> None:
     assert decode_image(smaller, "overviews.tif").shape == NOISE.shape
 
 
-@pytest.mark.parametrize(("tag", "value"), [(259, 34712), (259, 50002), (339, 2)])
-def test_a_tiff_that_opencv_would_make_black_or_wrap_is_refused(tag: int, value: int) -> None:
+@pytest.mark.parametrize(("tag", "value"), [(259, 34712), (259, 50002), (339, 2), (262, 8)])
+def test_a_tiff_that_opencv_would_make_black_wrap_or_tint_is_refused(tag: int, value: int) -> None:
     whole = cv2.imencode(".tif", NOISE[..., 0])[1].tobytes()
     assert decode_image(whole, "a.tif").shape == NOISE.shape
-    at = whole.index(struct.pack("<HHI", tag, 3, 1)) + 8  # compression: JPEG 2000, JPEG XL; samples: signed
+    at = whole.index(struct.pack("<HHI", tag, 3, 1)) + 8  # compression: JPEG 2000, JPEG XL; samples: signed; Lab
     with pytest.raises(BadPictureError, match="is not a whole image"):
         decode_image(whole[:at] + struct.pack("<H", value) + whole[at + 2 :], "a.tif")
 

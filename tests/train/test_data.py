@@ -131,7 +131,9 @@ def test_no_folder(tmp_path: Path) -> None:
 
 
 def test_no_layout(tmp_path: Path) -> None:
+    write(tmp_path / "there" / "1.png", 1)
     write(tmp_path / "1.png", 1)
+    (tmp_path / "else").mkdir()
     with pytest.raises(InputError, match=r"no pairs.*train_label/.*trainA/.*side by side"):
         find_pairs(tmp_path)
 

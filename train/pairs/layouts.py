@@ -7,6 +7,7 @@ Folders say by their names which set they are of and which member of a pair they
     train_A/ train_B/              A is the label, B the picture, as in pix2pixHD
     train/A/ train/B/, A/train/ B/train/, train/images/ train/masks/, input/ target/
     train/                         images side by side (the left half is the picture), or 1_label.png beside 1_real.png
+    no folders                     the same, all to train on; also the results of pix2pix: 1_real_A.png, 1_real_B.png
 
 The usual direction, `label2picture`, therefore is what other pix2pix programs call BtoA; `picture2label` is AtoB.
 """
@@ -23,13 +24,16 @@ from pix2pix_edge.runtime.files import files_in, folders_below, identity
 from pix2pix_edge.runtime.images import only_images
 from pix2pix_edge.train.pairs.matching import Pair, matched, side_of, stop_if_any
 
-DEEPEST = 3  # folders to go down where each holds nothing but the next
+DEEPEST = 5  # folders to go down where each holds nothing but the next
 DRAW = "python -m train.drawings --out DIR --pairs 400"
 
-LIKELY_LABELS = re.compile("annot|class|depth|edge|grey|gray|gt|label|line|low|lr|mas[kq]|seg|sketch|truth", re.I)
+LIKELY_LABELS = re.compile(
+    "annot|class|cond|depth|edge|grey|gray|gt|input|label|line|low|lr|mas[kq]|raw|seg|sketch|truth", re.I
+)
+ARCHIVES = re.compile(r"\.(zip|tar|t?gz|bz2|xz|7z|rar|parquet|np[yz]|h5|hdf5|mat|tfrecords?|lmdb|mdb)$", re.I)
 SPLITS = {
-    **dict.fromkeys(("train", "training"), "train"),
-    "test": "test",
+    **dict.fromkeys(("train", "training", "trn"), "train"),
+    **dict.fromkeys(("test", "testing", "tests", "tst"), "test"),
     **dict.fromkeys(("val", "valid", "validation", "dev", "eval"), "val"),
 }
 HELD_OUT = ("test", "val")
@@ -53,7 +57,7 @@ class DataSet:
         """Return label2picture or picture2label for either of them, AtoB or BtoA, A being the left half or folder."""
         if wanted not in ("AtoB", "BtoA"):
             return wanted
-        a_is_label = self.label.lower() == "train_a"
+        a_is_label = self.label.lower() in ("train_a", "real_a") or self.train[0].label.stem.lower().endswith("real_a")
         return "label2picture" if (wanted == "AtoB") == a_is_label else "picture2label"
 
     def warn_of_left_out(self) -> None:
@@ -61,8 +65,8 @@ class DataSet:
         if files := self.left_out:
             named = ", ".join(path.name for path in files[:5]) + (" …" if len(files) > 5 else "")
             warn(
-                f"{len(files)} files are left out: of other kinds, in folders beside pictures, or classes beside"
-                f" colours: {named}"
+                f"{len(files)} files are left out: of other kinds, in folders beside pictures, made by a network, or"
+                f" classes beside colours: {named}"
             )
 
     def way(self, direction: str) -> str:
@@ -82,13 +86,16 @@ def find_data_set(data: Path) -> DataSet:
     Raises InputError when there is no such folder, no layout or several, a side missing or empty, or a file unmatched.
     """
     if not data.is_dir():
-        raise InputError(f"{data} is not a folder; give --data a folder of pairs, or draw one: {DRAW}")
+        unpack = "unpack it, and " if data.is_file() and ARCHIVES.search(data.name) else ""
+        raise InputError(f"{data} is not a folder; {unpack}give --data a folder of pairs, or draw one: {DRAW}")
     root, found = data, layouts_in(data)
     for _ in range(DEEPEST):
         below = [path for path in sorted(root.iterdir()) if path.is_dir() and path.name[0] not in "._"]
         if found or len(below) != 1:
             break
         root, found = below[0], layouts_in(below[0])
+    if not found and not below and only_images(files_in(root)):
+        found = {"train": ("beside", ".", ".")}
     if not found:
         raise InputError(_nothing_found(data))
     forms = {form for form, _, _ in found.values()}
@@ -106,9 +113,23 @@ def find_data_set(data: Path) -> DataSet:
     if label != picture and identity(root / label) == identity(root / picture):
         raise InputError(f"{root / label} and {root / picture} are one folder; let the link go to that of the others")
     train = matched(root, label, picture, problems, left_out)
+    whole = root.resolve()
+    one = next((side for _, form, _, side in _readings(whole.parent, whole.name) if form != "beside"), None)
+    if label == "." and one and train[0].label == train[0].picture:
+        raise InputError(
+            f"{root} is named as the {one}s alone; give --data the folder above it, with the other side in it too, or,"
+            " where each file holds both, rename it to train"
+        )
     test = matched(root, *found[held][1:], problems, left_out) if held else []
     stop_if_any(problems, root)
-    further = [f"{found[split][1]}/" for split in found if split not in ("train", held)]
+    read = {(root / folder).resolve() for split in ("train", held) if split for folder in found[split][1:]}
+    further = [
+        f"{path.relative_to(root)}/"
+        for parent in sorted({root, *((root / side).parent for side in (label, picture) if side != ".")})
+        for path in sorted(parent.iterdir())
+        if path.name[0] not in "._" and path.is_dir() and only_images(files_in(path, recursive=True))
+        if not any(path.resolve() in (folder, *folder.parents) for folder in read)
+    ]
     lists = [path.name for path in files_in(root) if split_of(path.stem.lower()) and path.suffix in (".txt", ".csv")]
     return DataSet(train, test, label, picture, left_out, (*further, *lists))
 
@@ -125,7 +146,11 @@ def layouts_in(root: Path) -> dict[str, tuple[str, str, str]]:
     A split that stands there in two forms is found under the names of both.
     """
     sides: dict[tuple[str, str], dict[str, str]] = {}  # (form, split) -> side -> folder
-    folders = sorted(path.name for path in root.iterdir() if path.is_dir() and path.name[0] not in "._")
+    folders = sorted(
+        path.name
+        for path in root.iterdir()
+        if path.is_dir() and path.name[0] not in "._" and not (path / "settings.json").exists()  # a run's
+    )
     for first in folders:
         for name, form, split, side in _readings(root, first):
             other = sides.setdefault((form, split), {}).setdefault(side, name)
@@ -196,6 +221,10 @@ def _nothing_found(data: Path) -> str:
         return f"{data} {holds}; pairs stand in {deeper}: give --data {shlex.quote(str(deeper))}"
     holding = sorted(seen, key=lambda name: not LIKELY_LABELS.search(name))
     folders = [shlex.quote(str(data / name)) for name in holding if only_images(files_in(data / name))]
+    if not only_images(files_in(data, recursive=True)):
+        packed = next((path for path in files_in(data, recursive=True) if ARCHIVES.search(path.name)), None)
+        if packed:
+            return f"{data} holds no images, but {packed.relative_to(data)}; unpack it, or write its images out as PNG"
     if len(folders) == 2:
         into = [shlex.quote(str(data / name)) for name in ("train_label", "train_picture")]
         return f"{data} {holds}; say which is which, for example: mv {folders[0]} {into[0]}; mv {folders[1]} {into[1]}"

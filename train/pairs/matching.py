@@ -18,16 +18,19 @@ from pix2pix_edge.runtime.images import IMAGE_ENDINGS, only_images
 NAMED = 20
 MEND = "mend each, or remove it with its partner"
 LABEL_WORD = (
-    r"ann|annots?|annotations?|b|before|depths?|edges?|ground_truths?|gt|gtcoarse|gtfine|inputs?|in|labels?|lines?|maps?"
-    r"|masks?|seg|segmentations?|sketch|sketches|source|x"
+    r"ann|annots?|annotations?|b|before|canny|cond|conditioning(_images?)?|depths?|edges?|ground_?truths?|gt|gtcoarse"
+    r"|gtfine|hints?|inputs?|in|labels?|lbls?|lines?|maps?|masks?|normals|real_a|seg|segmentations?|semantics?|sketch"
+    r"|sketches|source|x"
 )
 PICTURE_WORD = (
-    r"a|aerials?|after|images?|imgs?|leftimg8bit|outputs?|out|photos?|pictures?|reals?|rgb|satellite|targets?|y"
+    r"a|aerials?|after|images?|imgs?|leftimg8bit|original(_images?)?|outputs?|out|photos?|pictures?|real_b|reals?|rgb|sat"
+    r"|satellite|targets?|y"
 )
 CITYSCAPES = re.compile(r"gt(?:fine|coarse)_([a-z]+)", re.I)
 SUFFIX = re.compile(rf"[_. -]({CITYSCAPES.pattern}|{LABEL_WORD}|{PICTURE_WORD})$", re.I)
 PREFIX = re.compile(rf"(?<![^/])({LABEL_WORD}|{PICTURE_WORD})[_. -]", re.I)
 ENDINGS = re.compile(rf"({'|'.join(map(re.escape, IMAGE_ENDINGS))})+$", re.I)
+RESULTS = re.compile(r"_(real|fake|rec|idt)_[ab]$", re.I)  # of pytorch-CycleGAN-and-pix2pix
 NO_PICTURES = re.compile(r"\.(csv|db|html?|ini|json|log|md|py|sh|tsv|txt|xml|ya?ml)", re.I)
 
 
@@ -55,7 +58,7 @@ def matched(data: Path, label: str, picture: str, problems: list[str], left_out:
     known = len(left_out)
     labels = _images(data / label, problems, left_out, picture)
     if label == picture:
-        return _of_one_folder(labels, data / label)
+        return _of_one_folder(labels, data / label, data / ("train" if label == "." else label))
     pictures = _images(data / picture, problems, left_out, label)
     unpaired: list[str] = []
     for keys in (_each(_exact), _each(_plain), _each(_loose), _differing):
@@ -82,15 +85,17 @@ def matched(data: Path, label: str, picture: str, problems: list[str], left_out:
     return []
 
 
-def _of_one_folder(files: list[Path], folder: Path) -> list[Pair]:
-    """Return the pairs of a folder: two files each by a word in their names (1_label, 1_real), or one side by side."""
+def _of_one_folder(files: list[Path], folder: Path, better: Path) -> list[Pair]:
+    """Return the pairs of a folder: two files each by a word in their names or folders, or one side by side.
+
+    Two are 1_label and 1_real, 1/label and 1/real, or labels/1 and reals/1. better: what folders for the two sides
+    would begin with.
+    """
     sides: dict[str | None, dict[str, Path]] = {}
-    names = {path: str(path.relative_to(folder).with_suffix("")) for path in files}
     twice: list[Path] = []
     for path in files:
-        word = SUFFIX.search(path.stem) or PREFIX.match(path.stem)
-        key = str(path.relative_to(folder).with_name(_plain(path.stem) or path.name))
-        first = sides.setdefault(side_of(word[1]) if word else None, {}).setdefault(key, path)
+        word, key = _side_and_rest(path.relative_to(folder))
+        first = sides.setdefault(side_of(word), {}).setdefault(key, path)
         twice += [first, path] if first != path and not twice else []
     if len(sides) == 2 and None in sides and len({frozenset(side) for side in sides.values()}) == 1:  # 1 and 1_photo
         sides["picture" if "label" in sides else "label"] = sides.pop(None)
@@ -106,14 +111,34 @@ def _of_one_folder(files: list[Path], folder: Path) -> list[Pair]:
                 f"{folder} holds only one of label and picture of {', '.join(alone[:NAMED])}; add the other"
             )
         return [Pair(path, pictures[name]) for name, path in labels.items()]
-    alike = [name for name, count in Counter(names.values()).items() if count > 1]
-    if alike:
-        both = ", ".join(path.name for path in files if names[path] == alike[0])
+    kinds: dict[Path, list[str]] = {}
+    for path in files:
+        kinds.setdefault(path.with_suffix(""), []).append(path.suffix)
+    if alike := next((name for name, endings in kinds.items() if len(endings) > 1), None):
+        both = [alike.name + ending for ending in kinds[alike][:2]]
+        into = [shlex.quote(f"{better}_{side}") for side in ("label", "picture")]
         raise InputError(
-            f"{folder} holds {both} and the like under one name; move the labels into {folder.name}_label/ and the"
-            f" pictures into {folder.name}_picture/ beside it"
+            f"{folder} holds {', '.join(both)} and the like under one name; move the labels into {into[0]} and the"
+            f" pictures into {into[1]}"
+        )
+    words = {_side_and_rest(path.relative_to(folder))[0] for path in files}
+    if len(sides) == 1 and None not in sides and min(map(len, words)) > 1:
+        raise InputError(
+            f"{folder} holds {next(iter(sides))}s alone, by names like {files[0].name}; add their partners or take it"
+            " away, or, where each holds both, use other names"
         )
     return [Pair(path, path) for path in files]
+
+
+def _side_and_rest(path: Path) -> tuple[str, str]:
+    """Return the word in a file's name, or else its folders' names, that says its side, and the path without it."""
+    if found := SUFFIX.search(path.stem) or PREFIX.match(path.stem):
+        return found[1], str(path.with_name(_plain(path.stem) or path.name))
+    parts = [*path.parts[:-1], path.stem]
+    for at in reversed(range(len(parts))):
+        if len(parts[at]) > 1 and side_of(parts[at]) and len(parts) > 1:
+            return parts[at], "/".join(parts[:at] + parts[at + 1 :])
+    return "", str(path.with_name(_plain(path.stem) or path.name))
 
 
 def _images(folder: Path, problems: list[str], left_out: list[Path], other: str) -> list[Path]:
@@ -127,6 +152,11 @@ def _images(folder: Path, problems: list[str], left_out: list[Path], other: str)
     kinds = {path: found[1] for path in images if (found := CITYSCAPES.search(path.stem))}
     kind = next((kind for kind in ("color", "labelIds", "labelTrainIds") if kind in kinds.values()), None)
     images = [path for path in images if kinds.get(path, kind) == kind]
+    results = {path: found[1].lower() for path in images if (found := RESULTS.search(path.stem))}
+    if cycle := next((path for path, kind in results.items() if kind == "rec"), None):
+        raise InputError(f"{cycle} is of a CycleGAN, whose two sides are no pairs; give the results of a pix2pix")
+    if "real" in results.values():
+        images = [path for path in images if results.get(path, "real") == "real"]
     others = [path for path in files if path not in set(images) and not NO_PICTURES.fullmatch(path.suffix)]
     left_out += others
     if folder.is_dir():
@@ -147,7 +177,8 @@ def _images(folder: Path, problems: list[str], left_out: list[Path], other: str)
         names = (path.name for path in folder.parent.iterdir() if path.is_dir() and path.name[0] not in "._")
         unknown = [folder.with_name(name) for name in names if not side_of(name) and name != Path(other).name]
         move = f"; or rename one: {shlex.join(['mv', str(unknown[0]), str(folder)])}" if len(unknown) == 1 else ""
-        raise InputError(f"{folder} does not exist; it needs one image of every pair ({read}){move}")
+        away = f", or {other}/ taken away" if any(word in other.lower() for word in ("test", "val")) else ""
+        raise InputError(f"{folder} does not exist; it needs one image of every pair ({read}){away}{move}")
     held = ", ".join(sorted({path.suffix or "without an ending" for path in files}))
     what = f"holds no images{f' (its files are {held})' if files else ''}"
     raise InputError(f"{folder} {what}; it needs one image of every pair ({read})")

@@ -60,6 +60,13 @@ def put(path: Path, level: int, width: int = 24) -> None:
         ("trainB/{}_gtCoarse_labelTrainIds.png", "trainA/{}_leftImg8bit.png", "trainB/ -> trainA/"),
         ("trainB/um_road_00{}.png", "trainA/um_00{}.png", "trainB/ -> trainA/"),
         ("train_labels/{}_L.png", "train/{}.png", "train_labels/ -> train/"),
+        ("{}_label.png", "{}_real.png", "*_label -> its picture"),
+        ("net/test_latest/images/{}_real_A.png", "net/test_latest/images/{}_real_B.png", "*_label -> its picture"),
+        ("real_A/{}.png", "real_B/{}.png", "real_A/ -> real_B/"),
+        ("train/{}/label.png", "train/{}/image.png", "*_label -> its picture"),
+        ("train/s{}/masks/1.png", "train/s{}/images/1.png", "*_label -> its picture"),
+        ("train/{}_mask.png", "train/{}_sat.png", "*_label -> its picture"),
+        ("conditioning_images/{}.png", "images/{}.png", "conditioning_images/ -> images/"),
     ],
 )
 def test_found(tmp_path: Path, label: str, picture: str, way: str) -> None:
@@ -74,7 +81,7 @@ def test_found(tmp_path: Path, label: str, picture: str, way: str) -> None:
     assert found.way("picture2label") == "learning: " + " -> ".join(way.split(" -> ")[::-1])
 
 
-@pytest.mark.parametrize("held_out", ["test", "val", "valid", "validation", "dev"])
+@pytest.mark.parametrize("held_out", ["test", "testing", "val", "valid", "validation", "dev"])
 def test_held_out_pairs_by_any_name(tmp_path: Path, held_out: str) -> None:
     for split in ("train", held_out):
         for side in ("A", "B"):
@@ -127,8 +134,36 @@ def test_what_is_not_read_is_said(tmp_path: Path) -> None:
             put(tmp_path / f"{split}{side}" / "more" / "2.png", 1)
     (tmp_path / "train.txt").write_text("1")
     found = find_data_set(tmp_path)
-    assert found.way("label2picture") == "learning: trainB/ -> trainA/ (valB/, train.txt: not read)"
+    assert found.way("label2picture") == "learning: trainB/ -> trainA/ (valA/, valB/, train.txt: not read)"
     assert [path.name for path in found.left_out] == ["2.png"] * 4
+
+
+def test_other_folders_of_pictures_are_said_to_be_left(tmp_path: Path) -> None:
+    for folder in ("train/label", "train/label_small", "train/picture", "holdout_label"):
+        put(tmp_path / folder / "1.png", 1)
+    assert find_data_set(tmp_path).unread == ("holdout_label/", "train/label_small/")
+
+
+def test_a_run_in_the_data_is_no_side_of_them(tmp_path: Path) -> None:
+    for folder in ("input", "target", "output/samples"):
+        put(tmp_path / folder / "1.png", 1)
+    (tmp_path / "output" / "settings.json").write_text("{}")
+    assert find_data_set(tmp_path).way("label2picture").startswith("learning: input/ -> target/ ")
+
+
+def test_images_side_by_side_in_no_folder(tmp_path: Path) -> None:
+    put(tmp_path / "1.png", 1, 48)
+    found = find_data_set(tmp_path)
+    assert (len(found.train), found.way("label2picture")) == (1, "learning: right half -> left half")
+
+
+def test_of_pix2pix_results_what_the_network_made_is_left_out(tmp_path: Path) -> None:
+    for kind in ("real_A", "real_B", "fake_B"):
+        put(tmp_path / "images" / f"1_{kind}.png", 1)
+    found = find_data_set(tmp_path)
+    assert [path.name for pair in found.train for path in pair.files] == ["1_real_A.png", "1_real_B.png"]
+    assert [path.name for path in found.left_out] == ["1_fake_B.png"]
+    assert found.direction("AtoB") == "label2picture"  # whichever its A was, it was the input
 
 
 def test_notes_beside_folders_of_pictures_hide_nothing(tmp_path: Path) -> None:
@@ -166,7 +201,7 @@ def test_kinds_that_nothing_reads_are_counted(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("files", "expected"),
     [
-        (["train/1.png", "train/1.jpg"], r"1\.jpg, 1\.png and the like.*train_label/"),
+        (["train/1.png", "train/1.jpg"], r"1\.jpg, 1\.png and the like.*labels into \S+/train_label and"),
         (["trainA/1.png", "trainB/1.gif"], r"trainB holds no images that can be read here \(1 \.gif\).*mogrify"),
         (["one/trainA/1.png", "one/trainB/1.png", "two/x.txt"], r"pairs stand in .*one: give --data"),
         (
@@ -189,6 +224,12 @@ def test_kinds_that_nothing_reads_are_counted(tmp_path: Path) -> None:
             r"2.heic is not read here;.*has no partner",
         ),
         (["testA/1.png", "testB/1.png"], "nothing to train on"),
+        (["1_rec_A.png", "1_real_A.png", "1_real_B.png"], "of a CycleGAN, whose two sides are no pairs"),
+        (["leftImg8bit/train/bonn/1_leftImg8bit.png"], "leftImg8bit/train holds pictures alone, by names like 1_left"),
+        (["images/1.png"], "images is named as the pictures alone; give --data the folder above"),
+        (["base/1.png", "base/1.jpg"], "move the labels into .*base/train_label and the pictures into .*train_picture"),
+        (["train_label/1.png", "train_picture/1.png", "test_label/1.png"], r"\(.*\), or test_label/ taken away"),
+        (["data/train-0.parquet"], "holds no images, but data/train-0.parquet; unpack it, or write"),
         (["trainA/1.png"], r"trainB does not exist; it needs one image of every pair \([^)]*\)$"),
         (["train/1_label.png", "train/1_real.png", "train/2_real.png"], "only one of label and picture of 2"),
     ],
