@@ -198,6 +198,8 @@ def drawn(kind: str, settings: Settings) -> Material:
 
     if settings.size != (settings.image_size,) * 2 or settings.channels != (3, 3):
         raise InputError("drawn pairs are square and RGB; leave the channels and WxH out, or give --data a folder")
+    if settings.batch_size > (settings.limit or EPOCH):
+        raise InputError(f"--batch-size {settings.batch_size} is more than an epoch has; give a larger --limit")
 
     def pairs(part: str, count: int) -> DrawnPairs:
         return DrawnPairs(kind, part, count, settings.image_size, settings.seed, settings.direction)
@@ -263,6 +265,9 @@ def run(args: argparse.Namespace) -> None:
     kind = kind_of(settings.data)
     material, settings = (drawn(kind, settings), settings) if kind else found(settings, args.resume)
     training, validation, held_out = material.training, material.validation, material.held_out
+    files = [] if kind else [path for pair in (*training.pairs, *held_out.pairs) for path in pair.files]
+    if {path.parent.resolve() for path in files} & {args.out.resolve(), *args.out.resolve().parents}:
+        raise InputError(f"--out {args.out} is among the pairs, where its pictures would count as some; choose another")
     if settings.samples:
         samples: Any = [(picture, None) for picture in read_samples(Path(settings.samples), settings)]
     else:

@@ -169,6 +169,8 @@ def test_what_does_not_fit_together(data: Path, tmp_path: Path, capsys: pytest.C
             "--validation 6 of 6 training pairs leaves fewer than a batch of 1",
         ),
         (["--out", run, "--resume"], "holds no run to resume"),
+        (["--data", data, "--out", data / "train_label" / "run"], "train_label/run is among the pairs"),
+        (["--data", "drawn:labels", "--out", run, "--limit", 2, "--batch-size", 3], "--batch-size 3 is more than"),
     ):
         assert run_main(*options) == 2
         assert expected in capsys.readouterr().err
