@@ -6,7 +6,6 @@ the same drift, so that their ratio holds where two measurements one after the o
 
 from __future__ import annotations
 
-import gc
 import math
 import random
 import time
@@ -56,28 +55,6 @@ class Budget:
     rounds: int
     turn_s: float
     warm_up_s: float
-
-
-def timed(
-    call: Callable[[], object], scope: str = "engine", clock: Callable[[], int] = time.perf_counter_ns
-) -> Contender:
-    """Return a Contender of a plain callable. Garbage collection waits until its turn is over, as in timeit."""
-
-    def run(calls: int) -> dict[str, Nanoseconds]:
-        stamps = np.empty((calls, 2), np.int64)
-        collecting = gc.isenabled()
-        gc.disable()
-        try:
-            for row in stamps:
-                row[0] = clock()
-                call()
-                row[1] = clock()
-        finally:
-            if collecting:
-                gc.enable()
-        return {scope: stamps[:, 1] - stamps[:, 0]}
-
-    return run
 
 
 def warm_up(contender: Contender, seconds: float, clock: Callable[[], int] = time.perf_counter_ns) -> float:
