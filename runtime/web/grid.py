@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 
 from pix2pix_edge.runtime.web.broadcast import BOUNDARY
-from pix2pix_edge.runtime.web.live import SEND_BUFFER, LiveSite, answer_metrics
+from pix2pix_edge.runtime.web.live import SEND_BUFFER, LiveSite, answer_metrics, send_events
 from pix2pix_edge.runtime.web.server import Handler
 from pix2pix_edge.runtime.web.site import Route, Site
 
@@ -44,9 +44,6 @@ class GridSite(Site):
         well = all(state == "streaming" for state in states.values())
         request.answer(200 if well else 503, "application/json", json.dumps({"sources": states}).encode() + b"\n")
 
-    def _ended(self) -> bool:
-        return all(live.broadcast.ended.is_set() for live in self._lives.values())
-
     def _pictures(self, request: Handler) -> None:
         request.begin(200, "multipart/x-mixed-replace; boundary=frame", {"X-Accel-Buffering": "no"})
         if request.command == "HEAD":
@@ -56,7 +53,8 @@ class GridSite(Site):
         shown = dict.fromkeys(self._lives, 0)
         with request.viewer():
             while not request.gone():
-                begun, ended = time.monotonic(), self._ended()
+                begun = time.monotonic()
+                ended = all(live.broadcast.ended.is_set() for live in self._lives.values())
                 for name, live in self._lives.items():
                     if picture := live.broadcast.next(live.mode, "part", after=shown[name]):
                         shown[name] = picture.number
@@ -66,13 +64,6 @@ class GridSite(Site):
                 time.sleep(max(0.0, begun + PERIOD_S - time.monotonic()))
 
     def _status(self, request: Handler) -> None:
-        request.begin(200, "text/event-stream; charset=utf-8", {"X-Accel-Buffering": "no"})
-        while request.command != "HEAD":
-            begun, ended = time.monotonic(), self._ended()
-            statuses = {name: asdict(live.status.read()) for name, live in self._lives.items()}
-            request.wfile.write(f"data: {json.dumps(statuses)}\n\n".encode())
-            if ended:
-                return
-            running = [live for live in self._lives.values() if not live.broadcast.ended.is_set()]
-            for live in running[:1]:
-                live.broadcast.ended.wait(max(0.0, begun + 1.0 - time.monotonic()))
+        lives = self._lives
+        broadcasts = [live.broadcast for live in lives.values()]
+        send_events(request, lambda: {name: asdict(live.status.read()) for name, live in lives.items()}, broadcasts)

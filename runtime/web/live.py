@@ -13,8 +13,9 @@ from __future__ import annotations
 import json
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from typing import Any
 from urllib.parse import quote
 
 from pix2pix_edge.runtime.cli import VIEW_MODES
@@ -30,6 +31,17 @@ SEND_BUFFER = 64 << 10
 def answer_metrics(request: Handler, statuses: Sequence[Status]) -> None:
     """Answer with the metrics of one stream or more."""
     request.answer(200, "text/plain; version=0.0.4; charset=utf-8", as_prometheus(statuses).encode())
+
+
+def send_events(request: Handler, read: Callable[[], dict[str, Any]], broadcasts: Sequence[Broadcast]) -> None:
+    """Send what read() gives, a server-sent event a second, until all these streams have ended, and once then."""
+    request.begin(200, "text/event-stream; charset=utf-8", {"X-Accel-Buffering": "no"})
+    while request.command != "HEAD":
+        begun, running = time.monotonic(), [broadcast for broadcast in broadcasts if not broadcast.ended.is_set()]
+        request.wfile.write(f"data: {json.dumps(read())}\n\n".encode())
+        if not running:
+            return
+        running[0].ended.wait(max(0.0, begun + 1.0 - time.monotonic()))
 
 
 class LiveSite(Site):
@@ -91,11 +103,4 @@ class LiveSite(Site):
                     return
 
     def _events(self, request: Handler) -> None:
-        request.begin(200, "text/event-stream; charset=utf-8", {"X-Accel-Buffering": "no"})
-        while request.command != "HEAD":
-            begun = time.monotonic()
-            status = self.status.read()
-            request.wfile.write(f"data: {json.dumps(asdict(status))}\n\n".encode())
-            if status.state == "ended":
-                return
-            self.broadcast.ended.wait(max(0.0, begun + 1.0 - time.monotonic()))
+        send_events(request, lambda: asdict(self.status.read()), [self.broadcast])
