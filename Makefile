@@ -30,7 +30,7 @@ $(RUNTIME): pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
 	@touch $@
 
-demo: $(RUNTIME) ## translate the drawings in samples/ with the boxed models, and show contact sheets
+demo: $(RUNTIME) ## translate the drawings in samples/ with the bundled models, and show contact sheets
 	@rm -rf runs/demo
 	$(BIN)/pix2pix-edge demo --out runs/demo
 	@echo 'Draw a house yourself: $(BIN)/pix2pix-edge draw --engine models/facades.int8.cpu.onnx'
@@ -85,7 +85,7 @@ lint: $(READY) ## check style, types, walls and spelling
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/codespell
 
-test-arm: $(READY) ## run the boxed model and the runtime's tests on an emulated 64-bit ARM processor, as on JetPack 6
+test-arm: $(READY) ## run the bundled model and the runtime's tests on an emulated 64-bit ARM processor, as on JetPack 6
 	tests/arm.sh $(BIN)/python runs/arm
 
 # An environment that is here stays as it is, for on a Jetson it sees the system's packages; see docs/jetson.md.

@@ -1,4 +1,4 @@
-"""How far are one engine's pictures from another's? Here: the box in ONNX Runtime on one thread and on all.
+"""How far are one engine's pictures from another's? Here: the bundled model in ONNX Runtime on one thread and on all.
 
 python examples/04_fidelity.py
 """

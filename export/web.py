@@ -30,7 +30,7 @@ from pix2pix_edge.runtime.web.drawing import Houses, Model, house, model_of, sam
 from pix2pix_edge.runtime.web.site import page_files
 
 PACKAGE = "onnxruntime-web@1.23.2"
-"""Its files are 12 MB, and the boxed models are translated bit for bit as by ONNX Runtime itself; 1.30 has 14 MB."""
+"""Its files are 12 MB, and the bundled models are translated bit for bit as by ONNX Runtime itself; 1.30 has 14 MB."""
 
 RUNTIME_FILES = {"ort.wasm.bundle.min.mjs": "onnxruntime.js", "ort-wasm-simd-threaded.wasm": "onnxruntime.wasm"}
 """A file of the package's dist/ -> what it is called in the site: endings for which every host knows the type."""

@@ -12,7 +12,7 @@ from pix2pix_edge.runtime.cli import run_subcommand
 
 PROGRAM = "pix2pix-edge"
 COMMANDS = {
-    "demo": ("pix2pix_edge.demo", "translate the drawn label maps in the box, and show a contact sheet"),
+    "demo": ("pix2pix_edge.demo", "translate the bundled label maps, and show a contact sheet"),
     "run": ("pix2pix_edge.runtime.run", "translate pictures, videos or a camera"),
     "batch": ("pix2pix_edge.runtime.batch.command", "any number of pictures, on all cores or a Ray cluster; resumes"),
     "draw": ("pix2pix_edge.runtime.draw", "serve a page to draw on: the picture follows the pen"),

@@ -1,4 +1,4 @@
-"""Translate the drawn label maps and the sketches in the box with the models in the box, and show contact sheets.
+"""Translate the bundled label maps and sketches with the bundled models, and show contact sheets.
 
 pix2pix-edge demo
 pix2pix-edge demo --out /tmp/facades

@@ -7,7 +7,7 @@
 # that is needed, and the first run takes minutes. Packages are those that JetPack 6 resolves to: numpy 1.26.4 and
 # onnxruntime 1.23.2, the last ones for its Python 3.10; Debian 12 has no 3.10, so Python is 3.11.
 #
-# The boxed INT8 model runs on three processors, and no value of a picture may be more than one level from this PC's:
+# The bundled INT8 model runs on three processors, and no value of a picture may be more than one level from this PC's:
 #   cortex-a72  Raspberry Pi 4: no dot-product instructions
 #   cortex-a76  Raspberry Pi 5: dot products (udot, sdot)
 #   max         everything that the emulator knows, matrix products (smmla) with it

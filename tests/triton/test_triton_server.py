@@ -32,7 +32,7 @@ from tests.conftest import REPOSITORY
 from tests.runtime.doubles import Camera, Recorder
 
 ENVIRONMENT = Path(os.environ.get("TRITON_ENV", "")).resolve()
-BOXED = REPOSITORY / "models" / "facades.int8.cpu.onnx"
+BUNDLED = REPOSITORY / "models" / "facades.int8.cpu.onnx"
 
 pytestmark = [
     pytest.mark.triton,
@@ -99,9 +99,9 @@ class Server:
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three models: one picture at a time, up to eight joined, and two instances in our own package."""
     folder = tmp_path_factory.mktemp("models")
-    write_repository(BOXED, folder, name="single")
-    write_repository(BOXED, folder, name="joined", max_batch=8)
-    write_repository(BOXED, folder, name="ours", python=True, instances=2)
+    write_repository(BUNDLED, folder, name="single")
+    write_repository(BUNDLED, folder, name="joined", max_batch=8)
+    write_repository(BUNDLED, folder, name="ours", python=True, instances=2)
     return folder
 
 
@@ -119,7 +119,7 @@ def server(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 def pairs() -> list[tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]]:
     """The samples, and what the engine here makes of them."""
     labels = [read_image(path)[None] for path in sorted((REPOSITORY / "samples").glob("*.png"))]
-    with open_engine(BOXED, backend="onnxruntime") as engine:
+    with open_engine(BUNDLED, backend="onnxruntime") as engine:
         return [(label, engine(label)) for label in labels]
 
 

@@ -20,7 +20,7 @@ from tests.commands import python
 from tests.conftest import REPOSITORY, eventually, picture, write_inverter, write_rgb
 
 pytest.importorskip("ray")
-BOXED = REPOSITORY / "models" / "facades.int8.cpu.onnx"
+BUNDLED = REPOSITORY / "models" / "facades.int8.cpu.onnx"
 pytestmark = pytest.mark.slow
 
 
@@ -66,7 +66,7 @@ def test_killed_20_times_at_random_it_loses_doubles_and_halves_nothing(folder: P
     source.mkdir()
     for number in range(count):
         os.link(folder / f"{number % 150}.png", source / f"{number}.png")
-    words = ("--engine", BOXED, "--source", source, "--sink", sink)
+    words = ("--engine", BUNDLED, "--source", source, "--sink", sink)
     command = [sys.executable, "-m", "pix2pix_edge", "batch", *map(str, words)]
     random, kills = np.random.default_rng(), 0
     for _ in range(20):
@@ -89,7 +89,7 @@ def test_killed_20_times_at_random_it_loses_doubles_and_halves_nothing(folder: P
     assert len(found) == count and {Path(str(row["output"])).name for row in found} == {
         p.name for p in source.iterdir()
     }
-    with open_engine(BOXED) as engine:
+    with open_engine(BUNDLED) as engine:
         expected = [engine(fit(read_image(folder / f"{number}.png"), 256)[None])[0] for number in range(150)]
     for number in range(count):
         assert (sink / f"{number}.png").read_bytes() == encode_image(".png", expected[number % 150])
@@ -97,7 +97,7 @@ def test_killed_20_times_at_random_it_loses_doubles_and_halves_nothing(folder: P
 
 
 def test_a_sigterm_ends_it_as_ctrl_c_does_and_what_was_done_is_noted(folder: Path, tmp_path: Path) -> None:
-    words = ("--engine", BOXED, "--source", folder, "--sink", tmp_path / "out")
+    words = ("--engine", BUNDLED, "--source", folder, "--sink", tmp_path / "out")
     command = [sys.executable, "-m", "pix2pix_edge", "batch", *map(str, words)]
     with subprocess.Popen(
         command, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True

@@ -23,7 +23,7 @@ from pix2pix_edge.runtime.errors import EngineError, ToolkitError
 from pix2pix_edge.runtime.sidecar import Precision, Sidecar, Source, TensorSpec, write_sidecar
 from tests.conftest import REPOSITORY, write_inverter
 
-BOXED = REPOSITORY / "models" / "facades.int8.cpu.onnx"
+BUNDLED = REPOSITORY / "models" / "facades.int8.cpu.onnx"
 SHAPE = [1, 8, 8, 3]
 
 
@@ -165,8 +165,8 @@ def test_every_way_to_store_numbers_is_counted(tmp_path: Path) -> None:
 
 
 def test_the_graphs_of_this_project_are_read_as_the_onnx_package_reads_them() -> None:
-    model = onnx.load(BOXED)
-    found = read_onnx(BOXED)
+    model = onnx.load(BUNDLED)
+    found = read_onnx(BUNDLED)
     assert found.operators == {node.op_type for node in model.graph.node} and found.quantized
     for spec, value in zip((*found.inputs, *found.outputs), (*model.graph.input, *model.graph.output), strict=True):
         dims = tuple(dim.dim_value for dim in value.type.tensor_type.shape.dim)
@@ -174,7 +174,7 @@ def test_the_graphs_of_this_project_are_read_as_the_onnx_package_reads_them() ->
 
 
 def test_openvino_is_given_the_file_without_the_roundings_after_convolutions(tmp_path: Path) -> None:
-    before, after = onnx.load(BOXED), onnx.load_from_string(only_inputs_quantized(BOXED))
+    before, after = onnx.load(BUNDLED), onnx.load_from_string(only_inputs_quantized(BUNDLED))
     onnx.checker.check_model(after, full_check=True)
     counts = [Counter(node.op_type for node in model.graph.node) for model in (before, after)]
     convolutions = sum(node.name.endswith("/weight") for node in before.graph.node)
@@ -189,7 +189,7 @@ def test_openvino_is_given_the_file_without_the_roundings_after_convolutions(tmp
     ]
     (tmp_path / "after.onnx").write_bytes(after.SerializeToString())
     image = np.random.default_rng(0).integers(0, 256, (1, 256, 256, 3), np.uint8)
-    with open_engine(BOXED, backend="onnxruntime") as one, open_engine(tmp_path / "after.onnx") as other:
+    with open_engine(BUNDLED, backend="onnxruntime") as one, open_engine(tmp_path / "after.onnx") as other:
         assert 0 < np.abs(one(image).astype(int) - other(image)).mean() < 8, "roundings less, the same network"
 
 

@@ -87,16 +87,16 @@ def test_without_a_driver_we_refuse_where_the_runtime_crashes(
     )
 
 
-@pytest.mark.parametrize("graph", [*PRECISIONS, "boxed"])
+@pytest.mark.parametrize("graph", [*PRECISIONS, "bundled"])
 def test_plans_for_three_generations_of_cards_are_built_here_and_opened_there(
     rtx: Any, tmp_path: Path, graph: str
 ) -> None:
     source = REPOSITORY / "models" / "facades.int8.onnx"
-    if graph != "boxed":
+    if graph != "bundled":
         source = write_small_network(tmp_path / "a.onnx", graph)
     plan = tmp_path / "rtx.plan"
     sidecar = build(source, plan, rtx=True, cards=((8, 6), (8, 9), (12, 0)), batch=4)
-    assert sidecar.precision.asked == ("int8" if graph == "boxed" else graph)
+    assert sidecar.precision.asked == ("int8" if graph == "bundled" else graph)
     assert sidecar.tensorrt == BuiltBy(rtx.__version__, compute_capability="8.6, 8.9, 12.0", max_batch=4)
     assert sidecar.fidelity is None and not sidecar.precision.layers  # not tried, and so not proven
     assert plan.read_bytes()[:4] == b"vtrt" and package_of(plan) == "tensorrt_rtx"

@@ -1,4 +1,4 @@
-"""The model in the box: small, whole, described, and run by the demo with the runtime's own packages alone."""
+"""The bundled models: small, whole, described, and run by the demo with the runtime's own packages alone."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ def sidecar_of(path: Path) -> Sidecar:
 
 def test_the_box_is_small_and_says_what_it_holds() -> None:
     assert sum(path.stat().st_size for path in MODELS.iterdir()) < 12_000_000
-    boxed = sorted(MODELS.glob("*.onnx"))
-    assert len(boxed) == 4
-    for path in boxed:
+    bundled = sorted(MODELS.glob("*.onnx"))
+    assert len(bundled) == 4
+    for path in bundled:
         sidecar = sidecar_of(path)
         assert sidecar.sha256 == sha256_of(path)
         assert sidecar.fidelity and sidecar.fidelity.psnr_db >= 35 and sidecar.fidelity.ssim >= 0.97

@@ -1,4 +1,4 @@
-"""The sketch model in the box, on simulated photographs of paper drawn by another hand than the one it learned from."""
+"""The bundled sketch model, on simulated photographs of paper drawn by another hand than the one it learned from."""
 
 from __future__ import annotations
 
