@@ -26,6 +26,7 @@ from pix2pix_edge.runtime.images import write_image
 from tests.commands import export
 
 Array = Any
+IMAGES, TALL = (np.stack(drawn_images(size)) for size in (16, (32, 16)))
 
 convert = partial(export, "convert")
 
@@ -63,9 +64,35 @@ def assert_equal_pictures(file: Path, images: Array, expected: Array) -> None:
     assert np.abs(found.astype(int) - expected).max() <= 1
 
 
+def scaled(images: Array, limits: tuple[float, float] = SYMMETRIC) -> Array:
+    return images.astype(np.float32) / 255 * (limits[1] - limits[0]) + limits[0]
+
+
 def levels(values: Array, limits: tuple[float, float]) -> Array:
     low, high = limits
     return np.clip(np.rint((np.asarray(values) - low) * 255 / (high - low)), 0, 255).astype(np.uint8)
+
+
+def assert_converts(
+    file: Path,
+    network: Callable[[Array], Array],
+    *options: object,
+    images: Array = IMAGES,
+    taken: tuple[float, float] = SYMMETRIC,
+    given: tuple[float, float] = SYMMETRIC,
+    out: str = "",
+) -> None:
+    """Convert a file by the command, and compare what its engine makes of images with what the network makes of them.
+
+    taken, given: the ranges of what the network reads and makes.
+    """
+    assert convert(file, "--out", file.parent / out, *options) == 0
+    expected = levels(network(scaled(images, taken)), given)
+    assert_equal_pictures(file.parent / out / "generator.fp32.onnx", images, expected)
+
+
+def one_by_one(network: Callable[[Array], Array]) -> Callable[[Array], Array]:
+    return lambda x: np.concatenate([network(one[None]) for one in x])
 
 
 @pytest.mark.parametrize("taken", [SYMMETRIC, UNIT, LEVELS])
@@ -73,18 +100,15 @@ def levels(values: Array, limits: tuple[float, float]) -> Array:
 def test_ranges_are_seen_where_batch_norm_tells(
     tmp_path: Path, taken: tuple[float, float], last: str, given: tuple[float, float]
 ) -> None:
-    images = np.stack(drawn_images(16))
-    x = images.astype(np.float32) / 255 * (taken[1] - taken[0]) + taken[0]
-    model = settled(network(last=last, norm=True), x)
+    model = settled(network(last=last, norm=True), scaled(IMAGES, taken))
     model.save(tmp_path / "g.keras")
     translator = open_translator(tmp_path / "g.keras", Options())
-    pixels, said = examine(translator, translator.graph(), Options(), list(images), drawn=False)
+    pixels, said = examine(translator, translator.graph(), Options(), list(IMAGES), drawn=False)
     assert (pixels.input_range, pixels.output_range) == (taken, given)
     assert "batch norm" in said[0]
-    for number, picture in enumerate(images):
+    for number, picture in enumerate(IMAGES):
         write_image(tmp_path / "data" / f"{number:02}.png", picture)
-    assert convert(tmp_path / "g.keras", "--out", tmp_path, "--data", tmp_path / "data") == 0
-    assert_equal_pictures(tmp_path / "generator.fp32.onnx", images, levels(model(x), given))
+    assert_converts(tmp_path / "g.keras", model, "--data", tmp_path / "data", taken=taken, given=given)
     assert (tmp_path / "generator.sheet.png").is_file()
 
 
@@ -110,25 +134,19 @@ def test_a_mean_that_the_network_takes_away_tells_its_range(
     x = keras.layers.Conv2D(3, 3, padding="same", activation="tanh", kernel_initializer="he_normal")(x)
     model = keras.Model(image, x)
     model.save(tmp_path / "g.keras")
-    assert convert(tmp_path / "g.keras", "--out", tmp_path) == 0
-    images = np.stack(drawn_images(16))
-    given = images.astype(np.float32) / 255 * (taken[1] - taken[0]) + taken[0]
-    assert_equal_pictures(tmp_path / "generator.fp32.onnx", images, levels(model(given), SYMMETRIC))
+    assert_converts(tmp_path / "g.keras", model, taken=taken)
 
 
 def test_the_mean_of_imagenet_that_is_taken_away_outside_is_named(tmp_path: Path) -> None:
-    images = np.stack(drawn_images(16))
     pixels = Pixels((16, 16, 3), (16, 16, 3), UNIT, UNIT, True, tuple(m / 255 for m in IMAGENET_BGR), (1 / 255,))
-    model = settled(network(last="sigmoid", norm=True), 40 + pixels.to_network(images))  # of brighter pictures
+    model = settled(network(last="sigmoid", norm=True), 40 + pixels.to_network(IMAGES))  # of brighter pictures
     model.save(tmp_path / "g.keras")
     translator = open_translator(tmp_path / "g.keras", Options())
     with pytest.raises(InputError, match=r"with ImageNet's mean taken away; .*preprocess_input.*--channels bgr"):
-        examine(translator, translator.graph(), Options(), list(images))
+        examine(translator, translator.graph(), Options(), list(IMAGES))
 
 
-def test_a_little_below_black_is_asked_for_where_the_input_has_none(tmp_path: Path) -> None:
-    import keras
-
+def test_a_little_below_black_is_asked_for_where_the_input_has_none(tmp_path: Path, keras: Any) -> None:
     image = keras.Input((16, 16, 3))
     model = keras.Model(image, keras.layers.Conv2D(3, 1)(image))
     model.set_weights([1.4 * np.eye(3)[None, None], np.full(3, -0.3)])  # [0, 1] becomes [-0.3, 1.1]
@@ -139,35 +157,25 @@ def test_a_little_below_black_is_asked_for_where_the_input_has_none(tmp_path: Pa
 
 
 @pytest.mark.parametrize("activation", ["gelu", "celu"])
-def test_activations_that_the_converter_has_no_word_for(tmp_path: Path, activation: str, capsys: Any) -> None:
-    import keras
-
+def test_activations_that_the_converter_has_no_word_for(
+    tmp_path: Path, activation: str, capsys: Any, keras: Any
+) -> None:
     image = keras.Input((16, 16, 3))
     model = keras.Model(image, keras.layers.Conv2D(3, 1)(keras.layers.Activation(activation)(image)))
     model.set_weights([3 * np.eye(3)[None, None], np.zeros(3)])
     model.save(tmp_path / "g.keras")
-    options = ["--input-range", "-1,1", "--output-range", "-1,1"]
-    assert convert(tmp_path / "g.keras", "--out", tmp_path, *options) == 0
+    assert_converts(tmp_path / "g.keras", model, "--input-range=-1,1", "--output-range=-1,1")
     assert re.search(r"\d\d% of what it gives .* lies far beyond \[-1, 1\]", capsys.readouterr().err)
-    images = np.stack(drawn_images(16))
-    expected = levels(model(images.astype(np.float32) / 127.5 - 1), SYMMETRIC)
-    assert_equal_pictures(tmp_path / "generator.fp32.onnx", images, expected)
 
 
 @pytest.mark.parametrize("kernel", ["bilinear", "lanczos3"])
-def test_resizes_that_the_converter_has_no_word_for(tmp_path: Path, kernel: str) -> None:
-    import keras
-
+def test_resizes_that_the_converter_has_no_word_for(tmp_path: Path, kernel: str, keras: Any) -> None:
     image = keras.Input((16, 12, 3))
     small = keras.layers.Resizing(7, 5, antialias=True, interpolation=kernel)(image)
     model = keras.Model(image, keras.layers.Resizing(16, 12, interpolation=kernel)(small))
     model.save(tmp_path / "g.keras")
-    options = ["--input-range", "-1,1", "--output-range", "-1,1"]
-    assert convert(tmp_path / "g.keras", "--out", tmp_path, *options) == 0
     images = np.stack(drawn_images((16, 12, 3)))
-    assert_equal_pictures(
-        tmp_path / "generator.fp32.onnx", images, levels(model(images.astype(np.float32) / 127.5 - 1), SYMMETRIC)
-    )
+    assert_converts(tmp_path / "g.keras", model, "--input-range=-1,1", "--output-range=-1,1", images=images)
 
 
 def test_what_cannot_be_told_is_asked_for(tmp_path: Path, capsys: Any) -> None:
@@ -176,38 +184,28 @@ def test_what_cannot_be_told_is_asked_for(tmp_path: Path, capsys: Any) -> None:
     assert convert(tmp_path / "g.keras", "--out", tmp_path / "out") == 2
     error = capsys.readouterr().err
     assert "ends in Sigmoid, which keeps [0, 1]" in error and "--input-range 0,1" in error
-    assert convert(tmp_path / "g.keras", "--out", tmp_path / "out", "--input-range", "0,1") == 0
-    images = np.stack(drawn_images(16))
-    expected = levels(model(images.astype(np.float32) / 255), UNIT)
-    assert_equal_pictures(tmp_path / "out" / "generator.fp32.onnx", images, expected)
+    assert_converts(tmp_path / "g.keras", model, "--input-range=0,1", taken=UNIT, given=UNIT, out="out")
 
 
 @pytest.mark.parametrize("rescales", ["both", "input", "uint8"])
-def test_rescaling_inside(tmp_path: Path, rescales: str) -> None:
-    import keras
-    from keras import layers
-
+def test_rescaling_inside(tmp_path: Path, rescales: str, keras: Any) -> None:
+    layers = keras.layers
     core = network()
     image = keras.Input((16, 16, 3), dtype="uint8" if rescales == "uint8" else "float32")
     x = core(layers.Rescaling(1 / 127.5, offset=-1)(image))
     model = keras.Model(image, x if rescales == "input" else layers.Rescaling(127.5, offset=127.5)(x))
     model.save(tmp_path / "g.keras")
-    assert convert(tmp_path / "g.keras", "--out", tmp_path) == 0
-    images = np.stack(drawn_images(16))
-    given = images if rescales == "uint8" else images.astype(np.float32)
-    expected = levels(model(given), SYMMETRIC if rescales == "input" else LEVELS)
-    assert_equal_pictures(tmp_path / "generator.fp32.onnx", images, expected)
+    given = SYMMETRIC if rescales == "input" else LEVELS
+    assert_converts(tmp_path / "g.keras", lambda x: model(x.astype(image.dtype)), taken=LEVELS, given=given)
 
 
 def test_bgr_with_mean_and_deviation(tmp_path: Path) -> None:
     model = network()
     model.save(tmp_path / "g.keras")
-    mean, std = (0.4, 0.45, 0.5), (0.2, 0.25, 0.3)
+    mean, std = np.float32((0.4, 0.45, 0.5)), np.float32((0.2, 0.25, 0.3))
     options = ["--channels", "bgr", "--mean", "0.4,0.45,0.5", "--std", "0.2,0.25,0.3"]
-    assert convert(tmp_path / "g.keras", "--out", tmp_path, *options) == 0
-    images = np.stack(drawn_images(16))
-    given = (images[..., ::-1].astype(np.float32) / 255 - np.array(mean, np.float32)) / np.array(std, np.float32)
-    assert_equal_pictures(tmp_path / "generator.fp32.onnx", images, levels(model(given), SYMMETRIC)[..., ::-1])
+    turned = lambda x: model((x[..., ::-1] - mean) / std).numpy()[..., ::-1]  # noqa: E731
+    assert_converts(tmp_path / "g.keras", turned, *options, taken=UNIT)
 
 
 @pytest.mark.parametrize(("takes", "gives"), [(1, 3), (3, 1), (1, 1), (3, 4), (4, 3)])
@@ -219,24 +217,20 @@ def test_one_to_four_channels(tmp_path: Path, takes: int, gives: int) -> None:
     assert convert(tmp_path / "g.keras", "--out", tmp_path) == 0
     images = np.stack(drawn_images((16, 16, 4 if takes == 4 else 3)))
     seen = np.stack([cv2.cvtColor(i, cv2.COLOR_RGB2GRAY)[..., None] for i in images]) if takes == 1 else images
-    expected = levels(model(seen.astype(np.float32) / 127.5 - 1), SYMMETRIC)
-    assert_equal_pictures(tmp_path / "generator.fp32.onnx", images, expected)
+    assert_equal_pictures(tmp_path / "generator.fp32.onnx", images, levels(model(scaled(seen)), SYMMETRIC))
 
 
 def test_sizes_that_are_no_squares_and_open_ones(tmp_path: Path) -> None:
-    wide, free = network((16, 32, 3)), network((None, None, 3))
-    for name, model, options in (("wide", wide, []), ("free", free, ["--size", "48x32"])):
-        model.save(tmp_path / f"{name}.keras")
-        assert convert(tmp_path / f"{name}.keras", "--out", tmp_path, "--name", name, *options) == 0
-        images = np.stack(drawn_images((16, 32) if name == "wide" else (32, 48)))
-        expected = levels(model(images.astype(np.float32) / 127.5 - 1), SYMMETRIC)
-        assert_equal_pictures(tmp_path / f"{name}.fp32.onnx", images, expected)
+    for model, size, options in (
+        (network((16, 32, 3)), (16, 32), []),
+        (network((None, None, 3)), (32, 48), ["--size", "48x32"]),
+    ):
+        model.save(tmp_path / "g.keras")
+        assert_converts(tmp_path / "g.keras", model, *options, images=np.stack(drawn_images(size)))
 
 
 @pytest.mark.parametrize("policy", ["float16", "mixed_float16", "mixed_bfloat16", "float64"])
-def test_other_policies_become_true_fp32(tmp_path: Path, policy: str) -> None:
-    import keras
-
+def test_other_policies_become_true_fp32(tmp_path: Path, policy: str, keras: Any) -> None:
     model = network()
     keras.config.set_dtype_policy(policy)
     try:
@@ -249,29 +243,21 @@ def test_other_policies_become_true_fp32(tmp_path: Path, policy: str) -> None:
     finally:
         keras.config.set_dtype_policy("float32")
     model.set_weights(rounded)
-    assert convert(tmp_path / "g.keras", "--out", tmp_path) == 0
-    images = np.stack(drawn_images(16))
-    expected = levels(model(images.astype(np.float32) / 127.5 - 1), SYMMETRIC)
-    assert_equal_pictures(tmp_path / "generator.fp32.onnx", images, expected)
+    assert_converts(tmp_path / "g.keras", model)
     types = {t.data_type for t in onnx.load(tmp_path / "generator.fp32.onnx").graph.initializer}
     assert not types & {TensorProto.FLOAT16, TensorProto.DOUBLE, TensorProto.BFLOAT16}
 
 
 def test_batch_statistics_are_those_of_training_at_batch_1(tmp_path: Path, capsys: Any) -> None:
-    images = np.stack(drawn_images(16))[3:]
-    x = images.astype(np.float32) / 127.5 - 1
-    model = settled(network(norm=True), x * 0.3)
+    model = settled(network(norm=True), scaled(IMAGES[3:]) * 0.3)
     model.save(tmp_path / "g.keras")
-    assert convert(tmp_path / "g.keras", "--out", tmp_path, "--batch-statistics", "--input-range", "-1,1") == 0
+    training = one_by_one(partial(model, training=True))
+    assert_converts(tmp_path / "g.keras", training, "--batch-statistics", "--input-range=-1,1", images=IMAGES[3:])
     assert "pictures differ by up to" in capsys.readouterr().err
-    expected = np.concatenate([levels(model(one[None], training=True), SYMMETRIC) for one in x])
-    assert_equal_pictures(tmp_path / "generator.fp32.onnx", images, expected)
 
 
-def test_a_layer_called_in_training_mode_is_named(tmp_path: Path, capsys: Any) -> None:
-    import keras
-    from keras import layers
-
+def test_a_layer_called_in_training_mode_is_named(tmp_path: Path, capsys: Any, keras: Any) -> None:
+    layers = keras.layers
     image = keras.Input((16, 16, 3))
     x = layers.BatchNormalization(name="mine")(layers.Conv2D(4, 3, padding="same")(image), training=True)
     model = keras.Model(image, layers.Conv2D(3, 3, padding="same", activation="tanh")(x))
@@ -291,11 +277,8 @@ def test_files_of_keras_2(tmp_path: Path, ending: str) -> None:
     x = layers.UpSampling2D()(layers.LeakyReLU(alpha=0.2)(layers.Conv2D(4, 4, strides=2, padding="same")(x)))
     model = keras.Model(image, layers.Conv2D(3, 4, padding="same", activation="tanh")(x))
     model.save(tmp_path / f"g.{ending}")
-    assert convert(tmp_path / f"g.{ending}", "--out", tmp_path, "--input-range", "-1,1") == 0
-    images = np.stack(drawn_images(16))[3:]
-    x = images.astype(np.float32) / 127.5 - 1
-    expected = np.concatenate([levels(model.predict(one[None], verbose=0), SYMMETRIC) for one in x])
-    assert_equal_pictures(tmp_path / "generator.fp32.onnx", images, expected)
+    predict = one_by_one(partial(model.predict, verbose=0))
+    assert_converts(tmp_path / f"g.{ending}", predict, "--input-range=-1,1", images=IMAGES[3:])
 
 
 def test_dropout_that_stays_on_is_named_with_what_it_changes(tmp_path: Path, capsys: Any) -> None:
@@ -310,24 +293,29 @@ def test_dropout_that_stays_on_is_named_with_what_it_changes(tmp_path: Path, cap
     assert int(re.search(r"as predict\(\) draws them pictures differ by up to (\d+) levels", error)[1]) > 1  # type: ignore[index]
 
 
-def test_files_of_keras_2_ask_for_their_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("tensorflow")
-    path = tmp_path / "g.keras"
+FUNCTIONAL = {"class_name": "Functional", "config": {"layers": []}}
+
+
+def archive_of_keras_2(path: Path, *layers: dict[str, Any], weights: Path | None = None) -> Path:
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("metadata.json", json.dumps({"keras_version": "2.13.1"}))
-        archive.writestr("config.json", json.dumps({"class_name": "Functional", "config": {"layers": []}}))
+        archive.writestr("config.json", json.dumps(FUNCTIONAL | {"config": {"layers": layers}}))
+        if weights:
+            archive.write(weights, "model.weights.h5")
+    return path
+
+
+def test_files_of_keras_2_ask_for_their_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("tensorflow")
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"written by Keras 2\.13\.1.*pip install 'pix2pix-edge\[keras2\]'"):
-        open_translator(path, Options())
+        open_translator(archive_of_keras_2(tmp_path / "g.keras"), Options())
 
 
 def test_a_saved_model_folder(tmp_path: Path) -> None:
     model = network()
     model.export(tmp_path / "saved", verbose=False)
-    assert convert(tmp_path / "saved", "--out", tmp_path) == 0
-    images = np.stack(drawn_images(16))
-    expected = levels(model(images.astype(np.float32) / 127.5 - 1), SYMMETRIC)
-    assert_equal_pictures(tmp_path / "generator.fp32.onnx", images, expected)
+    assert_converts(tmp_path / "saved", model)
 
 
 @pytest.mark.parametrize("door", ["ReadFile", "ImmutableConst", "PrintV2", "TextLineDataset", "SaveV2", "Save"])
@@ -387,10 +375,10 @@ def test_a_saved_model_that_is_partly_in_training_mode_is_refused(tmp_path: Path
         open_translator(tmp_path / "saved", Options())
 
 
-def test_a_saved_model_of_keras_3_in_training_mode_is_named_and_one_that_draws_refused(tmp_path: Path) -> None:
-    import keras
-    from keras import layers
-
+def test_a_saved_model_of_keras_3_in_training_mode_is_named_and_one_that_draws_refused(
+    tmp_path: Path, keras: Any
+) -> None:
+    layers = keras.layers
     image = keras.Input((16, 16, 3))
     x = layers.BatchNormalization(name="mine")(image, training=True)
     keras.Model(image, layers.GlobalAveragePooling2D(keepdims=True)(x) + x).export(tmp_path / "norm", verbose=False)
@@ -402,10 +390,8 @@ def test_a_saved_model_of_keras_3_in_training_mode_is_named_and_one_that_draws_r
 
 
 @pytest.mark.parametrize("ending", ["h5", "keras"])
-def test_a_lambda_layer_never_runs(tmp_path: Path, ending: str) -> None:
-    import keras
-    from keras import layers
-
+def test_a_lambda_layer_never_runs(tmp_path: Path, ending: str, keras: Any) -> None:
+    layers = keras.layers
     witness = tmp_path / "ran"
     image = keras.Input((16, 16, 3))
     code = layers.Lambda(lambda x, p=str(witness): (open(p, "w").close(), x)[1], output_shape=(16, 16, 3), name="evil")
@@ -421,7 +407,7 @@ def test_weights_in_another_file_are_not_read(tmp_path: Path, way: str) -> None:
     h5py = pytest.importorskip("h5py")
     (tmp_path / "secret").write_bytes(bytes(16))
     with h5py.File(tmp_path / "g.h5", "w") as file:
-        file.attrs["model_config"] = json.dumps({"class_name": "Functional", "config": {"layers": []}})
+        file.attrs["model_config"] = json.dumps(FUNCTIONAL)
         layer = file.create_group("model_weights/conv")
         if way == "stored elsewhere":
             layer.create_dataset("kernel", shape=(4,), dtype="f4", external=[(str(tmp_path / "secret"), 0, 16)])
@@ -431,13 +417,9 @@ def test_weights_in_another_file_are_not_read(tmp_path: Path, way: str) -> None:
             layout = h5py.VirtualLayout((4,), "f4")
             layout[:] = h5py.VirtualSource(str(tmp_path / "other.h5"), "w", shape=(4,))
             layer.create_virtual_dataset("kernel", layout)
-    with zipfile.ZipFile(tmp_path / "g.keras", "w") as archive:
-        archive.writestr("metadata.json", json.dumps({"keras_version": "2.13.1"}))
-        archive.writestr("config.json", json.dumps({"class_name": "Functional", "config": {"layers": []}}))
-        archive.write(tmp_path / "g.h5", "model.weights.h5")
-    for name in ("g.h5", "g.keras"):
+    for path in (tmp_path / "g.h5", archive_of_keras_2(tmp_path / "g.keras", weights=tmp_path / "g.h5")):
         with pytest.raises(InputError, match=r"keeps weights in another file .*model_weights/conv"):
-            read_archive(tmp_path / name)
+            read_archive(path)
 
 
 @pytest.mark.parametrize(
@@ -445,21 +427,15 @@ def test_weights_in_another_file_are_not_read(tmp_path: Path, way: str) -> None:
     [
         ("TFOpLambda", {"function": "io.write_file"}, r"calls tf\.io\.write_file in its layer w"),
         ("TensorFlowOpLayer", {"node_def": {"op": "WriteFile"}}, r"calls the operator 'WriteFile' in its layer w"),
-        (
-            "TensorFlowOpLayer",
-            {"node_def": "\n\x01w\x12\x09WriteFile"},
-            r"the operator .*WriteFile. in its layer w",
-        ),
+        ("TensorFlowOpLayer", {"node_def": "\n\x01w\x12\x09WriteFile"}, r"the operator .*WriteFile. in its layer w"),
     ],
 )
 def test_a_keras_2_file_may_not_call_what_writes_files(
     tmp_path: Path, kind: str, config: dict[str, Any], said: str
 ) -> None:
-    path = tmp_path / "g.keras"
-    layer = {"class_name": kind, "name": "w", "config": {"name": "w", **config}}
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("metadata.json", json.dumps({"keras_version": "2.13.1"}))
-        archive.writestr("config.json", json.dumps({"class_name": "Functional", "config": {"layers": [layer]}}))
+    path = archive_of_keras_2(
+        tmp_path / "g.keras", {"class_name": kind, "name": "w", "config": {"name": "w", **config}}
+    )
     with pytest.raises(InputError, match=said):
         open_translator(path, Options())
 
@@ -474,9 +450,7 @@ def with_layer_of(keras: Any, file: Path, code: str) -> Any:
     return keras.Model(image, keras.layers.Activation("tanh")(own(name="double")(image)))
 
 
-def test_layers_of_ones_own(tmp_path: Path) -> None:
-    import keras
-
+def test_layers_of_ones_own(tmp_path: Path, keras: Any) -> None:
     code = (
         "import keras\n@keras.saving.register_keras_serializable(package='own')\nclass Twice(keras.layers.Layer):\n"
         "    def call(self, x):\n        return x * 2\n"
@@ -548,12 +522,7 @@ def test_layers_of_ones_own_that_are_not_registered(tmp_path: Path) -> None:
 @pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
 @pytest.mark.parametrize("opset", [9, 11, 13, 17, 18, 21])
 def test_foreign_onnx_of_any_layout_and_age(tmp_path: Path, layout: str, opset: int) -> None:
-    run = foreign(tmp_path / "m.onnx", layout, opset)
-    assert convert(tmp_path / "m.onnx", "--out", tmp_path) == 0
-    images = np.stack(drawn_images((32, 16)))
-    assert_equal_pictures(
-        tmp_path / "generator.fp32.onnx", images, levels(run(images / np.float32(127.5) - 1), SYMMETRIC)
-    )
+    assert_converts(tmp_path / "m.onnx", foreign(tmp_path / "m.onnx", layout, opset), images=TALL)
 
 
 def test_foreign_group_norm_as_an_operator(tmp_path: Path) -> None:
@@ -565,10 +534,7 @@ def test_foreign_group_norm_as_an_operator(tmp_path: Path) -> None:
         model.graph.initializer.append(numpy_helper.from_array(values, name))
     model.graph.node.insert(1, helper.make_node("GroupNormalization", ["raw", "scale", "shift"], ["a"], num_groups=2))
     onnx.save(model, tmp_path / "m.onnx")
-    assert convert(tmp_path / "m.onnx", "--out", tmp_path) == 0
-    images = np.stack(drawn_images((32, 16)))[3:]
-    expected = levels(run(images / np.float32(127.5) - 1), SYMMETRIC)
-    assert_equal_pictures(tmp_path / "generator.fp32.onnx", images, expected)
+    assert_converts(tmp_path / "m.onnx", run, images=TALL[3:])
     model.opset_import[0].version = 18  # where its scale was of groups
     onnx.save(model, tmp_path / "old.onnx")
     with pytest.raises(InputError, match="GroupNormalization as no opset has it any more"):
@@ -591,14 +557,8 @@ def test_foreign_batch_norm_by_the_pictures_own_statistics(tmp_path: Path, asked
         inputs, outputs = list(kept)[: 4 if name == "m" else 2], ["a", "mean", "var"] if own else ["a"]
         model.graph.node.insert(1, helper.make_node(operator, ["raw", *inputs], outputs, **settings))
         onnx.save(model, tmp_path / f"{name}.onnx")
-    options = ["--batch-statistics"] if asked else []
-    assert convert(tmp_path / "m.onnx", "--out", tmp_path, *options) == 0
-    assert re.search(
-        r"norm: by the statistics of the picture.*differ by up to \d\d", capsys.readouterr().err, re.DOTALL
-    )
-    images = np.stack(drawn_images((32, 16)))
-    expected = levels(run(images / np.float32(127.5) - 1), SYMMETRIC)
-    assert_equal_pictures(tmp_path / "generator.fp32.onnx", images, expected)
+    assert_converts(tmp_path / "m.onnx", run, *["--batch-statistics"][:asked], images=TALL)
+    assert re.search(r"(?s)norm: by the statistics of the picture.*differ by up to \d\d", capsys.readouterr().err)
     assert convert(tmp_path / "generator.fp32.onnx", "--out", tmp_path / "again", "--batch-statistics") == 2
     assert "has no batch norm for --batch-statistics" in capsys.readouterr().err
 
@@ -620,11 +580,8 @@ def test_a_scale_behind_a_turn_and_dropout_and_an_output_without_a_shape(tmp_pat
     graph.node.extend([*before, *graph.node])
     del graph.node[:4]
     onnx.save(model, tmp_path / "turned.onnx")
-    assert convert(tmp_path / "turned.onnx", "--out", tmp_path) == 0
+    assert_converts(tmp_path / "turned.onnx", lambda x: run(x[..., ::-1]), images=TALL)
     assert "noisy: dropout in training mode" in capsys.readouterr().err
-    images = np.stack(drawn_images((32, 16)))
-    expected = levels(run(images[..., ::-1] / np.float32(127.5) - 1), SYMMETRIC)
-    assert_equal_pictures(tmp_path / "generator.fp32.onnx", images, expected)
 
 
 @pytest.mark.parametrize("free", ["batch", "size"])
@@ -634,11 +591,7 @@ def test_foreign_onnx_with_free_dimensions(tmp_path: Path, free: str, capsys: An
     if options:
         assert convert(tmp_path / "m.onnx", "--out", tmp_path / "out") == 2
         assert "its size is open (float[n, 3, h, w]); choose one, with --size" in capsys.readouterr().err
-    assert convert(tmp_path / "m.onnx", "--out", tmp_path, *options) == 0
-    images = np.stack(drawn_images((32, 16)))
-    assert_equal_pictures(
-        tmp_path / "generator.fp32.onnx", images, levels(run(images / np.float32(127.5) - 1), SYMMETRIC)
-    )
+    assert_converts(tmp_path / "m.onnx", run, *options, images=TALL)
 
 
 @pytest.mark.parametrize(
@@ -650,22 +603,16 @@ def test_foreign_onnx_of_another_precision_becomes_fp32(tmp_path: Path, kind: in
     foreign(tmp_path / "m.onnx", kind=kind)
     assert convert(tmp_path / "m.onnx", "--out", tmp_path) == 0
     assert "it computes in another precision than FP32" in capsys.readouterr().err
-    images = np.stack(drawn_images((32, 16)))
     with open_engine(tmp_path / "generator.fp32.onnx", backend="onnxruntime") as engine:
-        found = np.concatenate([engine(image[None]) for image in images])
-    expected = levels(run(images / np.float32(127.5) - 1), SYMMETRIC)
-    assert np.abs(found.astype(int) - expected).max() <= rounding
+        found = np.concatenate([engine(image[None]) for image in TALL])
+    assert np.abs(found.astype(int) - levels(run(scaled(TALL)), SYMMETRIC)).max() <= rounding
 
 
 def test_weights_in_a_file_beside_are_read_and_others_refused(tmp_path: Path) -> None:
     run = foreign(tmp_path / "m.onnx")
     model = onnx.load(tmp_path / "m.onnx")
     onnx.save_model(model, tmp_path / "e.onnx", save_as_external_data=True, location="e.data", size_threshold=0)
-    assert convert(tmp_path / "e.onnx", "--out", tmp_path) == 0
-    images = np.stack(drawn_images((32, 16)))
-    assert_equal_pictures(
-        tmp_path / "generator.fp32.onnx", images, levels(run(images / np.float32(127.5) - 1), SYMMETRIC)
-    )
+    assert_converts(tmp_path / "e.onnx", run, images=TALL)
     moved = onnx.load(tmp_path / "e.onnx", load_external_data=False)
     for tensor in moved.graph.initializer:
         next(e for e in tensor.external_data if e.key == "location").value = "../../etc/passwd"
@@ -708,10 +655,10 @@ def test_grey_in_numpy_is_that_of_opencv() -> None:
 
 
 @pytest.mark.parametrize("dtype", ["float32", "uint8"])
-def test_a_flat_picture_that_the_network_is_unsure_of_decides_nothing(tmp_path: Path, dtype: str, capsys: Any) -> None:
-    import keras
-    from keras import layers
-
+def test_a_flat_picture_that_the_network_is_unsure_of_decides_nothing(
+    tmp_path: Path, dtype: str, capsys: Any, keras: Any
+) -> None:
+    layers = keras.layers
     keras.utils.set_random_seed(0)
     image = keras.Input((16, 16, 3), dtype=dtype)
     x = layers.Rescaling(1 / 127.5, offset=-1)(image)
