@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import shutil
 import signal
 import subprocess
+import threading
 import time
 import traceback
 from collections.abc import Callable, Generator, Iterator
@@ -76,6 +78,31 @@ def _skip_without_tensorflow() -> Generator[None, object, object]:
         if error.name not in ("tensorflow", "keras") or not allowed:
             raise
         pytest.skip(f"{error.name} is not installed")
+
+
+@contextlib.contextmanager
+def in_threads(*actions: Callable[[], object]) -> Iterator[None]:
+    """Run each in a thread of its own beside the block, and wait for all at its end."""
+    threads = [threading.Thread(target=action) for action in actions]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        for thread in threads:
+            thread.join()
+
+
+@pytest.fixture
+def refused(capsys: pytest.CaptureFixture[str]) -> Callable[[int], str]:
+    """Takes the exit status of a command that was given bad input, and returns the one line that it said."""
+
+    def line(status: int) -> str:
+        error = capsys.readouterr().err
+        assert status == 2 and error.startswith("error: ") and error.count("\n") == 1, (status, error)
+        return error
+
+    return line
 
 
 def eventually(condition: Callable[[], object], seconds: float = 120.0) -> bool:

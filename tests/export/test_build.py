@@ -46,6 +46,23 @@ def one_line(capsys: pytest.CaptureFixture[str]) -> str:
     return line
 
 
+def interrupt_at(step: int, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Press Ctrl-C at a step of the build; return the list of the steps that are made."""
+    steps: list[str] = []
+    original = BuildProgress.step
+
+    def interrupted(progress: BuildProgress, name: str, number: int) -> None:
+        steps.append(name)
+        if len(steps) == step:
+            os.kill(os.getpid(), signal.SIGINT)
+            while not progress.cancelled:  # the main thread hears it
+                pass
+        original(progress, name, number)
+
+    monkeypatch.setattr(BuildProgress, "step", interrupted)
+    return steps
+
+
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_the_plan_translates_as_onnxruntime_does(
@@ -121,9 +138,7 @@ def test_the_next_build_reuses_the_timing_cache(
     simulated_tensorrt: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     simulated_tensorrt("10.13", name="NVIDIA RTX A2000", compute_capability=(8, 6))
-    steps: list[str] = []
-    original = BuildProgress.step
-    monkeypatch.setattr(BuildProgress, "step", lambda self, name, n: (steps.append(name), original(self, name, n)))
+    steps = interrupt_at(0, monkeypatch)  # never
     source = write_small_network(tmp_path / "a.onnx")
     build(source, tmp_path / "a.plan")
     assert (tmp_path / "tensorrt-10.13.3.9-nvidia-rtx-a2000-sm86.timing").is_file()
@@ -181,22 +196,10 @@ def test_ctrl_c_leaves_nothing(
     simulated_tensorrt: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: str
 ) -> None:
     simulated_tensorrt(version)
-    original = BuildProgress.step
-
-    def interrupted(progress: BuildProgress, name: str, number: int) -> None:
-        os.kill(os.getpid(), signal.SIGINT)
-        while not progress.cancelled:  # the main thread hears it
-            pass
-        original(progress, name, number)
-
-    monkeypatch.setattr(BuildProgress, "step", interrupted)
+    interrupt_at(1, monkeypatch)
     out = tmp_path / "plans"
     out.mkdir()
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        assert command(write_small_network(tmp_path / "a.onnx"), "--out", out / "a.plan") == 130
-    finally:
-        signal.signal(signal.SIGINT, before)
+    assert command(write_small_network(tmp_path / "a.onnx"), "--out", out / "a.plan") == 130
     assert not list(out.iterdir())
 
 

@@ -11,7 +11,6 @@ import logging
 import os
 import pty
 import re
-import signal
 import struct
 import subprocess
 import sys
@@ -38,6 +37,7 @@ from tests.conftest import REPOSITORY, write_rgb
 from tests.export.keras_networks import NETWORKS, save
 from tests.export.small_network import CONVOLUTIONS, PRECISIONS, write_small_network
 from tests.export.tensorrt.test_progress import Bar
+from tests.export.test_build import interrupt_at
 
 pytestmark = pytest.mark.real_tensorrt
 
@@ -271,27 +271,10 @@ def test_the_command_ends_with_what_only_a_gpu_can_do(tmp_path: Path, capsys: py
 def test_ctrl_c_cancels_and_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], step: int
 ) -> None:
-    steps = 0
-    original = BuildProgress.step
-
-    def interrupted(progress: BuildProgress, name: str, number: int) -> None:
-        nonlocal steps
-        steps += 1
-        if steps == step:
-            os.kill(os.getpid(), signal.SIGINT)
-            while not progress.cancelled:  # the main thread hears it
-                pass
-        original(progress, name, number)
-
-    monkeypatch.setattr(BuildProgress, "step", interrupted)
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        path = write_small_network(tmp_path / "a.onnx")
-        out = tmp_path / "plans"
-        assert export("build", path, "--out", out / "a.plan") == 130
-    finally:
-        signal.signal(signal.SIGINT, before)
-    assert steps == step
+    steps = interrupt_at(step, monkeypatch)
+    out = tmp_path / "plans"
+    assert export("build", write_small_network(tmp_path / "a.onnx"), "--out", out / "a.plan") == 130
+    assert len(steps) == step
     assert not out.exists() or not list(out.iterdir())
     assert capsys.readouterr().err.endswith("interrupted\n")
 

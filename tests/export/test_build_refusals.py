@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -91,35 +92,28 @@ def test_files_that_are_something_else(
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["none.onnx", "--out", "a.plan"], "there is no file none.onnx"),
-        (["a.keras", "--out", "a.plan"], "there is no file a.keras; make one with: python -m export convert"),
-        (["good.onnx", "--out", "a.engine"], "--out a.engine must end in .plan"),
-        (["good.onnx", "--out", "a.plan", "--batch", "0"], "--batch 0 takes no image"),
-        (["good.onnx", "--out", "a.plan", "--workspace", "0"], "--workspace 0 leaves no memory"),
-        (["good.onnx", "--out", "a.plan", "--gpu", "sm86"], "--gpu is for --rtx"),
-        (["good.onnx", "--out", "a.plan", "--data", "nowhere"], "--data nowhere does not exist"),
+        ("none.onnx --out a.plan", "there is no file none.onnx"),
+        ("a.keras --out a.plan", "there is no file a.keras; make one with: python -m export convert"),
+        ("good.onnx --out a.engine", "--out a.engine must end in .plan"),
+        ("good.onnx --out a.plan --batch 0", "--batch 0 takes no image"),
+        ("good.onnx --out a.plan --workspace 0", "--workspace 0 leaves no memory"),
+        ("good.onnx --out a.plan --gpu sm86", "--gpu is for --rtx"),
+        ("good.onnx --out a.plan --data nowhere", "--data nowhere does not exist"),
     ],
 )
 def test_bad_requests_are_refused_without_tensorrt_work(
-    simulated_tensorrt: Start,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    words: list[str],
-    message: str,
-) -> None:
+    simulated_tensorrt: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: Callable[[int], str],
+    words: str, message: str,
+) -> None:  # fmt: skip
     simulated_tensorrt("10.3")
     monkeypatch.chdir(tmp_path)
     write_small_network(tmp_path / "good.onnx")
-    assert command(*words) == 2
-    assert message in one_line(capsys)
+    assert message in refused(command(*words.split()))
     assert [p.name for p in tmp_path.iterdir()] == ["good.onnx"]
 
 
 def test_an_unknown_level_is_refused_by_the_parser(tmp_path: Path) -> None:
-    with pytest.raises(SystemExit) as ended:
-        command("a.onnx", "--out", "a.plan", "--optimization-level", "6")
-    assert ended.value.code == 2
+    assert command("a.onnx", "--out", "a.plan", "--optimization-level", "6") == 2
 
 
 def test_a_folder_that_cannot_be_written_is_an_input_error(simulated_tensorrt: Start, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ import pytest
 from pix2pix_edge.runtime.errors import EngineError
 from pix2pix_edge.runtime.nvidia import capabilities
 from pix2pix_edge.runtime.nvidia.cuda import CaptureError, Device, GpuMemoryError
+from tests.conftest import in_threads
 from tests.gpu.inverting_tensorrt import Inverter
 
 pytestmark = pytest.mark.gpu
@@ -146,11 +147,8 @@ def test_many_devices_in_many_threads() -> None:
         except BaseException as error:
             failures.append(error)
 
-    threads = [threading.Thread(target=work) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with in_threads(*[work] * 4):
+        pass
     assert not failures and not any(thread.name.startswith("cuda") for thread in threading.enumerate())
 
 

@@ -5,7 +5,7 @@ pytest -m gpu
 
 from __future__ import annotations
 
-import os
+import functools
 import resource
 import signal
 import subprocess
@@ -23,7 +23,8 @@ from pix2pix_edge.runtime.engine import open_engine
 from pix2pix_edge.runtime.nvidia import capabilities
 from pix2pix_edge.runtime.nvidia.cuda import CaptureError, Device
 from pix2pix_edge.runtime.nvidia.log import tensorrt_logger
-from tests.conftest import REPOSITORY
+from tests.commands import export, python, start
+from tests.conftest import in_threads
 from tests.gpu.inverting_tensorrt import PLAN, make_module
 
 SIZE = 256
@@ -101,11 +102,8 @@ def test_any_thread_may_use_it(plan: Path) -> None:
                     if not (engine(frame) == 255 - frame).all():
                         failures.append(frame)
 
-        threads = [threading.Thread(target=work, args=(frame,)) for frame in frames]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        with in_threads(*(functools.partial(work, frame) for frame in frames)):
+            pass
     assert not failures
 
 
@@ -150,41 +148,33 @@ print("open", int(engine(frame)[0, 0, 0, 0]), flush=True)
 
 
 def program(plan: Path, rest: str) -> list[str]:
-    return [sys.executable, "-c", SCRIPT.format(size=SIZE, plan=str(plan), rest=rest)]
+    return ["-c", SCRIPT.format(size=SIZE, plan=str(plan), rest=rest)]
 
 
 def test_a_program_that_forgets_to_close_ends_well(plan: Path) -> None:
-    command = program(plan, "engine.submit(frame)")
-    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=120, check=False)
+    done = python(*program(plan, "engine.submit(frame)"))
     assert (done.returncode, done.stdout, done.stderr) == (0, "open 255\n", "")
 
 
 def test_two_processes_on_one_gpu(plan: Path) -> None:
-    command = program(plan, "for _ in range(300):\n    assert engine(frame).all()\nengine.close()")
-    both = [
-        subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-        for _ in range(2)
-    ]
-    for process in both:
-        assert (process.communicate(timeout=120)[0], process.returncode) == ("open 255\n", 0)
+    words = program(plan, "for _ in range(300):\n    assert engine(frame).all()\nengine.close()")
+    for process in [start(*words, stderr=subprocess.STDOUT) for _ in range(2)]:
+        assert (process.communicate()[0], process.returncode) == ("open 255\n", 0)
 
 
 def test_ctrl_c_ends_without_an_abort(plan: Path) -> None:
-    command = program(plan, "while True:\n    engine(frame)")
-    with subprocess.Popen(
-        command, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
+    with start(*program(plan, "while True:\n    engine(frame)")) as process:
         assert process.stdout is not None and process.stdout.readline() == "open 255\n"
         time.sleep(0.2)
-        os.kill(process.pid, signal.SIGINT)
-        _, errors = process.communicate(timeout=60)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate()
     assert process.returncode == -signal.SIGINT and "KeyboardInterrupt" in errors and "PyCUDA" not in errors
 
 
 def test_what_pycuda_would_abort_for(tmp_path: Path) -> None:
     """A thread's context left pushed aborts a program: what CudaThread is for."""
     code = "import pycuda.driver as d; d.init(); d.Device(0).retain_primary_context().push()"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    done = python("-c", code)
     assert done.returncode == -signal.SIGABRT and "context stack was not empty" in done.stderr
 
 
@@ -194,8 +184,7 @@ def test_a_built_plan_translates_as_onnxruntime_does(tmp_path: Path) -> None:
     from tests.export.small_network import images, write_small_network
 
     graph, plan = write_small_network(tmp_path / "tiny.fp32.onnx"), tmp_path / "tiny.plan"
-    command = [sys.executable, "-m", "export", "build", str(graph), "--out", str(plan)]
-    subprocess.run(command, cwd=REPOSITORY, check=True, timeout=600)
+    assert export("build", graph, "--out", plan) == 0
     with open_engine(plan) as engine, OnnxRuntimeEngine(graph) as reference:
         for image in images(20):
             difference = np.abs(engine(image).astype(int) - reference(image))

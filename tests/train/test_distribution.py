@@ -7,7 +7,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -25,8 +24,8 @@ from pix2pix_edge.train.data import Pairs, batches
 from pix2pix_edge.train.distribution import Place, barrier, place_of, translate_errors
 from pix2pix_edge.train.drawings.__main__ import draw_folders
 from pix2pix_edge.train.pairs.layouts import find_pairs
-from tests.commands import python
-from tests.conftest import REPOSITORY
+from tests.commands import python, start
+from tests.conftest import eventually
 from tests.train.test_resume import history, saved
 
 SMALL = ["--filters", "2", "--image-size", "32", "--batch-size", "2", "--validation", "1"]
@@ -43,8 +42,13 @@ CLOSE = 1e-4
 """Of the losses. Measured: less than 1e-5."""
 
 
-def assert_same_size(first: Any, second: Any) -> None:
-    """Compare norms: of Adam's momentums too, without which a wrong scale of the gradients would not be seen."""
+def assert_alike(run: Path, other: Path) -> None:
+    """Compare losses, and norms: of Adam's momentums too, or a wrong scale of the gradients would not be seen."""
+    for one, two in zip(history(run), history(other), strict=True):
+        assert one.keys() == two.keys()
+        for name in one:
+            assert float(one[name]) == pytest.approx(float(two[name]), rel=CLOSE), name
+    first, second = saved(run), saved(other)
     assert first.keys() == second.keys()
     for name in first.keys() - {"progress"}:
         assert first[name].shape == second[name].shape
@@ -64,26 +68,23 @@ def free_ports(count: int) -> list[int]:
 def workers(out: Path, *options: str | Path) -> Iterator[list[subprocess.Popen[str]]]:
     """Start two workers of one run on this machine; they are killed at the end."""
     cluster = {"worker": [f"127.0.0.1:{port}" for port in free_ports(2)]}
-    command = [sys.executable, "-m", "train", "--out", out, "--distribute", "multiworker", *options]
+    words = ["-m", "train", "--out", out, "--distribute", "multiworker", *options]
     started = []
     try:
         for index in range(2):
             place = {"cluster": cluster, "task": {"type": "worker", "index": index}}
-            started.append(
-                subprocess.Popen(
-                    list(map(str, command)),
-                    cwd=REPOSITORY,
-                    env=os.environ | {"TF_CONFIG": json.dumps(place), "CUDA_VISIBLE_DEVICES": "-1"},
-                    stdout=subprocess.PIPE,
-                    stderr=subprocess.PIPE,
-                    text=True,
-                )
-            )
+            environment = os.environ | {"TF_CONFIG": json.dumps(place), "CUDA_VISIBLE_DEVICES": "-1"}
+            started.append(start(*words, env=environment))
         yield started
     finally:
         for process in started:
             process.kill()
             process.communicate()
+
+
+def assert_end_well(started: list[subprocess.Popen[str]]) -> None:
+    ends = [(process.communicate()[1], process.returncode) for process in started]
+    assert [code for _, code in ends] == [0, 0], ends[0][0] + ends[1][0]
 
 
 @pytest.mark.parametrize("workers_", [1, 2])
@@ -114,21 +115,14 @@ def test_two_workers_train_as_one_with_the_whole_batch(data: Path, tmp_path: Pat
     alone, shared = tmp_path / "alone", tmp_path / "shared"
     settings = ["--data", data, "--epochs", "2", "--average", "0.9", *SMALL]
     with workers(shared, *settings) as started:
-        ends = [(process.communicate(timeout=240)[1], process.returncode) for process in started]
-    assert [code for _, code in ends] == [0, 0], ends[0][0] + ends[1][0]
-    command = [sys.executable, "-m", "train", "--out", alone, *settings]
-    subprocess.run(list(map(str, command)), cwd=REPOSITORY, check=True, capture_output=True, timeout=240)
-    for one, other in zip(history(alone), history(shared), strict=True):
-        assert one.keys() == other.keys()
-        for name in one:
-            assert float(one[name]) == pytest.approx(float(other[name]), rel=CLOSE), name
-    first, second = saved(alone), saved(shared)
+        assert_end_well(started)
+    done = python("-m", "train", "--out", alone, *settings)
+    assert done.returncode == 0, done.stderr
+    assert_alike(alone, shared)
     assert {path.name for path in shared.iterdir()} == {path.name for path in alone.iterdir()}
-    assert_same_size(first, second)
 
     with workers(shared, "--resume", "--epochs", "3") as started:
-        ends = [(process.communicate(timeout=240)[1], process.returncode) for process in started]
-    assert [code for _, code in ends] == [0, 0], ends[0][0] + ends[1][0]
+        assert_end_well(started)
     assert [row["epoch"] for row in history(shared)] == ["1", "2", "3"]
 
 
@@ -137,10 +131,7 @@ def test_two_workers_train_as_one_with_the_whole_batch(data: Path, tmp_path: Pat
 def test_a_worker_that_dies_ends_the_other_with_a_sentence(data: Path, tmp_path: Path, victim: int) -> None:
     run = tmp_path / "run"
     with workers(run, "--data", data, "--epochs", "100000", *SMALL) as started:
-        deadline = time.monotonic() + 120
-        while not (run / "checkpoint.npz").exists():
-            assert time.monotonic() < deadline and all(process.poll() is None for process in started)
-            time.sleep(0.1)
+        assert eventually((run / "checkpoint.npz").exists) and all(process.poll() is None for process in started)
         started[victim].send_signal(signal.SIGKILL)
         error = started[1 - victim].communicate(timeout=150)[1]
         assert started[1 - victim].returncode == 2, error
@@ -244,10 +235,7 @@ def test_two_devices_train_as_one_with_the_whole_batch(data: Path, tmp_path: Pat
     for out, options in (("one", []), ("two", ["--distribute", "mirrored"])):
         done = run(out, *options)
         assert done.returncode == 0, done.stderr
-    for one, other in zip(history(tmp_path / "one"), history(tmp_path / "two"), strict=True):
-        for name in one:
-            assert float(one[name]) == pytest.approx(float(other[name]), rel=CLOSE), name
-    assert_same_size(saved(tmp_path / "one"), saved(tmp_path / "two"))
+    assert_alike(tmp_path / "one", tmp_path / "two")
 
     refused = run("three", "--distribute", "mirrored", "--batch-size", "3")
     assert refused.returncode == 2

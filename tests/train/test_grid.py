@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -10,6 +11,7 @@ import pytest
 
 from pix2pix_edge.runtime.images import MARGIN, TITLE, sheet
 from pix2pix_edge.train.grid import main
+from tests.commands import in_process
 from tests.conftest import write_rgb
 
 
@@ -54,12 +56,8 @@ def test_rows_match_by_name_and_spread_over_the_folder(folders: Path, capsys: py
         for column in range(3):
             assert abs(int(cell(drawn, row, column)[20, 20, 0]) - (20 * number + column)) <= 1
     assert drawn.shape[0] == TITLE + 5 * (40 + MARGIN)
-
-
-def test_more_rows_than_pictures(folders: Path) -> None:
-    target = folders / "sheet.png"
-    assert main([*columns(folders), "--out", str(target), "--rows", "50"]) == 0
-    assert cv2.imread(str(target)).shape[0] == TITLE + 11 * (40 + MARGIN)
+    assert main([*columns(folders), "--out", str(target), "--rows", "50"]) == 0  # more than there are pictures
+    assert cv2.imread(str(target)).shape[0] == TITLE + 10 * (40 + MARGIN)
 
 
 def test_the_sheet_is_not_written_over_a_picture_on_it(folders: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -69,7 +67,7 @@ def test_the_sheet_is_not_written_over_a_picture_on_it(folders: Path, capsys: py
     assert "is read, and would be written over" in capsys.readouterr().err and picture.read_bytes() == before
 
 
-def test_what_is_refused(folders: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_is_refused(folders: Path, refused: Callable[[int], str]) -> None:
     target = ["--out", str(folders / "sheet.png")]
     (folders / "empty").mkdir()
     (folders / "other").mkdir()
@@ -83,18 +81,12 @@ def test_what_is_refused(folders: Path, capsys: pytest.CaptureFixture[str]) -> N
         (f"x={folders / 'text'}", "is not a whole image"),
         (columns(folders)[1], "two --columns have the same title"),
     ):
-        assert main([*columns(folders), extra, *target]) == 2
-        message = capsys.readouterr().err
-        assert expected in message
-        assert message.count("\n") == 1
+        assert expected in refused(main([*columns(folders), extra, *target]))
     assert not (folders / "sheet.png").exists()
 
 
 @pytest.mark.parametrize(
-    "options",
-    [["--columns", "nofolder"], ["--columns", "a=b", "--rows", "0"], ["--columns", "a=b", "--out", "sheet.xyz"], []],
+    "options", ["--columns nofolder", "--columns a=b --rows 0", "--columns a=b --out sheet.xyz", ""]
 )
-def test_bad_options(tmp_path: Path, options: list[str]) -> None:
-    with pytest.raises(SystemExit) as caught:
-        main(["--out", str(tmp_path / "sheet.png"), *options])
-    assert caught.value.code == 2
+def test_bad_options(refused: Callable[[int], str], options: str) -> None:
+    refused(in_process(main, words=["--out", "sheet.png", *options.split()]))

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
 import subprocess
-import sys
-import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from pix2pix_edge.runtime.errors import ToolkitError
 from pix2pix_edge.runtime.files import sha256_of
 from pix2pix_edge.runtime.images import read_image
+from pix2pix_edge.train.__main__ import main
 from pix2pix_edge.train.checkpoint import checkpoint_path
+from pix2pix_edge.train.distribution import Place
 from pix2pix_edge.train.drawings.__main__ import draw_folders
-from pix2pix_edge.train.settings import settings_path
-from tests.commands import python
-from tests.conftest import REPOSITORY
+from pix2pix_edge.train.guards import disk_full, locked
+from pix2pix_edge.train.networks import discriminator, generator
+from pix2pix_edge.train.settings import Settings, settings_path, write_settings
+from tests.commands import in_process, start
+from tests.conftest import eventually
 from tests.train.test_resume import assert_same
 
 ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"}
@@ -33,23 +38,8 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def command(*options: str | Path) -> list[str]:
-    return [sys.executable, "-m", "train", *map(str, options)]
-
-
-def run_main(*options: str | Path) -> int:
-    from pix2pix_edge.train.__main__ import main
-
-    return main([str(option) for option in options])
-
-
-def refused(*options: str | Path) -> str:
-    """Run what must fail before training, and return its one line."""
-    done = python("-m", "train", *options)
-    assert done.returncode == 2, done.stderr
-    assert done.stderr.startswith("error: ")
-    assert done.stderr.count("\n") == 1, done.stderr
-    return done.stderr
+def run_main(*options: object) -> int:
+    return in_process(main, words=options)
 
 
 def progress(run: Path) -> dict[str, int]:
@@ -57,25 +47,23 @@ def progress(run: Path) -> dict[str, int]:
         return json.loads(str(saved["progress"]))
 
 
-def wait_for_epochs(run: Path, process: subprocess.Popen[bytes], epochs: int) -> None:
-    deadline = time.monotonic() + 240
-    while time.monotonic() < deadline and process.poll() is None:
-        history = run / "history.csv"
-        if history.exists() and len(history.read_text().splitlines()) > epochs and checkpoint_path(run).exists():
-            return
-        time.sleep(0.02)
-    pytest.fail(f"the run ended or hung before {epochs} epochs: {process.poll()}")
+def wait_for_epochs(run: Path, process: subprocess.Popen[str], epochs: int) -> None:
+    history = run / "history.csv"
+
+    def done() -> bool:
+        return history.exists() and len(history.read_text().splitlines()) > epochs and checkpoint_path(run).exists()
+
+    eventually(lambda: done() or process.poll() is not None, 600)
+    assert done() and process.poll() is None, f"the run ended or hung before {epochs} epochs: {process.poll()}"
 
 
 def test_ctrl_c_and_a_kill_change_nothing(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Stop a run with Ctrl-C, go on, kill it, go on; then compare with a run that was left alone."""
     run, alone = tmp_path / "run", tmp_path / "alone"
-    with subprocess.Popen(
-        command("--data", data, "--out", run, "--epochs", "100000", *SMALL), cwd=REPOSITORY, stderr=subprocess.PIPE
-    ) as first:
+    with start("-m", "train", "--data", data, "--out", run, "--epochs", "100000", *SMALL) as first:
         wait_for_epochs(run, first, 2)
         first.send_signal(signal.SIGINT)
-        errors = first.communicate(timeout=240)[1].decode()
+        errors = first.communicate()[1]
     assert first.returncode == 130, errors
     assert "saved after" in errors
     assert f"--out {run} --resume" in errors
@@ -86,7 +74,7 @@ def test_ctrl_c_and_a_kill_change_nothing(data: Path, tmp_path: Path, capsys: py
     log = tmp_path / "log"
     with (
         log.open("wb") as stderr,
-        subprocess.Popen(command("--out", run, "--resume"), cwd=REPOSITORY, env=ENVIRONMENT, stderr=stderr) as second,
+        start("-m", "train", "--out", run, "--resume", env=ENVIRONMENT, stderr=stderr) as second,
     ):
         wait_for_epochs(run, second, interrupted["epoch"] + 3)
         second.kill()
@@ -128,34 +116,25 @@ def test_ctrl_c_and_a_kill_change_nothing(data: Path, tmp_path: Path, capsys: py
         ("--direction", "sideways", "invalid choice"),
     ],
 )
-def test_bad_options(option: str, value: str, expected: str, capsys: pytest.CaptureFixture[str]) -> None:
-    from pix2pix_edge.train.__main__ import main
-
-    with pytest.raises(SystemExit) as caught:
-        main(["--data", "d", "--out", "o", option, value])
-    assert caught.value.code == 2
-    message = capsys.readouterr().err
-    assert expected in message
-    assert option in message
-    assert message.count("\n") == 1
+def test_bad_options(option: str, value: str, expected: str, refused: Callable[[int], str]) -> None:
+    message = refused(run_main("--data", "d", "--out", "o", option, value))
+    assert expected in message and option in message
 
 
-def test_bad_data_stops_before_training(data: Path, tmp_path: Path) -> None:
-    assert "is not a folder" in refused("--data", tmp_path / "nowhere", "--out", tmp_path / "run")
+def test_bad_data_stops_before_training(data: Path, tmp_path: Path, refused: Callable[[int], str]) -> None:
+    assert "is not a folder" in refused(run_main("--data", tmp_path / "nowhere", "--out", tmp_path / "run"))
     bad = tmp_path / "bad"
     for path in data.rglob("*.png"):
         target = bad / path.relative_to(data)
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(path.read_bytes()[:300] if path.name == "2.png" else path.read_bytes())
-    message = refused("--data", bad, "--out", tmp_path / "run")
+    message = refused(run_main("--data", bad, "--out", tmp_path / "run"))
     assert "4 of the files" in message  # train and test, label and picture
     assert "train_label/2.png is not a whole image" in message
     assert not (tmp_path / "run").exists()
 
 
-def test_what_does_not_fit_together(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from pix2pix_edge.train.settings import Settings, write_settings
-
+def test_what_does_not_fit_together(data: Path, tmp_path: Path, refused: Callable[[int], str]) -> None:
     run = tmp_path / "run"
     for options, expected in (
         (["--data", data, "--out", run, "--batch-size", 7], "leaves fewer than a batch of 7"),
@@ -172,8 +151,7 @@ def test_what_does_not_fit_together(data: Path, tmp_path: Path, capsys: pytest.C
         (["--data", data, "--out", data / "train_label" / "run"], "train_label/run is among the pairs"),
         (["--data", "drawn:labels", "--out", run, "--limit", 2, "--batch-size", 3], "--batch-size 3 is more than"),
     ):
-        assert run_main(*options) == 2
-        assert expected in capsys.readouterr().err
+        assert expected in refused(run_main(*options))
     assert not run.exists()
 
     write_settings(run, Settings(data=str(data), filters=16, pairs=6))
@@ -182,31 +160,24 @@ def test_what_does_not_fit_together(data: Path, tmp_path: Path, capsys: pytest.C
         (["--out", run, "--resume", "--filters", 8, "--seed", 1], "--filters 16 (now 8), --seed 0 (now 1)"),
         (["--out", run, "--resume", "--no-augment"], "--augment True (now False)"),
     ):
-        assert run_main(*options) == 2
-        assert expected in capsys.readouterr().err
+        assert expected in refused(run_main(*options))
 
     checkpoint_path(run).touch()
-    assert run_main("--out", run, "--resume", "--init", run / "generator.keras") == 2
-    assert "has its own weights; leave out --init" in capsys.readouterr().err
-
+    resume = ("--out", run, "--resume")
+    assert "has its own weights; leave out --init" in refused(run_main(*resume, "--init", run / "generator.keras"))
     write_settings(run, Settings(data=str(data), pairs=5))
-    assert run_main("--out", run, "--resume") == 2
-    assert "started on 5 pairs" in capsys.readouterr().err
+    assert "started on 5 pairs" in refused(run_main(*resume))
     for name in ("teacher", "another"):
         (tmp_path / name).write_text(name)
     taught_by = sha256_of(tmp_path / "teacher")
     write_settings(run, Settings(data=str(data), pairs=6, teacher=str(tmp_path / "teacher"), teacher_sha256=taught_by))
-    assert run_main("--out", run, "--resume", "--teacher", tmp_path / "another") == 2
-    assert "another is not the teacher that the run began with" in capsys.readouterr().err
+    said = refused(run_main(*resume, "--teacher", tmp_path / "another"))
+    assert "another is not the teacher that the run began with" in said
     (run / "settings.json").write_text("{")
-    assert run_main("--out", run, "--resume") == 2
-    assert "settings.json cannot be read" in capsys.readouterr().err
+    assert "settings.json cannot be read" in refused(run_main(*resume))
 
 
 def test_a_teacher_that_does_not_fit(data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    from pix2pix_edge.train.networks import discriminator, generator
-    from pix2pix_edge.train.settings import Settings, write_settings
-
     for name, network in (
         ("small", generator(1, 32)), ("large", generator(1, 64)), ("other", discriminator(1, 32)),
     ):  # fmt: skip
@@ -234,31 +205,20 @@ def test_without_held_out_pairs_the_samples_are_training_pairs(tmp_path: Path) -
     assert grid.shape[0] < 4 * 36  # two rows of 32 pixels, and not of the 36 that are cropped
 
 
-def test_a_folder_that_cannot_be_written(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_folder_that_cannot_be_written(data: Path, tmp_path: Path, refused: Callable[[int], str]) -> None:
     (tmp_path / "file").write_text("")
-    assert run_main("--data", data, "--out", tmp_path / "file" / "run") == 2
-    message = capsys.readouterr().err
-    assert "cannot write" in message
-    assert message.count("\n") == 1
+    assert "cannot write" in refused(run_main("--data", data, "--out", tmp_path / "file" / "run"))
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
-def test_a_run_that_is_going_on_is_left_alone(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from pix2pix_edge.train.distribution import Place
-    from pix2pix_edge.train.guards import locked
-
+def test_a_run_that_is_going_on_is_left_alone(data: Path, tmp_path: Path, refused: Callable[[int], str]) -> None:
     with locked(tmp_path / "run", Place()):
-        assert run_main("--data", data, "--out", tmp_path / "run", "--epochs", 1, *SMALL) == 2
-        assert "is being trained in by another process; wait for it" in capsys.readouterr().err
+        said = refused(run_main("--data", data, "--out", tmp_path / "run", "--epochs", 1, *SMALL))
+        assert "is being trained in by another process; wait for it" in said
     assert not (tmp_path / "run").exists()
 
 
 def test_a_full_disk_is_named_with_what_mends_it(tmp_path: Path) -> None:
-    import errno
-
-    from pix2pix_edge.runtime.errors import ToolkitError
-    from pix2pix_edge.train.guards import disk_full
-
     with pytest.raises(ToolkitError, match=r"is full.*start again"), disk_full(tmp_path):
         raise OSError(errno.ENOSPC, "No space left on device")
     settings_path(tmp_path).touch()  # a run has begun there

@@ -59,11 +59,11 @@ def test_generator_is_the_prototype_s_network() -> None:
 
 
 @pytest.mark.parametrize(
-    ("size", "expected"),
-    [(256, [1, 2, 4, 8, 8, 8, 8]), (512, [1, 2, 4, 8, 8, 8, 8]), (128, [1, 2, 4, 8, 8, 8]), (32, [1, 2, 4, 8])],
+    ("size", "levels"),
+    [(256, 7), (512, 7), (128, 6), (32, 4), ((512, 1024), 7), ((720, 1280), 4), ((64, 96), 5), ((288, 512), 5)],
 )
-def test_levels_follow_from_the_image_size(size: int, expected: list[int]) -> None:
-    assert widths(3, size) == [3 * width for width in expected]
+def test_levels_are_as_many_as_both_sides_can_be_halved(size: int | tuple[int, int], levels: int) -> None:
+    assert widths(3, size) == [3, 6, 12, 24, 24, 24, 24][:levels]
 
 
 @pytest.mark.parametrize("size", [32, 64, 128])

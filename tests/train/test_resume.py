@@ -63,18 +63,19 @@ def stop_after_epoch(monkeypatch: pytest.MonkeyPatch, epoch: int) -> None:
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(pairs: Pairs, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def samples(pairs: Pairs) -> Pairs:
+    return Pairs(pairs.pairs[:3], 64, "label2picture")
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(pairs: Pairs, samples: Pairs, tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = tmp_path_factory.mktemp("uninterrupted")
-    train(run, SETTINGS, pairs, pairs_of_size(pairs, 64), pairs_of_size(pairs, 64))
+    train(run, SETTINGS, pairs, samples, samples)
     return run
 
 
 def state_of(trainer: Trainer, run: Path = Path("run")) -> list[Any]:
     return finite_state(trainer, trainer.means(), run)
-
-
-def pairs_of_size(pairs: Pairs, side: int) -> Pairs:
-    return Pairs(pairs.pairs[:3], side, "label2picture")
 
 
 def assert_same(run: Path, other: Path) -> None:
@@ -86,7 +87,7 @@ def assert_same(run: Path, other: Path) -> None:
 
 
 def test_a_run_resumed_within_and_after_an_epoch_ends_the_same(
-    pairs: Pairs, uninterrupted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    pairs: Pairs, samples: Pairs, uninterrupted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import keras
 
@@ -100,7 +101,6 @@ def test_a_run_resumed_within_and_after_an_epoch_ends_the_same(
         assert (progress.epoch, progress.step) == (0, step)
     save(tmp_path, trainer, progress, state_of(trainer))
     del trainer
-    samples = pairs_of_size(pairs, 64)
     stop_after_epoch(monkeypatch, 1)
     with pytest.raises(KeyboardInterrupt):
         train(tmp_path, SETTINGS, pairs, samples, samples)
@@ -140,11 +140,10 @@ def test_what_a_run_leaves(uninterrupted: Path) -> None:
     assert not list(uninterrupted.rglob(".writing-*"))
 
 
-def test_the_grid_shows_input_prediction_and_truth(pairs: Pairs, uninterrupted: Path) -> None:
+def test_the_grid_shows_input_prediction_and_truth(samples: Pairs, uninterrupted: Path) -> None:
     import cv2
 
     grid = cv2.imread(str(uninterrupted / "samples" / "epoch_001.png"))[..., ::-1]
-    samples = pairs_of_size(pairs, 64)
     for row in range(3):
         top = TITLE + row * (64 + MARGIN)
         cells = [grid[top : top + 64, MARGIN + k * (64 + MARGIN) :][:, :64] for k in range(3)]
@@ -153,17 +152,16 @@ def test_the_grid_shows_input_prediction_and_truth(pairs: Pairs, uninterrupted: 
         assert not np.array_equal(cells[1], cells[2])
 
 
-def test_samples_without_a_truth_show_two_columns(pairs: Pairs) -> None:
+def test_samples_without_a_truth_show_two_columns(samples: Pairs) -> None:
     trainer = Trainer(SETTINGS)
-    source = pairs_of_size(pairs, 64)[0][0]
-    three, two = sample_grid(trainer, pairs_of_size(pairs, 64)), sample_grid(trainer, [(source, None)] * 3)
+    three, two = sample_grid(trainer, samples), sample_grid(trainer, [(samples[0][0], None)] * 3)
     assert two.shape[0] == three.shape[0]
     assert two.shape[1] == three.shape[1] - 64 - MARGIN
 
 
-def test_what_a_killed_run_left_is_removed(pairs: Pairs, uninterrupted: Path) -> None:
+def test_what_a_killed_run_left_is_removed(pairs: Pairs, samples: Pairs, uninterrupted: Path) -> None:
     (uninterrupted / "samples" / ".writing-abcepoch_009.png").write_bytes(b"half")
-    train(uninterrupted, SETTINGS, pairs, pairs_of_size(pairs, 64), pairs_of_size(pairs, 64))
+    train(uninterrupted, SETTINGS, pairs, samples, samples)
     assert not list(uninterrupted.rglob(".writing-*"))
 
 
@@ -181,7 +179,7 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_checkpoint(pairs: Pairs, 
 
 
 def test_a_weight_that_is_not_finite_is_not_saved(
-    pairs: Pairs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    pairs: Pairs, samples: Pairs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The last step of an epoch may do it, after its loss was taken. Nothing of that epoch is shown either."""
 
@@ -191,25 +189,22 @@ def test_a_weight_that_is_not_finite_is_not_saved(
         return True
 
     monkeypatch.setattr(loop, "train_epoch", spoiled)
-    samples = pairs_of_size(pairs, 64)
     with pytest.raises(ToolkitError, match="diverged: a weight"):
         train(tmp_path, SETTINGS, pairs, samples, samples)
     assert {path.name for path in tmp_path.iterdir()} == {"settings.json", "tensorboard"}
 
 
-def test_fewer_epochs_than_are_done_are_refused(pairs: Pairs, uninterrupted: Path) -> None:
+def test_fewer_epochs_than_are_done_are_refused(pairs: Pairs, samples: Pairs, uninterrupted: Path) -> None:
     before = (uninterrupted / "settings.json").read_text()
-    samples = pairs_of_size(pairs, 64)
     with pytest.raises(InputError, match="has 2 epochs already"):
         train(uninterrupted, dataclasses.replace(SETTINGS, epochs=1), pairs, samples, samples)
     assert (uninterrupted / "settings.json").read_text() == before
 
 
-def test_fewer_steps_than_are_done_are_refused(pairs: Pairs, tmp_path: Path) -> None:
+def test_fewer_steps_than_are_done_are_refused(pairs: Pairs, samples: Pairs, tmp_path: Path) -> None:
     """A whole epoch and a step of the next are no run of one epoch."""
     trainer = Trainer(SETTINGS)
     save(tmp_path, trainer, Progress(epoch=1, step=1), state_of(trainer))
-    samples = pairs_of_size(pairs, 64)
     with pytest.raises(InputError, match="has 1 epochs and 1 steps already"):
         train(tmp_path, dataclasses.replace(SETTINGS, epochs=1), pairs, samples, samples)
 

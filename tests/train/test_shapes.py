@@ -12,7 +12,6 @@ from pix2pix_edge.runtime import run as stream
 from pix2pix_edge.runtime.images import read_image, write_image
 from pix2pix_edge.train.__main__ import main
 from pix2pix_edge.train.data import Pairs, batches, read_pair
-from pix2pix_edge.train.networks import widths
 from pix2pix_edge.train.pairs.layouts import find_pairs
 from tests.commands import export
 
@@ -65,13 +64,6 @@ def test_a_batch_crops_both_members_alike(data: Path) -> None:
     for source, target in batches(pairs, (64, 96), 1, seed=0, epoch=0):
         assert source.shape == (1, 64, 96, 4) and target.shape == (1, 64, 96, 1)
         assert np.abs(source[..., :1].numpy() - target.numpy()).max() <= 2.1 / 127.5, "red is the grey picture"
-
-
-@pytest.mark.parametrize(
-    ("size", "levels"), [(256, 7), (32, 4), ((512, 1024), 7), ((720, 1280), 4), ((64, 96), 5), ((288, 512), 5)]
-)
-def test_levels_are_as_many_as_both_sides_can_be_halved(size: int | tuple[int, int], levels: int) -> None:
-    assert len(widths(4, size)) == levels
 
 
 def test_drawn_pairs_are_square_and_rgb(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,7 +12,6 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -28,7 +27,7 @@ from pix2pix_edge.runtime.engine import open_engine
 from pix2pix_edge.runtime.errors import EngineError
 from pix2pix_edge.runtime.images import read_image
 from pix2pix_edge.runtime.stream import translate
-from tests.conftest import REPOSITORY
+from tests.conftest import REPOSITORY, eventually, in_threads
 from tests.runtime.doubles import Camera, Recorder
 
 ENVIRONMENT = Path(os.environ.get("TRITON_ENV", "")).resolve()
@@ -159,18 +158,14 @@ def test_a_stream_survives_the_server_s_death(repository: Path, tmp_path: Path, 
         servers = [server]
 
         def kill() -> None:
-            while len(recorder.indices) < 20:
-                time.sleep(0.01)
+            assert eventually(lambda: len(recorder.indices) >= 20)
             server.stop(signal.SIGKILL)
             servers.append(Server(repository, tmp_path / "second", port))
 
-        thread = threading.Thread(target=kill)
-        thread.start()
         try:
-            with stream:
+            with in_threads(kill), stream:
                 for _ in stream:
                     pass
         finally:
-            thread.join()
             servers[-1].stop()
         assert len(recorder.indices) == 60 and sum(stream.dropped.values()) > 0

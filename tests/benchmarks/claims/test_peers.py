@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,15 +22,14 @@ from pix2pix_edge.benchmarks.report.schema import Ratio
 from pix2pix_edge.benchmarks.report.table import markdown_table
 from pix2pix_edge.export.fidelity import compare
 from pix2pix_edge.runtime.errors import EngineError, MissingPackageError
-from tests.conftest import picture, write_inverter, write_rgb
+from tests.commands import benchmarks
+from tests.conftest import REPOSITORY, picture, write_inverter, write_rgb
 from tests.export.arithmetic import model_of
-
-ROOT = Path(__file__).resolve().parents[3]
 
 
 def test_the_readme_shows_the_committed_numbers() -> None:
-    report = read(ROOT / "docs/benchmarks/peers.json", Peers, Peers.format, "").reports["64"]
-    assert markdown_table(peer_table(fastest(report.rows))) in (ROOT / "README.md").read_text()
+    report = read(REPOSITORY / "docs/benchmarks/peers.json", Peers, Peers.format, "").reports["64"]
+    assert markdown_table(peer_table(fastest(report.rows))) in (REPOSITORY / "README.md").read_text()
 
 
 def test_peers_run_in_rounds_against_the_base_and_a_broken_one_is_named(inverter: Path, tmp_path: Path) -> None:
@@ -63,13 +62,13 @@ def test_peers_run_in_rounds_against_the_base_and_a_broken_one_is_named(inverter
         (["a.keras", "--data", ".", "--turn", "nan"], "--turn more than 0"),
     ],
 )
-def test_bad_input_is_one_line(words: list[Any], says: str, tmp_path: Path) -> None:
+def test_bad_input_is_one_line(
+    words: list[Any], says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: Callable[[int], str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
     for index in range(4):
         write_rgb(tmp_path / f"{index}.png", picture(index))
-    command = [sys.executable, "-m", "benchmarks", "peers", *words]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=tmp_path, env=_environment())
-    assert done.returncode == 2 and done.stderr.startswith("error: ") and done.stderr.count("\n") == 1, done.stderr
-    assert says in done.stderr
+    assert says in refused(benchmarks("peers", *words))
 
 
 def test_a_base_that_fails_in_a_round_leaves_the_others_their_times(
@@ -153,21 +152,9 @@ def test_an_environment_without_modelopt_is_said(
 
 
 def test_the_fastest_engine_stands_for_a_file() -> None:
-    speeds = {
-        BASE: None,
-        "a.onnx, ONNX Runtime": 2.0,
-        "a.onnx, OpenVINO": 3.0,
-        "a.onnx, OpenVINO BF16": None,
-        "LiteRT": 1.0,
-        "LiteRT, INT8 weights": 2.0,
-    }
+    speeds = {BASE: None, "a.onnx, ONNX Runtime": 2.0, "a.onnx, OpenVINO": 3.0, "a.onnx, OpenVINO BF16": None,
+              "LiteRT": 1.0, "LiteRT, INT8 weights": 2.0}  # fmt: skip
     rows = [
         PeerRow(name=name, speed=speed and Ratio(value=speed, low=speed, high=speed)) for name, speed in speeds.items()
     ]
     assert [row.name for row in fastest(rows)] == [BASE, "a.onnx, OpenVINO", "LiteRT", "LiteRT, INT8 weights"]
-
-
-def _environment() -> dict[str, str]:
-    import os
-
-    return {**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
 import threading
@@ -11,6 +12,7 @@ from collections.abc import Iterator
 import pytest
 
 from pix2pix_edge.export.tensorrt.progress import BuildProgress
+from tests.conftest import in_threads
 
 
 class Bar:
@@ -81,11 +83,8 @@ def test_many_threads_may_report_at_once() -> None:
         for step in range(first, first + 100):
             progress.step("root", step)
 
-    threads = [threading.Thread(target=report, args=(100 * i,)) for i in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with in_threads(*(functools.partial(report, 100 * i) for i in range(4))):
+        pass
     assert bar.seen == sorted(bar.seen)
 
 
@@ -136,7 +135,6 @@ def test_ctrl_c_is_handed_back_after_the_build() -> None:
 
 def test_a_build_in_another_thread_leaves_signals_alone() -> None:
     results: list[object] = []
-    thread = threading.Thread(target=lambda: results.append(BuildProgress(Bar()).run(lambda: "plan")))
-    thread.start()
-    thread.join()
+    with in_threads(lambda: results.append(BuildProgress(Bar()).run(lambda: "plan"))):
+        pass
     assert results == ["plan"]

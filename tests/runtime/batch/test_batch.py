@@ -6,7 +6,6 @@ import contextlib
 import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -16,16 +15,17 @@ import pytest
 from pix2pix_edge.runtime.engine import open_engine
 from pix2pix_edge.runtime.frame import fit
 from pix2pix_edge.runtime.images import encode_image, read_image
-from tests.commands import python
+from tests.commands import python, start
 from tests.conftest import REPOSITORY, eventually, picture, write_inverter, write_rgb
 
 pytest.importorskip("ray")
+BATCH = ("-m", "pix2pix_edge", "batch")
 BUNDLED = REPOSITORY / "models" / "facades.int8.cpu.onnx"
 pytestmark = pytest.mark.slow
 
 
 def batch(*words: str | Path) -> subprocess.CompletedProcess[str]:
-    return python("-m", "pix2pix_edge", "batch", *words)
+    return python(*BATCH, *words)
 
 
 @pytest.fixture(scope="module")
@@ -67,13 +67,10 @@ def test_killed_20_times_at_random_it_loses_doubles_and_halves_nothing(folder: P
     for number in range(count):
         os.link(folder / f"{number % 150}.png", source / f"{number}.png")
     words = ("--engine", BUNDLED, "--source", source, "--sink", sink)
-    command = [sys.executable, "-m", "pix2pix_edge", "batch", *map(str, words)]
     random, kills = np.random.default_rng(), 0
     for _ in range(20):
-        with subprocess.Popen(
-            command, cwd=REPOSITORY, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-        ) as process:
-            assert process.stdout and b"2000 pictures" in process.stdout.readline()  # those killed before are gone now
+        with start(*BATCH, *words, start_new_session=True, stderr=subprocess.DEVNULL) as process:
+            assert process.stdout and "2000 pictures" in process.stdout.readline()  # those killed before are gone now
             before, end = len(list(sink.glob("*.png"))), time.monotonic() + 60
             while len(list(sink.glob("*.png"))) == before and process.poll() is None and time.monotonic() < end:
                 time.sleep(0.02)
@@ -98,10 +95,7 @@ def test_killed_20_times_at_random_it_loses_doubles_and_halves_nothing(folder: P
 
 def test_a_sigterm_ends_it_as_ctrl_c_does_and_what_was_done_is_noted(folder: Path, tmp_path: Path) -> None:
     words = ("--engine", BUNDLED, "--source", folder, "--sink", tmp_path / "out")
-    command = [sys.executable, "-m", "pix2pix_edge", "batch", *map(str, words)]
-    with subprocess.Popen(
-        command, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
+    with start(*BATCH, *words) as process:
         assert eventually(lambda: list((tmp_path / "out").glob("*.png")) or process.poll() is not None)
         process.send_signal(signal.SIGTERM)
         _, stderr = process.communicate(timeout=400)

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
 from pix2pix_edge.runtime.images import read_image
-from tests.commands import python
-from tests.conftest import REPOSITORY, picture, write_inverter, write_rgb
+from tests.commands import python, start
+from tests.conftest import picture, write_inverter, write_rgb
 
 pytest.importorskip("ray")
 pytestmark = pytest.mark.slow
@@ -27,16 +25,7 @@ def test_an_engine_that_is_on_no_node_is_one_sentence(tmp_path: Path) -> None:
     engine = write_inverter(tmp_path / "inverter.onnx", 32)
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
     try:
-        words = [
-            "--engine",
-            engine,
-            "--source",
-            tmp_path / "in",
-            "--sink",
-            tmp_path / "out",
-            "--address",
-            cluster.address,
-        ]
+        words = ["--engine", engine, "--source", tmp_path / "in", "--sink", tmp_path / "out"]
         hidden = "import sys; from pix2pix_edge.runtime.batch import command; from pathlib import Path;"
         hidden += f" start = command._probe; command._probe = lambda a: (start(a), Path({str(engine)!r}).unlink());"
         hidden += " from pix2pix_edge.__main__ import main; sys.exit(main())"
@@ -78,8 +67,7 @@ def test_a_node_that_dies_in_mid_run_loses_nothing(tmp_path: Path) -> None:
         nodes = [cluster.add_node(num_cpus=1) for _ in range(3)]
         cluster.wait_for_nodes()
         words = ["--engine", engine, "--source", tmp_path / "in", "--sink", sink, "--address", cluster.address]
-        command = [sys.executable, "-m", "pix2pix_edge", "batch", *map(str, words)]
-        with subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True) as process:
+        with start("-m", "pix2pix_edge", "batch", *words, stderr=None) as process:
             while len(list(sink.glob("*.png"))) < COUNT // 10:
                 assert process.poll() is None
                 time.sleep(0.05)

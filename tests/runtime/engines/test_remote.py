@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from pix2pix_edge.runtime.engines import remote
 from pix2pix_edge.runtime.engines.base import Images, TensorSpec
 from pix2pix_edge.runtime.errors import EngineError, InputError, ToolkitError
 from pix2pix_edge.runtime.stream import translate
+from tests.conftest import eventually, in_threads
 from tests.runtime.doubles import Camera, Recorder
 from tests.runtime.engines.inference_server import InferenceServer
 
@@ -117,8 +117,7 @@ def test_a_silent_server_is_given_up_and_a_close_waits_for_nobody(monkeypatch: p
     with InferenceServer(fault="silent") as server:
         engine = open_engine(server.address)
         ticket = engine.submit(images())
-        while not server.asked:
-            time.sleep(0.01)
+        assert eventually(lambda: server.asked)
         engine.close()  # a test that hangs here fails by its own timeout
         with pytest.raises(EngineError):
             ticket.result()
@@ -159,18 +158,14 @@ def test_a_stream_goes_on_when_its_server_was_killed_and_is_back() -> None:
         restarted: list[InferenceServer] = []
 
         def restart() -> None:
-            while len(recorder.indices) < 20:
-                time.sleep(0.01)
+            assert eventually(lambda: len(recorder.indices) >= 20)
             server.stop()
             time.sleep(0.5)
             restarted.append(InferenceServer(server.port))
 
-        thread = threading.Thread(target=restart)
-        thread.start()
-        with stream:
+        with in_threads(restart), stream:
             for _ in stream:
                 pass
-        thread.join()
         assert len(recorder.indices) == 60 and sum(stream.dropped.values()) > 0
         assert restarted[0].asked > 0
         restarted[0].stop()

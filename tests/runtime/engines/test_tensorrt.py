@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,7 +17,8 @@ from numpy.typing import NDArray
 from pix2pix_edge.runtime.engine import open_engine
 from pix2pix_edge.runtime.engines.onnxruntime import OnnxRuntimeEngine
 from pix2pix_edge.runtime.errors import EngineError, MissingPackageError, ToolkitError
-from tests.conftest import REPOSITORY, write_inverter, write_rgb
+from tests.commands import start
+from tests.conftest import eventually, in_threads, write_inverter, write_rgb
 from tests.export.small_network import images, write_small_network
 from tests.fake_cuda import ILLEGAL_ADDRESS
 from tests.simulator import VERSIONS, Start, build_plan, run_simulated
@@ -160,13 +159,14 @@ def test_submit_waits_for_a_slot(plan: Path) -> None:
 def test_submit_from_one_thread_and_results_in_another(plan: Path, expected: list[NDArray[np.uint8]]) -> None:
     from queue import SimpleQueue
 
-    with open_engine(plan) as engine:
-        tickets: SimpleQueue[Any] = SimpleQueue()
-        thread = threading.Thread(target=lambda: [tickets.put(engine.submit(images(5)[i % 5])) for i in range(100)])
-        thread.start()
+    def submit() -> None:
+        for i in range(100):
+            tickets.put(engine.submit(images(5)[i % 5]))
+
+    tickets: SimpleQueue[Any] = SimpleQueue()
+    with open_engine(plan) as engine, in_threads(submit):
         for i in range(100):
             np.testing.assert_array_equal(tickets.get().result(), expected[i % 5])
-        thread.join(30)
 
 
 # Memory
@@ -260,22 +260,12 @@ def test_a_program_that_forgets_to_close_ends_without_an_abort(plan: Path, tmp_p
 
 def test_ctrl_c_ends_a_stream_with_130_and_no_abort(plan: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    process = subprocess.Popen(
-        [
-            *(sys.executable, "-m", "tests.simulator", "10.3", "runtime/run.py", "--engine", str(plan)),
-            *("--source", "test://32x32@30", "--sink", str(out)),
-        ],
-        cwd=REPOSITORY,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+    words = ["runtime/run.py", "--engine", plan, "--source", "test://32x32@30", "--sink", out]
+    process = start("-m", "tests.simulator", "10.3", *words, stderr=subprocess.STDOUT)
     try:
-        deadline = time.monotonic() + 60
-        while process.poll() is None and not (out.is_dir() and any(out.iterdir())) and time.monotonic() < deadline:
-            time.sleep(0.05)
-        os.kill(process.pid, signal.SIGINT)
-        text, _ = process.communicate(timeout=60)
+        assert eventually(lambda: process.poll() is not None or (out.is_dir() and any(out.iterdir())))
+        process.send_signal(signal.SIGINT)
+        text, _ = process.communicate()
     finally:
         process.kill()
     assert process.returncode == 130, text

@@ -9,7 +9,7 @@ from pix2pix_edge.runtime.engines.shared import SharedEngine
 from pix2pix_edge.runtime.engines.turnstile import Turnstile
 from pix2pix_edge.runtime.stream import translate
 from pix2pix_edge.runtime.streaming.together import Together
-from tests.conftest import eventually, picture
+from tests.conftest import eventually, in_threads, picture
 from tests.runtime.doubles import Camera, Recorder, SlowEngine
 
 
@@ -31,14 +31,12 @@ def test_the_gate_lets_no_second_frame_through_that_would_grow_old_while_it_wait
     turnstile.wait("a")
     turnstile.prepared(1_000_000)
     passed = threading.Event()
-    preparer = threading.Thread(target=lambda: (turnstile.wait("a"), passed.set()))
-    preparer.start()
-    assert not passed.wait(0.05), "one is ready, and the engine has not begun"
-    turnstile.started("a", time.monotonic_ns())
-    assert not passed.wait(0.05), "nobody knows yet how long the engine takes"
-    turnstile.finished("a", time.monotonic_ns())
-    assert passed.wait(10), "the engine is free and nothing is ready"
-    preparer.join()
+    with in_threads(lambda: (turnstile.wait("a"), passed.set())):
+        assert not passed.wait(0.05), "one is ready, and the engine has not begun"
+        turnstile.started("a", time.monotonic_ns())
+        assert not passed.wait(0.05), "nobody knows yet how long the engine takes"
+        turnstile.finished("a", time.monotonic_ns())
+        assert eventually(passed.is_set), "the engine is free and nothing is ready"
 
 
 def test_streams_are_let_in_in_the_order_in_which_they_came_and_one_that_ends_holds_up_nobody() -> None:
@@ -84,14 +82,12 @@ def test_a_camera_gives_its_newest_frame_at_its_turn_and_one_that_is_silent_or_f
             for number, (camera, share, recorder) in enumerate(zip(cameras, shared.shares, recorders, strict=True))
         }
         together = Together(streams)
-        thread = threading.Thread(target=together.run)
-        thread.start()
-        assert eventually(lambda: all(camera.given > 50 for camera in cameras[:3]) and engine.calls)
-        go.set()
-        assert eventually(lambda: all(len(recorder.indices) > 9 for recorder in recorders[:3]))
-        silence.set()
-        together.stop()
-        thread.join()
+        with in_threads(together.run):
+            assert eventually(lambda: all(camera.given > 50 for camera in cameras[:3]) and engine.calls)
+            go.set()
+            assert eventually(lambda: all(len(recorder.indices) > 9 for recorder in recorders[:3]))
+            silence.set()
+            together.stop()
     assert list(together.failed) == ["4"]
     firsts = [recorder.indices[0] for recorder in recorders[:3]]
     assert sum(first > 45 for first in firsts) >= 2, f"one was in the engine, the others had not chosen yet: {firsts}"

@@ -9,7 +9,6 @@ import random
 import re
 import signal
 import socket
-import subprocess
 import sys
 import threading
 import time
@@ -23,7 +22,7 @@ from pix2pix_edge.runtime import stream as stream_module
 from pix2pix_edge.runtime.errors import EngineError, InputError
 from pix2pix_edge.runtime.sinks import open_sink
 from pix2pix_edge.runtime.stream import Stream, translate
-from tests.commands import python
+from tests.commands import python, start
 from tests.conftest import REPOSITORY, eventually, index_of, picture, read_video
 from tests.runtime.doubles import Camera, Recorder, SlowEngine, stream_threads
 
@@ -233,15 +232,12 @@ sys.exit("enough")
 def interrupt(engine: Path, folder: Path, after_s: float, *, source: str, number: signal.Signals) -> int:
     """Send a signal so long after the first frame; return how many frames the video holds."""
     ready, video = folder / "ready.png", folder / "o.mp4"
-    command = [sys.executable, str(SCRIPT), "--engine", str(engine), "--backend", "onnxruntime", "--source", source]
-    process = subprocess.Popen(
-        [*command, "--sink", str(video), "--sink", str(ready), "--loop", "0" if source.endswith(".mp4") else "1"],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+    words = [SCRIPT, "--engine", engine, "--backend", "onnxruntime", "--source", source, "--sink", video]
+    process = start(*words, "--sink", ready, "--loop", "0" if source.endswith(".mp4") else "1")
     eventually(lambda: ready.exists() or process.poll() is not None)
     time.sleep(after_s)
     process.send_signal(number)
-    stdout, stderr = process.communicate(timeout=60)
+    stdout, stderr = process.communicate()
     assert (process.returncode, stderr) == (130, "interrupted\n")
     slow = re.search(r"o\.mp4 was too slow for \d+ frames, and got (\d+)", stdout)  # a live source
     frames, taken = len(read_video(video)), int(slow[1] if slow else stdout.split()[0])
@@ -273,28 +269,23 @@ def test_a_hundred_signals_each_leave_a_video_that_plays(
 
 def test_a_signal_ends_a_stream_whose_source_has_stalled(inverter: Path, tmp_path: Path) -> None:
     """The camera gives a picture every hundred seconds: nothing wakes the stream but the signal."""
-    process = subprocess.Popen(
-        [sys.executable, str(SCRIPT), "--engine", str(inverter), "--source", "test://8x8@0.01", "--sink",
-         str(tmp_path / "o.png"), "--backend", "onnxruntime"],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+    words = ["--source", "test://8x8@0.01", "--sink", tmp_path / "o.png", "--backend", "onnxruntime"]
+    process = start(SCRIPT, "--engine", inverter, *words)
     assert eventually((tmp_path / "o.png").exists)
     with ends():
         process.send_signal(signal.SIGINT)
-        _, stderr = process.communicate(timeout=60)
+        _, stderr = process.communicate()
     assert (process.returncode, stderr) == (130, "interrupted\n")
 
 
 def test_what_hangs_while_it_is_opened_is_named(inverter: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as camera:  # takes the connection, and says nothing
         address = f"http://me:secret@127.0.0.1:{camera.getsockname()[1]}/x"
-        process = subprocess.Popen(
-            [sys.executable, str(REPOSITORY / "runtime/run.py"), "--engine", inverter, "--source", address],
-            stderr=subprocess.PIPE, text=True, env=os.environ | {"PIX2PIX_EDGE_PATIENCE": "1"},
-        )  # fmt: skip
+        impatient = os.environ | {"PIX2PIX_EDGE_PATIENCE": "1"}
+        process = start(SCRIPT, "--engine", inverter, "--source", address, env=impatient)
         with camera.accept()[0]:
             process.send_signal(signal.SIGTERM)
-            _, stderr = process.communicate(timeout=60)
+            _, stderr = process.communicate()
     where = address.replace("me:secret", "***")
     assert (process.returncode, stderr) == (130, f"interrupted: --source {where} hung while it was opened\n")
 
@@ -316,15 +307,12 @@ real = sinks.open_sink
 sinks.open_sink = lambda spec, **options: Pipe() if spec == "pipe" else real(spec, **options)
 sys.exit(run.main(sys.argv[1:-1]))
 """
-    process = subprocess.Popen(
-        [sys.executable, "-c", program, "--engine", str(inverter), "--source", "test://8x8@50", "--sink", "pipe",
-         "--sink", str(tmp_path / "o.mp4"), "--sink", str(tmp_path / "o.png"), "--backend", "onnxruntime", str(pipe)],
-        cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        env=os.environ | {"PIX2PIX_EDGE_PATIENCE": "3"},
-    )  # fmt: skip
+    sinks = ["--sink", "pipe", "--sink", tmp_path / "o.mp4", "--sink", tmp_path / "o.png"]
+    words = ["--engine", inverter, "--source", "test://8x8@50", *sinks, "--backend", "onnxruntime", pipe]
+    process = start("-c", program, *words, env=os.environ | {"PIX2PIX_EDGE_PATIENCE": "3"})
     assert eventually(lambda: (tmp_path / "opening").exists() and (tmp_path / "o.png").exists())
     with ends():
         process.send_signal(signal.SIGINT)
-        stdout, stderr = process.communicate(timeout=60)
+        stdout, stderr = process.communicate()
     assert process.returncode == 130 and re.match(r"\d+ frames? in ", stdout)
     assert "deliver pipe still hangs" in stderr and stderr.endswith("interrupted\n") and read_video(tmp_path / "o.mp4")

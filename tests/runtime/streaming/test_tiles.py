@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from pix2pix_edge.runtime.engine import open_engine
 from pix2pix_edge.runtime.engines.base import Images
 from pix2pix_edge.runtime.engines.host import HostEngine
-from pix2pix_edge.runtime.run import main
+from pix2pix_edge.runtime.images import read_image
 from pix2pix_edge.runtime.sidecar import TensorSpec
 from pix2pix_edge.runtime.streaming.tiles import OVERLAP, Tiles, spread
+from tests.commands import run
 from tests.conftest import write_inverter, write_rgb
 
 
@@ -85,8 +86,5 @@ def test_a_large_picture_needs_no_memory_but_its_own_and_a_row_of_tiles(tmp_path
 def test_the_command_translates_a_larger_picture_whole(inverter: Path, tmp_path: Path) -> None:
     image = np.random.default_rng(1).integers(0, 256, (70, 110, 3), np.uint8)
     source = write_rgb(tmp_path / "in.png", image)
-    words = ["--engine", inverter, "--source", source, "--sink", tmp_path / "out.png", "--fit", "tile"]
-    assert main([str(word) for word in words]) == 0
-    import cv2
-
-    assert np.array_equal(cv2.imread(str(tmp_path / "out.png"))[..., ::-1], 255 - image)
+    assert run("--engine", inverter, "--source", source, "--sink", tmp_path / "out.png", "--fit", "tile") == 0
+    assert np.array_equal(read_image(tmp_path / "out.png"), 255 - image)

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import threading
-import time
 
 import pytest
 
@@ -9,6 +8,7 @@ from pix2pix_edge.runtime.engines.shared import SharedEngine
 from pix2pix_edge.runtime.errors import InputError
 from pix2pix_edge.runtime.stream import translate
 from pix2pix_edge.runtime.streaming.together import Together
+from tests.conftest import eventually, in_threads
 from tests.runtime.doubles import Camera, Recorder, SlowEngine
 
 
@@ -31,17 +31,13 @@ def test_one_that_fails_one_that_hangs_and_one_whose_sink_hangs_leave_the_others
             for (name, camera), share in zip(cameras.items(), shared.shares, strict=True)
         }
         together = Together(streams)
-        thread = threading.Thread(target=together.run)
-        thread.start()
-        while len(sinks["well"].indices) < 200 or sinks["live"].closed < 1:
-            assert thread.is_alive()
-            time.sleep(0.01)
-        assert sinks["well"].indices == list(range(200)) and sinks["live"].indices[-1] == 59
-        assert sinks["dies"].indices == list(range(5)) and str(together.failed["dies"]) == "unplugged"
-        assert sinks["hangs"].indices == list(range(5)) and sinks["stuck"].indices == list(range(3))
-        over.set()
-        together.stop()
-        thread.join()
+        with in_threads(together.run):
+            assert eventually(lambda: len(sinks["well"].indices) == 200 and sinks["live"].closed)
+            assert sinks["well"].indices == list(range(200)) and sinks["live"].indices[-1] == 59
+            assert sinks["dies"].indices == list(range(5)) and str(together.failed["dies"]) == "unplugged"
+            assert sinks["hangs"].indices == list(range(5)) and sinks["stuck"].indices == list(range(3))
+            over.set()
+            together.stop()
     assert list(together.failed) == ["dies"]
     assert "dies has ended: unplugged" in capsys.readouterr().err
     assert all(sink.closed == 1 for sink in sinks.values()) and all(camera.closed == 1 for camera in cameras.values())
@@ -55,12 +51,9 @@ def test_stopping_ends_all_in_order() -> None:
             for number, (share, sink) in enumerate(zip(shared.shares, sinks, strict=True))
         }
         together = Together(streams)
-        thread = threading.Thread(target=together.run)
-        thread.start()
-        while not all(len(sink.indices) > 5 for sink in sinks):
-            time.sleep(0.01)
-        together.stop()
-        thread.join()
+        with in_threads(together.run):
+            assert eventually(lambda: all(len(sink.indices) > 5 for sink in sinks))
+            together.stop()
     for sink in sinks:
         assert sink.indices == list(range(len(sink.indices))) and sink.closed == 1
     assert not any(stream.finished or stream.left_behind for stream in streams.values())
