@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-import functools
-import http.server
 import json
 import re
 import shutil
-import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -23,6 +18,7 @@ from pix2pix_edge.runtime.errors import InputError
 from pix2pix_edge.runtime.images import read_image
 from pix2pix_edge.runtime.web.drawing import SAMPLES
 from tests.conftest import REPOSITORY, write_inverter
+from tests.runtime.doubles import served
 from tests.runtime.web.chromium import Chromium
 
 ENGINE = REPOSITORY / "models" / "facades.int8.cpu.onnx"
@@ -98,25 +94,6 @@ def test_what_cannot_be_written_leaves_nothing(package: Path, tmp_path: Path, mo
     with pytest.raises(InputError, match=rf"npm could not fetch {PACKAGE} \(npm error code E404\)"):
         write_site([inverter], tmp_path / "site")
     assert not (tmp_path / "site").exists()
-
-
-class Quiet(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, *_: object) -> None:
-        return
-
-
-@contextlib.contextmanager
-def served(folder: Path) -> Iterator[str]:
-    """What `python -m http.server` serves of a folder."""
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(folder)))
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_address[1]}/"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
 
 
 @pytest.fixture(scope="module")

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import http.server
 import struct
 import threading
 import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +17,7 @@ import numpy as np
 
 from pix2pix_edge.runtime.engines.base import Images, TensorSpec
 from pix2pix_edge.runtime.engines.host import HostEngine
-from pix2pix_edge.runtime.frame import Frame, Sink, Watched
+from pix2pix_edge.runtime.frame import Frame, Sink, Source, Watched
 from pix2pix_edge.runtime.streaming.threads import PREFIX
 from tests.conftest import picture
 
@@ -27,6 +30,12 @@ def open_files() -> int:
     return len(list(Path("/proc/self/fd").iterdir()))
 
 
+def frame(index: int = 0, size: int = 64, name: str = "") -> Frame:
+    """A numbered frame that was inverted."""
+    image = picture(index, size, size)
+    return Frame(index, time.monotonic_ns(), name or f"f{index}", image, image, 255 - image)
+
+
 def noise(index: int) -> Frame:
     """A frame that no encoder makes small."""
     image = np.random.default_rng(index).integers(0, 256, (256, 256, 3), np.uint8)
@@ -36,6 +45,36 @@ def noise(index: int) -> Frame:
 def chunk(kind: bytes, data: bytes = b"") -> bytes:
     """A part of a PNG."""
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+@contextlib.contextmanager
+def served(folder: Path) -> Iterator[str]:
+    """The address at which a folder's files are served, as `python -m http.server` does."""
+    handler = functools.partial(Quiet, directory=str(folder))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/"
+        server.shutdown()
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_: object) -> None:
+        return
+
+
+class Given(Source):
+    """A source of these frames."""
+
+    name = "given"
+
+    def __init__(self, frames: Iterable[Frame], *, live: bool = False) -> None:
+        self._frames, self.live = iter(frames), live
+
+    def read(self) -> Frame | None:
+        return next(self._frames, None)
+
+    def close(self) -> None:
+        return
 
 
 class Camera:

@@ -5,6 +5,7 @@ import gc
 import os
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -20,8 +21,8 @@ from pix2pix_edge.runtime.streaming.bounded_queue import BoundedQueue, ClosedErr
 from pix2pix_edge.runtime.streaming.outlets import RECORDER_QUEUE
 from pix2pix_edge.runtime.streaming.policy import Pacer, Policy
 from pix2pix_edge.runtime.streaming.threads import PREFIX
-from tests.conftest import index_of, picture, read_video, write_inverter, write_rgb
-from tests.runtime.doubles import Camera, Recorder, SlowEngine, open_files, stream_threads
+from tests.conftest import in_threads, index_of, picture, read_video, write_inverter, write_rgb
+from tests.runtime.doubles import Camera, Given, Recorder, SlowEngine, open_files, stream_threads
 
 
 def test_translate_gives_every_frame_in_order_with_its_timings(inverter: Path, clip: Path) -> None:
@@ -187,26 +188,15 @@ def test_a_sink_of_the_main_thread_is_written_there_and_by_nobody_else() -> None
 
 
 def test_max_staleness_drops_what_is_too_old() -> None:
-    class Late:
+    def late() -> Iterator[Frame]:
         """A camera whose driver hands over every other picture a second late."""
-
-        name, live, frames, fps = "late", True, None, 30.0
-
-        def __init__(self) -> None:
-            self.index = -1
-
-        def read(self) -> Frame | None:
+        for index in range(10):
             time.sleep(0.02)
-            self.index += 1
-            taken = time.monotonic_ns() - (self.index % 2) * 10**9
-            return Frame(self.index, taken, "late", picture(1)) if self.index < 10 else None
-
-        def close(self) -> None:
-            pass
+            yield Frame(index, time.monotonic_ns() - (index % 2) * 10**9, "late", picture(1))
 
     sink = Recorder()
     with SlowEngine() as engine:
-        stream = translate(Late(), engine, [sink], max_staleness=0.5)
+        stream = translate(Given(late(), live=True), engine, [sink], max_staleness=0.5)
         stream.run()
     assert sink.indices and all(index % 2 == 0 for index in sink.indices) and stream.dropped[STALE] >= 5
 
@@ -223,20 +213,8 @@ def test_max_fps_drops_from_a_live_source_and_slows_a_stored_one() -> None:
 
 
 def test_pictures_that_the_source_lost_are_counted() -> None:
-    class Gappy:
-        name, live, frames, fps = "gappy", False, None, 30.0
-
-        def __init__(self) -> None:
-            self.indices = [0, 1, 5, 6, 9]
-
-        def read(self) -> Frame | None:
-            return Frame(self.indices.pop(0), 0, "g", picture(1)) if self.indices else None
-
-        def close(self) -> None:
-            pass
-
     with SlowEngine() as engine:
-        stream = translate(Gappy(), engine)
+        stream = translate(Given(Frame(index, 0, "g", picture(1)) for index in (0, 1, 5, 6, 9)), engine)
         assert len(list(stream)) == 5
     assert stream.dropped == {SOURCE_GAP: 5}
 
@@ -331,12 +309,10 @@ def test_memory_stays_where_it_is_over_20000_frames() -> None:
 def test_a_queue_is_bounded_and_in_order() -> None:
     queue: BoundedQueue[int] = BoundedQueue(2)
     got: list[int | None] = []
-    consumer = threading.Thread(target=lambda: got.extend(queue.get() for _ in range(6)))
-    consumer.start()
-    for item in range(1, 6):
-        assert queue.put(item) is None
-    queue.end()
-    consumer.join(timeout=10)
+    with in_threads(lambda: got.extend(queue.get() for _ in range(6))):
+        for item in range(1, 6):
+            assert queue.put(item) is None
+        queue.end()
     assert got == [1, 2, 3, 4, 5, None]
     with pytest.raises(ClosedError):
         queue.put(6)
@@ -359,11 +335,9 @@ def test_abort_wakes_both_sides_and_forgets() -> None:
         except ClosedError as error:
             errors.append(error)
 
-    producer = threading.Thread(target=put)
-    producer.start()
-    time.sleep(0.02)
-    full.abort()
-    producer.join(timeout=10)
+    with in_threads(put):
+        time.sleep(0.02)
+        full.abort()
     assert len(errors) == 1 and full.get() is None
 
 

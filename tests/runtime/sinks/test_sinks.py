@@ -6,7 +6,6 @@ import resource
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,18 +14,13 @@ import numpy as np
 import pytest
 
 from pix2pix_edge.runtime.errors import InputError
-from pix2pix_edge.runtime.frame import Frame
 from pix2pix_edge.runtime.sinks import open_sink
 from pix2pix_edge.runtime.sinks.files import NullSink
 from pix2pix_edge.runtime.sinks.video import VIDEO_CODECS, VideoSink
 from pix2pix_edge.runtime.sources import open_source
-from tests.conftest import REPOSITORY, index_of, picture, read_video
-from tests.runtime.doubles import noise
-
-
-def frame(index: int = 0, size: int = 64, name: str | None = None) -> Frame:
-    image = picture(index, size, size)
-    return Frame(index, time.monotonic_ns(), name or f"f{index}", image, image, 255 - image)
+from tests.commands import python, start
+from tests.conftest import index_of, picture, read_video
+from tests.runtime.doubles import frame, noise
 
 
 def test_a_folder_has_a_png_per_frame_named_by_its_source(tmp_path: Path) -> None:
@@ -207,23 +201,15 @@ def virtual_display() -> Iterator[str]:
 @pytest.mark.parametrize("key", ["q", "Escape"])
 def test_a_window_shows_the_stream_and_a_key_ends_it(virtual_display: str, inverter: Path, key: str) -> None:
     environment = {**os.environ, "DISPLAY": virtual_display}
-    command = ["--engine", inverter, "--source", "test://64x64@30", "--sink", "window", "--backend", "onnxruntime"]
-    process = subprocess.Popen(
-        [sys.executable, REPOSITORY / "runtime/run.py", *command],
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    words = ["--engine", inverter, "--source", "test://64x64@30", "--sink", "window", "--backend", "onnxruntime"]
+    process = start("runtime/run.py", *words, env=environment)
     subprocess.run(
         ["xdotool", "search", "--sync", "--name", "pix2pix-edge", "key", "--window", "%@", key],
         env=environment,
-        timeout=60,
         check=False,  # the key is released into a window that may be gone already
-        stderr=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
+        capture_output=True,
     )
-    stdout, stderr = process.communicate(timeout=60)
+    stdout, stderr = process.communicate()
     assert (process.returncode, stderr) == (0, "")
     assert "ONNX Runtime" in stdout
 
@@ -243,7 +229,7 @@ time.sleep(1)
 os.kill(os.getpid(), 9)
 """
     out = tmp_path / f"out{ending}"
-    subprocess.run([sys.executable, "-c", program, str(out)], cwd=REPOSITORY, check=False)
+    python("-c", program, out)
     open_sink(str(tmp_path / "next.avi")).close()  # at once, as a service that is started again
     kept = [path for path in tmp_path.iterdir() if path.name.startswith("recovered-")]
     assert len(kept) == 1 and kept[0].name.endswith(out.name) and not list(tmp_path.glob(".writing-*"))

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import functools
-import http.server
 import shutil
-import threading
 import time
 from pathlib import Path
 
@@ -14,6 +11,7 @@ import pytest
 
 from pix2pix_edge.runtime.frame import Frame
 from pix2pix_edge.runtime.sinks import open_sink
+from tests.runtime.doubles import served
 from tests.runtime.web.chromium import Chromium
 
 pytestmark = pytest.mark.slow
@@ -38,14 +36,10 @@ def test_a_browser_plays_it_to_its_end(
     assert capfd.readouterr().err == ""
     page = f"<!doctype html><link rel=icon href='data:,'><video src='v{ending}' muted></video>"
     (tmp_path / "index.html").write_text(page)
-    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(tmp_path))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        with Chromium(tmp_path / "browser") as browser:
-            browser.open(f"http://127.0.0.1:{server.server_port}/index.html")
-            browser.wait("document.querySelector('video').play().catch(() => 0) && true")
-            browser.wait("document.querySelector('video').ended")
-            assert browser.wait("document.querySelector('video').videoWidth") == 128
-            end = browser.wait("document.querySelector('video').currentTime")
-            assert end == pytest.approx(3.0, abs=1.0) if killed else end == pytest.approx(1.5, abs=0.1)
-        server.shutdown()
+    with served(tmp_path) as url, Chromium(tmp_path / "browser") as browser:
+        browser.open(f"{url}index.html")
+        browser.wait("document.querySelector('video').play().catch(() => 0) && true")
+        browser.wait("document.querySelector('video').ended")
+        assert browser.wait("document.querySelector('video').videoWidth") == 128
+        end = browser.wait("document.querySelector('video').currentTime")
+        assert end == pytest.approx(3.0, abs=1.0) if killed else end == pytest.approx(1.5, abs=0.1)

@@ -1,74 +1,93 @@
-"""An IP camera on loopback: MJPEG over HTTP, from the standard library and OpenCV's JPEG encoder."""
+"""Network cameras on loopback, over HTTP: any answer to a request, and an MJPEG camera that can be cut off."""
 
 from __future__ import annotations
 
-import http.server
+import contextlib
 import itertools
+import socket
+import ssl
 import threading
-import time
+from collections.abc import Callable, Iterator
 
 import cv2
 
 from tests.conftest import picture
 
+OK = b"HTTP/1.0 200 OK\r\nContent-Type: multipart/x-mixed-replace; boundary=frame\r\n\r\n"
 
-class IpCamera:
-    """Serves numbered pictures to any number of viewers until it is stopped; a context manager."""
+Answer = Callable[[bytes], Iterator[bytes]]
+
+
+def jpeg_of(index: int, height: int = 64, width: int = 96) -> bytes:
+    return cv2.imencode(".jpg", picture(index, height, width)[..., ::-1])[1].tobytes()
+
+
+def part(jpeg: bytes, line: bytes = b"--frame\r\n", *, length: bool = True) -> bytes:
+    size = b"Content-Length: %d\r\n" % len(jpeg) if length else b""
+    return line + b"Content-Type: image/jpeg\r\n" + size + b"\r\n" + jpeg + b"\r\n"
+
+
+class HttpServer:
+    """`answer` yields what is sent for a request, with a pause after each piece; a context manager."""
+
+    def __init__(
+        self, answer: Answer, *, period_s: float = 0.02, context: ssl.SSLContext | None = None, port: int = 0
+    ) -> None:
+        self._answer, self._period_s, self._context = answer, period_s, context
+        self.stopped = threading.Event()
+        self._listener = socket.create_server(("127.0.0.1", port))
+        self.port: int = self._listener.getsockname()[1]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                threading.Thread(target=self._serve, args=(self._listener.accept()[0],), daemon=True).start()
+
+    def _serve(self, client: socket.socket) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            if self._context:
+                client = self._context.wrap_socket(client, server_side=True)
+            request = b""
+            while b"\r\n\r\n" not in request:
+                request += client.recv(4096) or b"\r\n\r\n"
+            for piece in self._answer(request):
+                client.sendall(piece)
+                if self.stopped.wait(self._period_s):
+                    break
+        client.close()
+
+    def stop(self) -> None:
+        """Cut every viewer off and refuse new ones, as a camera without power does."""
+        if not self.stopped.is_set():
+            self.stopped.set()
+            self._listener.shutdown(socket.SHUT_RDWR)
+            self._listener.close()
+
+    def __enter__(self) -> HttpServer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+
+class IpCamera(HttpServer):
+    """Gives numbered pictures to any number of viewers."""
 
     def __init__(self, fps: float = 25.0, port: int = 0, sizes: tuple[tuple[int, int], ...] = ((64, 96),)) -> None:
         """sizes: (height, width) of the pictures, one after the other, over and over."""
-        camera = self
-        self.stopped = threading.Event()
+        self._jpegs = [jpeg_of(index, *size) for index, size in zip(range(60), itertools.cycle(sizes), strict=False)]
         self._silenced = threading.Event()
-        self.authorizations: list[str | None] = []
-        shapes = itertools.cycle(sizes)
-        jpegs = [cv2.imencode(".jpg", picture(i, *next(shapes))[..., ::-1])[1].tobytes() for i in range(60)]
+        super().__init__(self._pictures, period_s=1 / fps, port=port)
 
-        class Handler(http.server.BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                camera.authorizations.append(self.headers.get("Authorization"))
-                camera._silenced.clear()
-                self.send_response(200)
-                self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
-                self.end_headers()
-                try:
-                    for jpeg in itertools.cycle(jpegs):
-                        head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(jpeg)}\r\n\r\n"
-                        self.wfile.write(head.encode() + jpeg + b"\r\n")
-                        if camera.stopped.wait(1 / fps):
-                            return
-                        if camera._silenced.is_set():
-                            camera.stopped.wait()
-                except OSError:
-                    return  # the viewer went away
-
-            def log_message(self, *_: object) -> None:
-                return
-
-        class Server(http.server.ThreadingHTTPServer):
-            allow_reuse_address = True
-            daemon_threads = True
-
-        self._server = Server(("127.0.0.1", port), Handler)
-        self.port: int = self._server.server_address[1]
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
-        self._thread.start()
+    def _pictures(self, _: bytes) -> Iterator[bytes]:
+        self._silenced.clear()
+        yield OK
+        for jpeg in itertools.cycle(self._jpegs):
+            yield part(jpeg)
+            if self._silenced.is_set():
+                self.stopped.wait()
 
     def silence(self) -> None:
         """Send the present viewers nothing more, without hanging up; the next one is served again."""
         self._silenced.set()
-
-    def stop(self) -> None:
-        """Cut every viewer off and refuse new ones, as a camera without power does."""
-        self.stopped.set()
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
-        time.sleep(0.02)
-
-    def __enter__(self) -> IpCamera:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if not self.stopped.is_set():
-            self.stop()

@@ -113,8 +113,3 @@ def test_a_bad_pattern_shows_a_good_one(spec: str) -> None:
 def test_an_absent_camera_is_said_to_be_absent(spec: str) -> None:
     with pytest.raises(InputError, match="there is no camera /dev/video97"):
         open_source(spec)
-
-
-def test_a_live_source_does_not_loop() -> None:
-    with pytest.raises(InputError, match="--loop is for files"):
-        open_source("test://8x8@30", loop=2)

@@ -19,7 +19,8 @@ from pix2pix_edge.runtime.images import decode_image
 from pix2pix_edge.runtime.sources import open_source
 from pix2pix_edge.runtime.sources.authorization import authorization_for
 from pix2pix_edge.runtime.sources.containers import find_break
-from tests.runtime.sources.test_network import QUIRKS, part, server
+from tests.runtime.sources.ip_camera import part
+from tests.runtime.sources.test_network import QUIRKS, server
 
 BOUNDED = settings(
     deadline=None, derandomize=True, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture]

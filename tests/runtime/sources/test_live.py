@@ -17,10 +17,10 @@ from pix2pix_edge.runtime.sources import live as live_module
 from pix2pix_edge.runtime.sources import network, open_source
 from pix2pix_edge.runtime.sources.cameras import unmet
 from pix2pix_edge.runtime.sources.capture import Capture, open_file
-from pix2pix_edge.runtime.sources.gstreamer import csi_pipeline, has_gstreamer, network_pipeline
+from pix2pix_edge.runtime.sources.gstreamer import csi_pipeline, network_pipeline
 from pix2pix_edge.runtime.stream import translate
 from tests.conftest import index_of, write_video
-from tests.runtime.doubles import Recorder, SlowEngine
+from tests.runtime.doubles import Recorder, SlowEngine, served
 from tests.runtime.sources.ip_camera import IpCamera
 from tests.runtime.sources.rtsp_camera import RtspCamera
 
@@ -121,22 +121,12 @@ def test_a_damaged_picture_is_not_the_end_of_a_camera(capfd: pytest.CaptureFixtu
 
 
 def test_a_video_file_on_a_server_is_a_stored_source(tmp_path: Path) -> None:
-    import functools
-    import http.server
-
     write_video(tmp_path / "clip.avi", 12)
-
-    class Quiet(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, *_: object) -> None:
-            return
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(tmp_path))) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        source = open_source(f"http://127.0.0.1:{server.server_address[1]}/clip.avi")
+    with served(tmp_path) as url:
+        source = open_source(f"{url}clip.avi")
         assert not source.live and source.frames == 12
         assert len([frame for frame in iter(source.read, None)]) == 12
         source.close()
-        server.shutdown()
 
 
 def test_an_rtsp_camera_is_killed_and_comes_back(capfd: pytest.CaptureFixture[str]) -> None:
@@ -188,12 +178,6 @@ def test_a_camera_that_gives_something_else_is_said_to() -> None:
     assert unmet(wanted, (800, 600), 60.0) == unmet(wanted, (800, 600), None) == unmet(Wanted(), (1, 1), 5.0) == ""
     assert unmet(wanted, (640, 480), 60.0) == "640x480, not 800x600"
     assert unmet(wanted, (800, 600), 15.0) == "15 frames per second, not 60"
-
-
-@pytest.mark.skipif(has_gstreamer(), reason="this OpenCV has GStreamer")
-def test_without_gstreamer_a_csi_camera_says_what_to_install() -> None:
-    with pytest.raises(InputError, match=r"csi:// needs an OpenCV built with GStreamer.*sudo apt install"):
-        open_source("csi://0?size=1280x720@30&flip=2")
 
 
 def test_pipelines_ask_for_what_was_wanted_and_keep_one_picture() -> None:

@@ -6,11 +6,10 @@ import contextlib
 import itertools
 import socket
 import ssl
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-import cv2
 import pytest
 
 from pix2pix_edge.runtime.errors import InputError
@@ -19,48 +18,17 @@ from pix2pix_edge.runtime.sources import capture as capture_module
 from pix2pix_edge.runtime.sources import live as live_module
 from pix2pix_edge.runtime.sources import open_source
 from pix2pix_edge.runtime.sources.network import PictureSource
-from tests.conftest import index_of, picture, write_video
+from tests.conftest import index_of, write_video
+from tests.runtime.sources.ip_camera import OK, Answer, HttpServer, jpeg_of, part
 from tests.runtime.sources.rtsp_camera import RtspCamera
 
-JPEGS = [cv2.imencode(".jpg", picture(i, 64, 96)[..., ::-1])[1].tobytes() for i in range(60)]
-OK = b"HTTP/1.0 200 OK\r\nContent-Type: multipart/x-mixed-replace; boundary=frame\r\n\r\n"
-
-Answer = Callable[[bytes], Iterator[bytes]]
+JPEGS = [jpeg_of(index) for index in range(60)]
 
 
 @contextlib.contextmanager
-def server(answer: Answer, *, period_s: float = 0.02, context: ssl.SSLContext | None = None) -> Iterator[int]:
-    """Serve HTTP on loopback: `answer` yields what is sent for a request, with a pause after each piece."""
-    ended = threading.Event()
-
-    def serve(client: socket.socket) -> None:
-        with contextlib.suppress(OSError, ValueError):
-            if context:
-                client = context.wrap_socket(client, server_side=True)
-            request = b""
-            while b"\r\n\r\n" not in request:
-                request += client.recv(4096) or b"\r\n\r\n"
-            for piece in answer(request):
-                client.sendall(piece)
-                if ended.wait(period_s):
-                    break
-        client.close()
-
-    def accept() -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                threading.Thread(target=serve, args=(listener.accept()[0],), daemon=True).start()
-
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        threading.Thread(target=accept, daemon=True).start()
-        yield listener.getsockname()[1]
-        ended.set()
-        listener.shutdown(socket.SHUT_RDWR)
-
-
-def part(jpeg: bytes, line: bytes = b"--frame\r\n", *, length: bool = True) -> bytes:
-    size = b"Content-Length: %d\r\n" % len(jpeg) if length else b""
-    return line + b"Content-Type: image/jpeg\r\n" + size + b"\r\n" + jpeg + b"\r\n"
+def server(answer: Answer, **options: Any) -> Iterator[int]:
+    with HttpServer(answer, **options) as serving:
+        yield serving.port
 
 
 def chunked(data: bytes, size: int = 700) -> bytes:

@@ -108,6 +108,18 @@ def test_a_name_that_is_not_utf_8(tmp_path: Path, clip: Path) -> None:
     assert [frame.source for frame in drain(open_source(f"{tmp_path}/*.png"))] == [name]
 
 
+def count(source: Source) -> tuple[int, list[str]]:
+    """Read to the end; return how many frames came, and what was said of those that did not."""
+    frames, messages = 0, []
+    while True:
+        try:
+            if source.read() is None:
+                return frames, messages
+            frames += 1
+        except BadPictureError as error:
+            messages.append(str(error))
+
+
 def trimmed(whole: bytes, start: int, count: int) -> bytes:
     """Return an MP4 file whose edit list shows `count` frames from the start-th on, of 25 a second."""
     at = whole.index(b"elst") + 12
@@ -139,16 +151,7 @@ def test_a_video_that_has_lost_a_part_gives_what_it_has_and_says_so(tmp_path: Pa
         (whole[:at] + bytes(part) + whole[at + part :], r" is damaged (at byte \d+ of \d+: it gave|behind frame) \d+"),
     ):
         path.write_bytes(data)
-        source = open_source(path)
-        frames, messages = 0, []
-        while True:
-            try:
-                if source.read() is None:
-                    break
-            except BadPictureError as error:
-                messages.append(str(error))
-            else:
-                frames += 1
+        frames, messages = count(open_source(path))
         assert len(messages) == bool(said) and re.search(said, "".join(messages)), (said, messages)
         assert 5 < frames < 40 if said else frames == 40
 
@@ -159,17 +162,8 @@ def test_what_follows_a_damaged_part_of_a_video_is_read_and_the_damage_is_said(t
     data = path.read_bytes()
     half, part = len(data) // 2, len(data) // 10
     path.write_bytes(data[:half] + bytes(part) + data[half + part :])
-    source = open_source(path)
-    shown, damages = 0, 0
-    while True:
-        try:
-            if source.read() is None:
-                break
-            shown += 1
-        except BadPictureError as error:
-            damages += 1
-            assert "is damaged behind frame" in str(error)
-    assert damages >= 1 and 25 < shown < 40
+    shown, messages = count(open_source(path))
+    assert messages and all("is damaged behind frame" in message for message in messages) and 25 < shown < 40
 
 
 def test_a_truncated_video_without_its_index_is_called_so(tmp_path: Path) -> None:
@@ -205,12 +199,6 @@ def test_a_video_gives_every_frame_in_order(clip: Path) -> None:
     assert [frame.index for frame in frames] == list(range(40))
     assert frames[7].source == "clip_000007" and frames[0].image.shape == (64, 96, 3)
     assert frames[0].image[..., 2].max() > 150 > frames[0].image[40:, :, 0].max(), "the gradient is in blue: RGB"
-
-
-@pytest.mark.parametrize("ending", [".avi", ".mkv"])
-def test_other_containers(tmp_path: Path, ending: str) -> None:
-    frames = drain(open_source(write_video(tmp_path / f"clip{ending}", 10)))
-    assert [index_of(frame.image) for frame in frames] == list(range(10))
 
 
 def test_a_damaged_video_with_a_number_in_its_name_is_no_image_sequence(tmp_path: Path) -> None:
@@ -280,19 +268,11 @@ def test_16_bit_grey_and_alpha_images_are_converted(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ("absent.mp4", "there is no .*absent.mp4"),
-        ("empty", "holds no images"),
-        ("text.txt", "is not a video"),
         ("*.webp", "no image matches"),
         ("telnet://host", "does not know telnet://"),
         ("/dev/null", "neither a file nor a folder"),
     ],
 )
-def test_what_cannot_be_a_source_says_why(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spec: str, message: str
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    Path("empty").mkdir()
-    Path("text.txt").write_text("hello\n" * 100)
+def test_what_cannot_be_a_source_says_why(spec: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
         open_source(spec)

@@ -16,11 +16,11 @@ from pix2pix_edge.runtime.engine import open_engine
 from pix2pix_edge.runtime.facades.styles import CLASSES
 from pix2pix_edge.runtime.frame import Image
 from pix2pix_edge.runtime.images import read_image, write_image
-from pix2pix_edge.runtime.run import main as run_main
 from pix2pix_edge.runtime.sidecar import Colour, read_sidecar
 from pix2pix_edge.runtime.web.drawing import SAMPLES, DrawingSite, Model
 from pix2pix_edge.runtime.web.hosting import Hosting
 from pix2pix_edge.runtime.web.translator import Translator
+from tests.commands import run
 from tests.conftest import REPOSITORY, write_inverter
 from tests.runtime.web.chromium import Chromium
 
@@ -147,8 +147,8 @@ def test_a_house_is_drawn_repeated_undone_and_kept(page: Page, tmp_path: Path) -
 
     (tmp_path / "mine.png").write_bytes(drawing)
     out = tmp_path / "out"
-    engine = ["--engine", str(ENGINE), "--backend", "onnxruntime"]
-    assert run_main([*engine, "--source", str(tmp_path / "mine.png"), "--sink", f"{out}/"]) == 0
+    words = ["--backend", "onnxruntime", "--source", tmp_path / "mine.png", "--sink", f"{out}/"]
+    assert run("--engine", ENGINE, *words) == 0
     assert page.kept("picture").read_bytes() == (out / "mine.png").read_bytes()
     both = read_image(page.kept("both"))
     assert np.array_equal(both, np.hstack([grid, read_image(out / "mine.png")]))

