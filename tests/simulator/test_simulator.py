@@ -23,10 +23,15 @@ from tests.simulator.conftest import IMAGE, TRANSLATED
 
 
 @pytest.fixture
-def context(simulator: Simulator) -> Iterator[Any]:
-    """A context pushed in this thread."""
-    import pycuda.driver as driver
+def driver(simulator: Simulator) -> Any:
+    import pycuda.driver
 
+    return pycuda.driver
+
+
+@pytest.fixture
+def context(simulator: Simulator, driver: Any) -> Iterator[Any]:
+    """A context pushed in this thread."""
     driver.init()
     made = driver.Device(0).retain_primary_context()
     made.push()
@@ -69,23 +74,19 @@ def test_copying_from_pageable_memory(plan: Path, simulator: Simulator) -> None:
     assert simulator.mistakes == ["cuMemcpyHtoDAsync of pageable memory: it is not asynchronous"]
 
 
-def test_using_a_buffer_after_it_was_freed(simulator: Simulator) -> None:
+def test_using_a_buffer_after_it_was_freed(simulator: Simulator, driver: Any) -> None:
     def use_after_free(device: Device) -> None:
         stream, buffer = device.stream(), device.buffer((4,), np.uint8)
         buffer.upload(stream)
         buffer.free()
         stream.synchronize()
 
-    import pycuda.driver as driver
-
     with Device() as device, pytest.raises(driver.LogicError, match="illegal memory access"):
         device.owner.call(use_after_free, device)
     assert simulator.mistakes == ["a copy runs after its page-locked memory was freed"]
 
 
-def test_computing_in_a_buffer_that_was_freed(plan: Path, simulator: Simulator) -> None:
-    import pycuda.driver as driver
-
+def test_computing_in_a_buffer_that_was_freed(plan: Path, simulator: Simulator, driver: Any) -> None:
     with open_engine(plan, slots=1) as engine:
         slot = engine._slots[0]
 
@@ -100,9 +101,7 @@ def test_computing_in_a_buffer_that_was_freed(plan: Path, simulator: Simulator) 
     assert re.match(r"tensor translated uses \d+ bytes at 0x\w+: freed", simulator.mistakes[0])
 
 
-def test_calling_from_a_thread_without_a_context(plan: Path) -> None:
-    import pycuda.driver as driver
-
+def test_calling_from_a_thread_without_a_context(plan: Path, driver: Any) -> None:
     with open_engine(plan) as engine:
         slot = engine._slots[0]
         for action in (driver.Stream, lambda: slot.input.upload(engine._up), slot.done.synchronize):
@@ -177,9 +176,7 @@ def test_destroying_the_engine_in_another_thread(plan: Path, simulator: Simulato
     assert "2 device memory" in simulator.mistakes[1]  # what TensorRT could not free
 
 
-def test_giving_the_context_back_first(context: Any, simulator: Simulator) -> None:
-    import pycuda.driver as driver
-
+def test_giving_the_context_back_first(context: Any, simulator: Simulator, driver: Any) -> None:
     memory, stream = driver.mem_alloc(16), driver.Stream()
     driver.Context.pop()
     context.detach()
@@ -188,18 +185,14 @@ def test_giving_the_context_back_first(context: Any, simulator: Simulator) -> No
     assert simulator.gpu.leftovers()[:2] == ["1 stream", "1 device memory"]  # pycuda leaks what outlives its context
 
 
-def test_destroying_a_stream_with_work_on_it(context: Any, simulator: Simulator) -> None:
-    import pycuda.driver as driver
-
+def test_destroying_a_stream_with_work_on_it(context: Any, simulator: Simulator, driver: Any) -> None:
     stream, event = driver.Stream(), driver.Event()
     event.record(stream)
     del stream
     assert simulator.mistakes == ["a stream was destroyed with work that nobody waited for"]
 
 
-def test_freeing_in_another_thread(context: Any, simulator: Simulator) -> None:
-    import pycuda.driver as driver
-
+def test_freeing_in_another_thread(context: Any, simulator: Simulator, driver: Any) -> None:
     held = [driver.mem_alloc(16)]
     thread = threading.Thread(target=held.clear)
     thread.start()
@@ -219,9 +212,7 @@ def test_what_ends_with_a_context_pushed(tmp_path: Path, thread: bool) -> None:
     assert "context stack was not empty" in done.stderr if thread else "1 context on the stack" in done.stderr
 
 
-def test_freeing_twice_and_reading_what_was_freed(context: Any) -> None:
-    import pycuda.driver as driver
-
+def test_freeing_twice_and_reading_what_was_freed(context: Any, driver: Any) -> None:
     memory, pinned = driver.mem_alloc(16), driver.pagelocked_empty((4,), np.uint8)
     pinned[:] = 1
     memory.free()
@@ -231,9 +222,7 @@ def test_freeing_twice_and_reading_what_was_freed(context: Any) -> None:
         memory.free()
 
 
-def test_running_over_the_end_of_a_buffer(context: Any, simulator: Simulator) -> None:
-    import pycuda.driver as driver
-
+def test_running_over_the_end_of_a_buffer(context: Any, simulator: Simulator, driver: Any) -> None:
     memory, stream = driver.mem_alloc(16), driver.Stream()
     with pytest.raises(driver.LogicError, match="cuMemcpyHtoDAsync failed: invalid argument"):
         driver.memcpy_htod_async(memory, driver.pagelocked_empty((32,), np.uint8), stream)
