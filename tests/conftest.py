@@ -93,6 +93,12 @@ def in_threads(*actions: Callable[[], object]) -> Iterator[None]:
             thread.join()
 
 
+@pytest.fixture(autouse=True, scope="session")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """No test reads or fills the user's own cache."""
+    os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache"))
+
+
 @pytest.fixture
 def refused(capsys: pytest.CaptureFixture[str]) -> Callable[[int], str]:
     """Takes the exit status of a command that was given bad input, and returns the one line that it said."""

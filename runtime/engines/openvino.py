@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib
 import io
 from pathlib import Path
 from typing import Any
 
-from pix2pix_edge.runtime.engines.base import Images, precision_of, printed_precision, read_engine
+from pix2pix_edge.runtime.engines import compiled
+from pix2pix_edge.runtime.engines.base import Images, check_contract, precision_of, printed_precision
 from pix2pix_edge.runtime.engines.host import HostEngine
-from pix2pix_edge.runtime.engines.onnx_file import only_inputs_quantized
+from pix2pix_edge.runtime.engines.onnx_file import only_inputs_quantized, read_onnx
+from pix2pix_edge.runtime.engines.sizes import check_sizes
 from pix2pix_edge.runtime.errors import EngineError, require
+from pix2pix_edge.runtime.sidecar import sidecar_path
 
 
 @functools.cache
@@ -41,7 +45,8 @@ class OpenVinoEngine(HostEngine):
         OpenVINO.
         """
         path = Path(path)
-        file = read_engine(path)
+        file = read_onnx(path)
+        check_contract(path, file.inputs, file.outputs)
         ov = require("openvino", "openvino", "the openvino backend")
         if bf16 and not has_bf16():
             raise EngineError(f"the CPU has no BF16 arithmetic to run {path} in; leave --precision bf16 out")
@@ -52,10 +57,9 @@ class OpenVinoEngine(HostEngine):
         if threads:
             settings["INFERENCE_NUM_THREADS"] = threads
         try:
-            # the ONNX reader by name: read_model() lets every reader try a damaged file, and some write to stderr
-            reader = importlib.import_module("openvino.frontend").FrontEndManager().load_by_framework("onnx")
-            source = io.BytesIO(only_inputs_quantized(path)) if file.quantized else str(path)
-            compiled = core().compile_model(reader.convert(reader.load(source)), "CPU", settings)
+            network = _compiled(path, only_inputs_quantized(path) if file.quantized else None, settings)
+        except EngineError:
+            raise
         except Exception as error:  # openvino raises bare RuntimeError, with a traceback of its own in the text
             raise EngineError(
                 f"{path} cannot be opened by OpenVINO ({' '.join(str(error).split())[:200]}); try"
@@ -63,10 +67,10 @@ class OpenVinoEngine(HostEngine):
             ) from error
         super().__init__(slots)
         self.input, self.output = file.inputs[0], file.outputs[0]
-        self._request = compiled.create_infer_request()
+        self._request = network.create_infer_request()
         stored = precision_of(path, file)
         self.precision = "bf16" if bf16 and not file.quantized else stored
-        self.threads = int(compiled.get_property("INFERENCE_NUM_THREADS"))
+        self.threads = int(network.get_property("INFERENCE_NUM_THREADS"))
         self._about = {
             "engine": "OpenVINO",
             "version": str(ov.__version__).partition("-")[0],
@@ -89,3 +93,27 @@ class OpenVinoEngine(HostEngine):
 
     def _close(self) -> None:
         del self._request
+
+
+def _compiled(path: Path, edited: bytes | None, settings: dict[str, Any]) -> Any:
+    """Return a network for the CPU, by what is kept of its last start where it is small and was exported.
+
+    edited: what OpenVINO is to read in place of the file. Raises EngineError for a graph that would fill the memory:
+    one of which something is kept was looked at before.
+    """
+    small = path.stat().st_size <= compiled.LARGEST and sidecar_path(path).is_file()
+    content = edited or (path.read_bytes() if small else None)
+    able = sorted(core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"))
+    by = (str(importlib.import_module("openvino").__version__), *able, *map(str, settings.items()))
+    place = compiled.place(content, by) if small and content else None
+    if place and (blob := compiled.kept(place)):
+        with contextlib.suppress(RuntimeError):  # as if nothing had been kept
+            return core().import_model(io.BytesIO(blob), "CPU", settings)
+    check_sizes(path)
+    # the ONNX reader by name: read_model() lets every reader try a damaged file, and some write to stderr
+    reader = importlib.import_module("openvino.frontend").FrontEndManager().load_by_framework("onnx")
+    source = io.BytesIO(content) if content else str(path)
+    network = core().compile_model(reader.convert(reader.load(source)), "CPU", settings)
+    if place:
+        compiled.keep(place, network.export_model().getvalue())
+    return network
