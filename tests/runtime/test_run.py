@@ -264,7 +264,7 @@ def test_sighup_finishes_the_video_and_nohup_ignores_it(inverter: Path, tmp_path
         process.send_signal(signal.SIGHUP)
         if ignored:
             with pytest.raises(subprocess.TimeoutExpired):
-                process.communicate(timeout=3)
+                process.communicate(timeout=1)
             process.send_signal(signal.SIGTERM)
         process.communicate()
         assert process.returncode == 130 and read_video(out)
@@ -281,7 +281,7 @@ def test_a_page_stays_after_a_clip_until_ctrl_c_even_where_a_shell_has_ignored_i
     moments = [path.stat().st_mtime for path in (tmp_path / "out").iterdir()]
     assert max(moments) - min(moments) > 1, "40 pictures at 25 a second: the clip plays at its own rate"
     with pytest.raises(subprocess.TimeoutExpired):
-        process.communicate(timeout=2)
+        process.communicate(timeout=1)
     process.send_signal(signal.SIGINT)
     stdout, stderr = process.communicate()
     assert process.returncode == 0 and stdout.startswith("40 frames") and "interrupted" not in stderr

@@ -26,7 +26,7 @@ from pix2pix_edge.train.pairs.layouts import find_pairs
 from pix2pix_edge.train.settings import FORMAT, Settings, read_settings, settings_path
 from pix2pix_edge.train.trainer import LOSSES, Trainer
 
-SETTINGS = Settings(epochs=2, filters=1, image_size=64, seed=3, average=0.9)
+SETTINGS = Settings(epochs=2, filters=1, image_size=64, scales=1, seed=3, average=0.9)
 
 
 @pytest.fixture(scope="module")
