@@ -147,7 +147,7 @@ def cluster_of(monkeypatch: pytest.MonkeyPatch, *addresses: str) -> None:
 
 
 def test_workers_meet_in_any_order(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(distribution, "PATIENCE_S", 20.0)
+    monkeypatch.setattr(distribution, "PATIENCE_S", 600.0)
     cluster_of(monkeypatch, *(f"127.0.0.1:{port}" for port in free_ports(3)))
     with ThreadPoolExecutor(3) as pool:
         met = [pool.submit(barrier, Place(number, 3)) for number in (2, 0)]
@@ -155,7 +155,7 @@ def test_workers_meet_in_any_order(monkeypatch: pytest.MonkeyPatch) -> None:
         assert not any(future.done() for future in met)
         met.append(pool.submit(barrier, Place(1, 3)))
         for future in met:
-            future.result(timeout=10)
+            future.result()
     barrier(Place())  # alone, there is nobody to wait for
 
 

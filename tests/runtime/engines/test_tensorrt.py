@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 import subprocess
 import sys
@@ -132,7 +133,7 @@ def test_any_thread_may_open_use_and_close_it(plan: Path, expected: list[NDArray
         found: list[Any] = []
         thread = threading.Thread(target=lambda: found.append(action()))
         thread.start()
-        thread.join(30)
+        thread.join(600)
         return found[0]
 
     engine = in_thread(lambda: open_engine(plan))
@@ -151,7 +152,7 @@ def test_submit_waits_for_a_slot(plan: Path) -> None:
         thread.join(0.1)
         assert thread.is_alive() and not third
         tickets[0].result()
-        thread.join(30)
+        thread.join(600)
         tickets[1].result()
         third[0].result()
 
@@ -182,10 +183,11 @@ def test_ten_thousand_frames_leave_memory_flat(simulated_tensorrt: Start, tmp_pa
             ticket = engine.submit(image)
             ticket.result(out)
             if frame in (1_000, 10_000):
+                gc.collect()  # what earlier tests left is none of this one's
                 blocks[frame] = sys.getallocatedblocks(), simulator.gpu.used_memory, len(simulator.gpu.leftovers())
         assert (out == 248).all()
     assert blocks[10_000][1:] == blocks[1_000][1:]
-    assert abs(blocks[10_000][0] - blocks[1_000][0]) < 200  # objects of Python, over 9 000 frames
+    assert blocks[10_000][0] - blocks[1_000][0] < 200  # objects of Python, over 9 000 frames
 
 
 # Ends
@@ -223,7 +225,7 @@ def test_closing_wakes_a_submit_that_waits(plan: Path) -> None:
     thread.start()
     thread.join(0.1)
     engine.close()
-    thread.join(30)
+    thread.join(600)
     assert "closed" in str(failures[0])
 
 

@@ -97,7 +97,7 @@ def test_close_wakes_a_waiting_read() -> None:
     reader = threading.Thread(target=lambda: answers.append(source.read()))
     reader.start()
     source.close()
-    reader.join(timeout=10)
+    reader.join(timeout=600)
     assert answers == [None]
 
 

@@ -214,5 +214,5 @@ def test_a_capture_is_safe_to_close_while_it_reads(clip: Path) -> None:
         reader.start()
         capture.close()
         capture.close()
-        reader.join(timeout=10)
+        reader.join(timeout=600)
         assert not reader.is_alive() and capture.read() is None

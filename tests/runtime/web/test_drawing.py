@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -24,7 +25,7 @@ from pix2pix_edge.runtime.facades.styles import CLASSES
 from pix2pix_edge.runtime.frame import Image
 from pix2pix_edge.runtime.images import encode_image
 from pix2pix_edge.runtime.sidecar import Colour, TensorSpec
-from pix2pix_edge.runtime.web import drawing, translator
+from pix2pix_edge.runtime.web import drawing, guard, translator
 from pix2pix_edge.runtime.web.drawing import DrawingSite, Model, decoded, house
 from pix2pix_edge.runtime.web.hosting import Hosting
 from pix2pix_edge.runtime.web.site import RefusedError
@@ -50,7 +51,7 @@ class Page:
 
     def ask(self, path: str, body: bytes | None = None, **headers: str) -> tuple[int, http.client.HTTPMessage, bytes]:
         method = "GET" if body is None else "POST"
-        with contextlib.closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)) as connection:
+        with contextlib.closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=120)) as connection:
             connection.request(method, path, body, {key.replace("_", "-"): value for key, value in headers.items()})
             answer = connection.getresponse()
             return answer.status, answer.headers, answer.read()
@@ -141,13 +142,13 @@ def test_what_is_not_sent_as_it_should_be(page: Page) -> None:
         "Transfer-Encoding: chunked\r\n": 411,
     }
     for headers, status in wrong.items():
-        with socket.create_connection(("127.0.0.1", page.port), timeout=20) as raw:
+        with socket.create_connection(("127.0.0.1", page.port), timeout=120) as raw:
             raw.sendall(f"POST /translate HTTP/1.1\r\nContent-Type: image/png\r\n{headers}\r\n".encode())
             assert raw.recv(1000).startswith(f"HTTP/1.0 {status} ".encode())
 
 
 def test_a_hundred_megabytes_are_refused_before_they_are_read(page: Page) -> None:
-    with socket.create_connection(("127.0.0.1", page.port), timeout=20) as raw:
+    with socket.create_connection(("127.0.0.1", page.port), timeout=120) as raw:
         raw.sendall(
             f"POST /translate HTTP/1.1\r\nContent-Type: image/png\r\nContent-Length: {100 << 20}\r\n\r\n".encode()
         )
@@ -160,10 +161,10 @@ def test_a_hundred_megabytes_are_refused_before_they_are_read(page: Page) -> Non
 
 
 def test_a_visitor_that_floods_is_slowed_down_and_others_are_not(page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
-    statuses = [page.translate(b"no png", "flood")[0] for _ in range(drawing.DRAWINGS + 200)]
-    assert set(statuses) == {400, 429} and statuses.index(429) >= drawing.DRAWINGS
-    status, headers, _ = page.ask("/translate", b"", Content_Type="image/png", X_Visitor="flood")
-    assert status in (400, 429) and (status == 400 or int(headers["Retry-After"]) == 1)
+    monkeypatch.setattr(guard, "time", SimpleNamespace(monotonic=lambda: 0.0))  # no machine is too slow for a flood
+    statuses = [page.translate(b"no png", "flood")[0] for _ in range(drawing.DRAWINGS + 2)]
+    assert statuses == [400] * drawing.DRAWINGS + [429] * 2
+    assert page.ask("/translate", b"", Content_Type="image/png", X_Visitor="flood")[1]["Retry-After"] == "1"
     assert page.translate(WHOLE, "other")[0] == 200
 
 
@@ -218,7 +219,7 @@ class Crowd:
 
     def join(self) -> None:
         for thread in self.threads:
-            thread.join(20)
+            thread.join(120)
 
 
 def test_the_newest_of_each_visitor_waits_and_all_get_their_turn() -> None:
@@ -290,7 +291,7 @@ def test_a_drawing_whose_place_was_taken_gets_no_picture_and_no_error() -> None:
             for _ in range(3):
                 slow.go.release()
             for thread in threads:
-                thread.join(20)
+                thread.join(120)
     assert sorted(status for status, _ in answers) == [200, 200, 204] and (204, b"") in answers
 
 

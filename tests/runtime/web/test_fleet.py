@@ -59,7 +59,7 @@ def test_the_dashboard_is_laid_out_without_overlaps() -> None:
 def test_promtool_takes_rules_configuration_metrics_and_every_expression(tmp_path: Path) -> None:
     def promtool(*words: str, feed: str | None = None) -> str:
         done = subprocess.run(
-            ["promtool", *words], cwd=FLEET, input=feed, capture_output=True, text=True, timeout=60, check=False
+            ["promtool", *words], cwd=FLEET, input=feed, capture_output=True, text=True, timeout=120, check=False
         )
         return f"{done.returncode}: {done.stdout}{done.stderr}"
 

@@ -33,7 +33,7 @@ def states(panes: list[Pane]) -> dict[str, object]:
 
 
 def test_all_pictures_come_over_one_connection_each_with_its_name(panes: list[Pane]) -> None:
-    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", panes[0].port, timeout=20)) as connection:
+    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", panes[0].port, timeout=120)) as connection:
         connection.request("GET", "/pictures")
         answer = connection.getresponse()
         assert answer.headers["Content-Type"] == "multipart/x-mixed-replace; boundary=frame"
