@@ -10,6 +10,8 @@ convolution reads its bytes as they lie. TensorRT, which moves memory its own wa
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import onnx
 from onnx import helper
@@ -73,21 +75,29 @@ def _move(graph: Graph, source: str, name: str, sizes: tuple[int, ...], channels
     """Interleave `source` to the tensor `name`; sizes: batch, height, width, block and channels of the result."""
     batch, height, width, block, channels = sizes
 
-    def add(operator: str, tensor: str, what: str, output: str | None = None, **known: list[int]) -> str:
-        inputs = [tensor]
-        if operator == "Reshape":
-            inputs.append(graph.constant(f"{name}/{what}:shape", np.array(known.pop("shape"), np.int64)))
-        graph.nodes.append(graph.node(operator, inputs, f"{name}/{what}", output, **known))
+    def add(operator: str, tensors: list[str], what: str, output: str | None = None, **known: Any) -> str:
+        graph.nodes.append(graph.node(operator, tensors, f"{name}/{what}", output, **known))
         return str(graph.nodes[-1].output[0])
 
-    tensor = add("Transpose", source, "channels_last", perm=TO_NHWC)
-    # the batch is joined with the rows: ONNX Runtime would make one slow transpose of two where a reshape only splits
-    tensor = add("Reshape", tensor, "runs", shape=[batch * height, width, block, block * channels])
-    tensor = add("Transpose", tensor, "interleave", perm=[0, 2, 1, 3])
+    def reshape(tensor: str, shape: list[int], what: str, output: str | None = None) -> str:
+        constant = graph.constant(f"{name}/{what}:shape", np.array(shape, np.int64))
+        return add("Reshape", [tensor, constant], what, output)
+
     pixels = [batch, block * height, block * width, channels]
-    tensor = add("Reshape", tensor, "pixels", name if channels_last else None, shape=pixels)
-    if not channels_last:
-        add("Transpose", tensor, "channels_first", name, perm=TO_NCHW)
+    if channels_last:  # a picture's few channels are short runs: join whole rows
+        parts = graph.constant(f"{name}/parts:split", np.full(block, block * channels))
+        add("Split", [source, parts], "parts", axis=1)
+        split = graph.nodes[-1]
+        split.output.extend(graph.name(f"{name}/parts:out") for _ in range(block - 1))
+        rows = [add("Transpose", [part], "channels_last", perm=TO_NHWC) for part in split.output]
+        rows = [reshape(row, [batch, height, 1, width * block * channels], "row") for row in rows]
+        reshape(add("Concat", rows, "interleave", axis=2), pixels, "pixels", name)
+        return
+    tensor = add("Transpose", [source], "channels_last", perm=TO_NHWC)
+    # the batch is joined with the rows: ONNX Runtime would make one slow transpose of two where a reshape only splits
+    tensor = reshape(tensor, [batch * height, width, block, block * channels], "runs")
+    tensor = reshape(add("Transpose", [tensor], "interleave", perm=[0, 2, 1, 3]), pixels, "pixels")
+    add("Transpose", [tensor], "channels_first", name, perm=TO_NCHW)
 
 
 def _sums(graph: Graph, node: onnx.NodeProto, block: int, channels: int) -> Array | None:
