@@ -128,33 +128,16 @@ def write_inverter(
     names: input=… or output=… to break the contract.
     """
     import onnx
-    from onnx import TensorProto, helper, numpy_helper
+
+    from tests.export.arithmetic import model_of
 
     height, width = (size, size) if isinstance(size, int) else size
     takes, makes = ([batch, height, width, count] for count in channels)
     image, translated = names.get("input", "image"), names.get("output", "translated")
-    nodes = [
-        helper.make_node("Cast", [image], ["real"], to=TensorProto.FLOAT),
-        helper.make_node("Sub", ["white", "real"], ["inverted"]),
-        helper.make_node("Slice", ["inverted", "first", "last", "axis"], ["kept"]),
-        helper.make_node("Cast", ["kept"], [translated], to=TensorProto.UINT8),
-    ]
-    graph = helper.make_graph(
-        nodes,
-        "inverter",
-        [helper.make_tensor_value_info(image, TensorProto.UINT8, takes)],
-        [helper.make_tensor_value_info(translated, TensorProto.UINT8, makes)],
-        [
-            numpy_helper.from_array(np.float32(255), "white"),
-            *(
-                numpy_helper.from_array(np.array([n]), name)
-                for name, n in (("first", 0), ("last", makes[3]), ("axis", 3))
-            ),
-        ],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
-    onnx.checker.check_model(model)
-    onnx.save(model, path)
+    body = f"""real = Cast <to = 1> ({image})  inverted = Sub (white, real)
+        kept = Slice (inverted, first, last, axis)  {translated} = Cast <to = 2> (kept)"""
+    constants = {"white": np.float32(255), "first": [0], "last": [makes[3]], "axis": [3]}
+    onnx.save(model_of(f"(uint8{takes} {image}) => (uint8{makes} {translated})", body, constants), path)
     return path
 
 

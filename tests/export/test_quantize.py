@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, numpy_helper
+from onnx import numpy_helper
 
 from pix2pix_edge.export.graph.graph import Graph
 from pix2pix_edge.export.images import calibration_split
@@ -25,6 +25,7 @@ from pix2pix_edge.runtime.images import write_image
 from pix2pix_edge.runtime.sidecar import Precision, Sidecar, read_sidecar
 from tests.commands import export
 from tests.export.accepts import accepted, needs_tool
+from tests.export.arithmetic import model_of
 from tests.export.small_network import write_small_network
 
 QUANTIZED = ["down1", "down2", "up1"]  # all but the one that makes the picture
@@ -100,37 +101,20 @@ def test_weights_have_a_scale_for_each_output_channel_and_concatenated_codes_sha
     assert values[weights.input[1]].shape == (64,) and values[weights.input[0]].dtype == np.int8
     graph = Graph.load(write_two_levels(done / "two.onnx"))
     layer = next(layer for layer in find_layers(graph) if len(layer.parts) > 1)
-    assert layer.parts == ("up.act:0", "one.act:0")
+    assert layer.parts == ("up_act", "one_act")
 
 
 def write_two_levels(path: Path) -> Path:
     """Write a graph in which an INT8 convolution reads a concatenation."""
     random = np.random.default_rng(0)
-    helper = onnx.helper
-
-    def weight(name: str, outs: int, ins: int) -> onnx.TensorProto:
-        return numpy_helper.from_array(random.normal(0, 0.2, (outs, ins, 3, 3)).astype(np.float32), name)
-
-    def conv(x: str, name: str) -> onnx.NodeProto:
-        return helper.make_node("Conv", [x, f"{name}.w"], [f"{name}:0"], name=name, pads=[1] * 4)
-
-    nodes = [
-        helper.make_node("Cast", ["image"], ["real"], to=TensorProto.FLOAT),
-        helper.make_node("Transpose", ["real"], ["planes"], perm=[0, 3, 1, 2]),
-        conv("planes", "one"),
-        helper.make_node("Relu", ["one:0"], ["one.act:0"], name="one.act"),
-        conv("one.act:0", "up"),
-        helper.make_node("Relu", ["up:0"], ["up.act:0"], name="up.act"),
-        helper.make_node("Concat", ["up.act:0", "one.act:0"], ["both"], axis=1, name="both"),
-        conv("both", "two"),
-        conv("two:0", "last"),
-        helper.make_node("Transpose", ["last:0"], ["pixels"], perm=[0, 2, 3, 1]),
-        helper.make_node("Cast", ["pixels"], ["translated"], to=TensorProto.UINT8),
-    ]
-    ends = [helper.make_tensor_value_info(n, TensorProto.UINT8, [1, 16, 16, 3]) for n in ("image", "translated")]
-    weights = [weight("one.w", 8, 3), weight("up.w", 8, 8), weight("two.w", 8, 16), weight("last.w", 3, 8)]
-    graph = helper.make_graph(nodes, "two", ends[:1], ends[1:], weights)
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9), path)
+    shapes = {"u": (8, 3, 3, 3), "v": (8, 8, 3, 3), "w": (8, 16, 3, 3), "x": (3, 8, 3, 3)}
+    body = """real = Cast <to = 1> (image)  planes = Transpose <perm = [0, 3, 1, 2]> (real)
+        one = Conv <pads = [1, 1, 1, 1]> (planes, u)  one_act = Relu (one)
+        up = Conv <pads = [1, 1, 1, 1]> (one_act, v)  up_act = Relu (up)  both = Concat <axis = 1> (up_act, one_act)
+        two = Conv <pads = [1, 1, 1, 1]> (both, w)  last = Conv <pads = [1, 1, 1, 1]> (two, x)
+        pixels = Transpose <perm = [0, 2, 3, 1]> (last)  translated = Cast <to = 2> (pixels)"""
+    weights = {name: random.normal(0, 0.2, shape).astype(np.float32) for name, shape in shapes.items()}
+    onnx.save(model_of("(uint8[1, 16, 16, 3] image) => (uint8[1, 16, 16, 3] translated)", body, weights), path)
     return path
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
+import socket
 import ssl
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -14,6 +16,12 @@ import numpy as np
 
 LENGTH = "Inference-Header-Content-Length"
 SHAPE = [-1, 32, 32, 3]
+ANSWERS: dict[str, tuple[int, bytes, dict[str, str]]] = {
+    "web page": (200, b"<html>", {}),
+    "login": (401, b'{"detail": "Not authenticated"}', {}),
+    "elsewhere": (302, b"", {"Location": "https://user:secret@other/v2/models/facades"}),
+    "loading": (503, b"", {}),
+}
 
 
 class InferenceServer:
@@ -51,14 +59,8 @@ class InferenceServer:
                 self.wfile.write(body)
 
             def do_GET(self) -> None:
-                if outer.fault == "web page":
-                    self.send(200, b"<html>")
-                elif outer.fault == "login":
-                    self.send(401, json.dumps({"detail": "Not authenticated"}).encode())
-                elif outer.fault == "elsewhere":
-                    self.send(302, b"", {"Location": "https://user:secret@other/v2/models/facades"})
-                elif outer.fault == "loading":
-                    self.send(503, b"")
+                if outer.fault in ANSWERS:
+                    self.send(*ANSWERS[outer.fault])
                 elif self.path == "/v2":
                     known = [] if outer.fault == "json alone" else ["binary_tensor_data"]
                     about = {"name": "triton\x1b[31m", "version": "2.51.0", "extensions": known}
@@ -144,9 +146,6 @@ class InferenceServer:
 
     def stop(self) -> None:
         """End as a killed server does: nobody listens, and every connection is cut."""
-        import contextlib
-        import socket
-
         self.released.set()
         self._server.shutdown()
         self._server.server_close()
