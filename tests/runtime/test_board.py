@@ -49,7 +49,8 @@ AGX_ORIN = [(1, 1, "VDD_GPU_SOC", 20000, 150), (1, 2, "VDD_CPU_CV", 20000, 150),
     ],
 )
 def test_rails(tmp_path: Path, rails: list[tuple[int, int, str, int, int]], watts: float | None) -> None:
-    write(tmp_path, "hwmon/hwmon0", name="cpu_thermal")
+    rail(tmp_path, 0, 1, "VDD_IN", 5000, 9000)
+    write(tmp_path, "hwmon/hwmon0", name="another chip")
     for each in rails:
         rail(tmp_path, *each)
     assert read_board(tmp_path) == Board(None, watts)

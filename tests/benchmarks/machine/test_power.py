@@ -6,7 +6,6 @@ import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
@@ -87,10 +86,7 @@ def test_a_meter_reads_a_process_and_ends_it() -> None:
     endless = f"import time\nwhile True: print({ORIN_NANO_6!r}, flush=True); time.sleep(0.01)"
     with TegrastatsMeter([sys.executable, "-c", endless]) as meter:
         start = time.perf_counter_ns()
-        for _ in range(1000):
-            if len(meter.readings) > 2:
-                break
-            time.sleep(0.01)
+        assert eventually(lambda: len(meter.readings) > 2)
         end = time.perf_counter_ns()
     assert meter._process.poll() is not None
     assert mean_watts(meter.readings, [(start, end)]) == pytest.approx(12.479)
@@ -102,35 +98,21 @@ def test_mean_power_is_taken_inside_the_windows_only() -> None:
     assert mean_watts(readings, [(6, 7)]) is None
 
 
-class _Nvml:
-    """What nvidia-ml-py offers, with a GPU that knows no utilisation."""
-
-    NVMLError = RuntimeError
-    NVML_CLOCK_SM, NVML_TEMPERATURE_GPU = 1, 0
-
-    def nvmlDeviceGetHandleByIndex(self, index: int) -> str:
-        return f"gpu {index}"
-
-    def nvmlDeviceGetPowerUsage(self, handle: str) -> int:
-        assert handle == "gpu 0"
-        return 71_500
-
-    def nvmlDeviceGetUtilizationRates(self, handle: str) -> Any:
-        raise RuntimeError("Not Supported")
-
-    def nvmlDeviceGetClockInfo(self, handle: str, which: int) -> int:
-        return 1530
-
-    def nvmlDeviceGetTemperature(self, handle: str, which: int) -> int:
-        return 61
-
-    def nvmlDeviceGetCurrentClocksThrottleReasons(self, handle: str) -> int:
-        return 0x4 | 0x20
+def _unsupported(handle: str) -> None:
+    raise RuntimeError("Not Supported")
 
 
 def test_nvml_gives_what_the_gpu_answers() -> None:
-    meter = NvmlMeter(_Nvml())
-    reading = meter._read()
+    nvml = SimpleNamespace(
+        NVMLError=RuntimeError, NVML_CLOCK_SM=1, NVML_TEMPERATURE_GPU=0,
+        nvmlDeviceGetHandleByIndex="gpu {}".format,
+        nvmlDeviceGetPowerUsage={"gpu 0": 71_500}.__getitem__,
+        nvmlDeviceGetUtilizationRates=_unsupported,
+        nvmlDeviceGetClockInfo=lambda handle, which: 1530,
+        nvmlDeviceGetTemperature=lambda handle, which: 61,
+        nvmlDeviceGetCurrentClocksThrottleReasons=lambda handle: 0x4 | 0x20,
+    )  # fmt: skip
+    reading = NvmlMeter(nvml)._read()
     assert (reading.watts, reading.gpu_mhz, reading.gpu_busy, reading.temperature_c) == (71.5, 1530, None, 61)
     assert reading.throttled == "power cap, heat"
 
