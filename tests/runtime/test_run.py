@@ -22,10 +22,20 @@ SCRIPT = REPOSITORY / "runtime" / "run.py"
 ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith(("OPENCV", "DISPLAY"))}
 
 
-def run(*words: object, cwd: Path, **options: object) -> tuple[int, str, str]:
+def in_a_process(*words: object, cwd: Path, **options: object) -> tuple[int, str, str]:
     process = start(SCRIPT, *words, cwd=cwd, env=ENVIRONMENT, **options)
     stdout, stderr = process.communicate()
     return process.returncode, stdout, stderr
+
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:
+    """Runs the command in this process and a folder of its own; returns its status, output and standard error."""
+    monkeypatch.chdir(tmp_path)
+    return lambda *words: (run_here(*words), *capfd.readouterr())
 
 
 def labels(folder: Path, count: int = 3) -> Path:
@@ -37,7 +47,7 @@ def labels(folder: Path, count: int = 3) -> Path:
 
 def test_a_folder_to_a_folder_side_by_side(inverter: Path, tmp_path: Path) -> None:
     labels(tmp_path / "in")
-    code, stdout, stderr = run(
+    code, stdout, stderr = in_a_process(
         "--engine", inverter, "--source", "in", "--sink", "out/", "--view", "side-by-side", cwd=tmp_path
     )
     assert (code, stderr) == (0, "")
@@ -48,10 +58,11 @@ def test_a_folder_to_a_folder_side_by_side(inverter: Path, tmp_path: Path) -> No
     assert stdout.startswith("3 frames in ") and " fps" in stdout and "p50 needs 10" in stdout
 
 
-def test_a_video_to_a_video_and_a_folder_keeps_count_and_order(inverter: Path, clip: Path, tmp_path: Path) -> None:
+def test_a_video_to_a_video_and_a_folder_keeps_count_and_order(
+    inverter: Path, clip: Path, tmp_path: Path, run: Run
+) -> None:
     code, stdout, stderr = run(
-        "--engine", inverter, "--source", clip, "--sink", "out.mp4", "--sink", "pictures", "--backend", "onnxruntime",
-        cwd=tmp_path,
+        "--engine", inverter, "--source", clip, "--sink", "out.mp4", "--sink", "pictures", "--backend", "onnxruntime"
     )  # fmt: skip
     assert (code, stderr) == (0, "")
     assert [index_of(image, inverted=True) for image in read_video(tmp_path / "out.mp4")] == list(range(40))
@@ -62,24 +73,24 @@ def test_a_video_to_a_video_and_a_folder_keeps_count_and_order(inverter: Path, c
         assert stage in stdout
 
 
-def test_sound_that_is_left_out_is_said_once(inverter: Path, tmp_path: Path) -> None:
+def test_sound_that_is_left_out_is_said_once(inverter: Path, tmp_path: Path, run: Run) -> None:
     path = write_video(tmp_path / "a.avi", 5)
     path.write_bytes(path.read_bytes() + b"strh8\0\0\0auds")
-    _, _, stderr = run("--engine", inverter, "--source", "a.avi", "--loop", 2, cwd=tmp_path)
+    _, _, stderr = run("--engine", inverter, "--source", "a.avi", "--loop", 2)
     assert stderr == "warning: a.avi has sound, which is left out\n"
 
 
-def test_limit_and_loop(inverter: Path, tmp_path: Path) -> None:
+def test_limit_and_loop(inverter: Path, tmp_path: Path, run: Run) -> None:
     labels(tmp_path / "in")
     for arguments, frames in ((("--loop", 4), 12), (("--loop", 0, "--limit", 7), 7), (("--limit", 99), 3)):
-        code, stdout, _ = run("--engine", inverter, "--source", "in", *arguments, cwd=tmp_path)
+        code, stdout, _ = run("--engine", inverter, "--source", "in", *arguments)
         assert code == 0 and stdout.startswith(f"{frames} frames in ")
         assert "no picture was kept or shown: add --sink out/" in stdout
 
 
-def test_many_frames_have_p99(inverter: Path, tmp_path: Path) -> None:
+def test_many_frames_have_p99(inverter: Path, tmp_path: Path, run: Run) -> None:
     write_rgb(tmp_path / "a.png", picture(1))
-    _, stdout, _ = run("--engine", inverter, "--source", "a.png", "--loop", 500, cwd=tmp_path)
+    _, stdout, _ = run("--engine", inverter, "--source", "a.png", "--loop", 500)
     assert "p99" in stdout and "needs" not in stdout
 
 
@@ -158,11 +169,11 @@ def test_bad_input_is_one_line_and_exit_2(
     assert not [p for p in tmp_path.rglob("*") if p.name.startswith(".writing-")]
 
 
-def test_a_truncated_video_is_reported(inverter: Path, tmp_path: Path) -> None:
+def test_a_truncated_video_is_reported(inverter: Path, tmp_path: Path, run: Run) -> None:
     path = write_video(tmp_path / "clip.avi", 60, size=(128, 128))
     data = path.read_bytes()
     path.write_bytes(data[: len(data) * 2 // 3])
-    code, _, stderr = run("--engine", inverter, "--source", "clip.avi", cwd=tmp_path)
+    code, _, stderr = run("--engine", inverter, "--source", "clip.avi")
     assert code == 1 and "clip.avi is truncated: it gave" in stderr and "of about 60 frames" in stderr
 
 
@@ -171,7 +182,7 @@ def test_a_video_that_does_not_fit_the_disk_is_one_line(inverter: Path, tmp_path
     (tmp_path / "in").mkdir()
     for index in range(30):
         write_rgb(tmp_path / f"in/{index}.png", noise.integers(0, 256, (32, 32, 3), np.uint8))
-    code, stdout, stderr = run(
+    code, stdout, stderr = in_a_process(
         "--engine", inverter, "--source", "in", "--sink", "out.avi", "--backend", "onnxruntime", cwd=tmp_path,
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (9_000, 9_000)),
     )  # fmt: skip
@@ -197,18 +208,18 @@ def test_as_a_script_our_modules_hide_no_library(tmp_path: Path) -> None:
     assert done.stdout.strip() == "[]", done.stderr
 
 
-def test_real_label_maps_keep_their_names(inverter: Path, facades: Path, tmp_path: Path) -> None:
-    code, stdout, _ = run("--engine", inverter, "--source", facades / "test_label", "--sink", "out/", cwd=tmp_path)
+def test_real_label_maps_keep_their_names(inverter: Path, facades: Path, tmp_path: Path, run: Run) -> None:
+    code, stdout, _ = run("--engine", inverter, "--source", facades / "test_label", "--sink", "out/")
     assert code == 0 and "66 frames" in stdout
     assert {p.stem for p in (tmp_path / "out").iterdir()} == {p.stem for p in (facades / "test_label").iterdir()}
 
 
-def test_a_bad_picture_ends_no_run_and_is_named(inverter: Path, tmp_path: Path) -> None:
+def test_a_bad_picture_ends_no_run_and_is_named(inverter: Path, tmp_path: Path, run: Run) -> None:
     labels(tmp_path / "in", 5)
     (tmp_path / "in" / "2b.png").write_bytes(b"no picture")
     (tmp_path / "in" / "._3.png").write_bytes(b"what macOS leaves")
     (tmp_path / "in" / "x.heic").write_bytes(b"what a phone takes")
-    code, stdout, stderr = run("--engine", inverter, "--source", "in", "--sink", "o/", cwd=tmp_path)
+    code, stdout, stderr = run("--engine", inverter, "--source", "in", "--sink", "o/")
     assert code == 1 and "could not be read:" in stdout and "2b.png is not a whole image" in stdout
     assert "skipped" in stderr and "1 .heic" in stderr and "x.heic" in stderr
     assert len(list((tmp_path / "o").iterdir())) == 5
@@ -287,39 +298,38 @@ def test_a_page_stays_after_a_clip_until_ctrl_c_even_where_a_shell_has_ignored_i
     assert process.returncode == 0 and stdout.startswith("40 frames") and "interrupted" not in stderr
 
 
-def test_no_name_steers_the_terminal(inverter: Path, tmp_path: Path) -> None:
+def test_no_name_steers_the_terminal(inverter: Path, tmp_path: Path, run: Run) -> None:
     write_rgb(labels(tmp_path / "in", 1) / "a.png", picture(1))
     (tmp_path / "in" / "\x1b[31m\x9bbad.png").write_bytes(b"x")
-    code, stdout, stderr = run("--engine", inverter, "--source", "in", cwd=tmp_path)
+    code, stdout, stderr = run("--engine", inverter, "--source", "in")
     assert code == 1 and r"\x1b[31m\x9bbad.png is not a whole image" in stdout and r"\x1b[31m" in stderr
     assert "\x1b" not in stdout + stderr and "\x9b" not in stdout + stderr
 
 
-def test_several_sources_at_once_each_with_its_own_sinks_and_numbers(inverter: Path, tmp_path: Path) -> None:
+def test_several_sources_at_once_each_with_its_own_sinks_and_numbers(inverter: Path, tmp_path: Path, run: Run) -> None:
     labels(tmp_path / "first")
     labels(tmp_path / "second", 4)
     (tmp_path / "second" / "broken.png").write_bytes(b"no picture")
     both = ("--source", "first", "--source", "second")
     code, stdout, stderr = run(
-        *("--engine", inverter, "--backend", "onnxruntime", *both, "--sink", "out/{source}", "--limit", 9), cwd=tmp_path
+        *("--engine", inverter, "--backend", "onnxruntime", *both, "--sink", "out/{source}", "--limit", 9)
     )
     assert code == 1 and "broken.png" in stderr, "as of one alone"
     assert [len(list((tmp_path / "out" / name).iterdir())) for name in ("first", "second")] == [3, 4]
     assert "first: 3 frames in " in stdout and "second: 4 frames in " in stdout and stdout.count("ONNX Runtime") == 1
-    code, _, stderr = run("--engine", inverter, *both, "--sink", "out", cwd=tmp_path)
+    code, _, stderr = run("--engine", inverter, *both, "--sink", "out")
     assert (
         code == 2
         and stderr.strip() == "error: --sink out would get 2 sources; say where each goes: --sink 'out/{source}/'"
     )
 
 
-def test_a_source_that_dies_ends_alone_and_the_status_tells(inverter: Path, tmp_path: Path) -> None:
+def test_a_source_that_dies_ends_alone_and_the_status_tells(inverter: Path, tmp_path: Path, run: Run) -> None:
     labels(tmp_path / "first")
     (tmp_path / "second").mkdir()
     (tmp_path / "second" / "broken.png").write_bytes(b"no picture")
     code, stdout, stderr = run(
-        *("--engine", inverter, "--source", "first", "--source", "second", "--sink", "{source}-out/", "--strict"),
-        cwd=tmp_path,
+        *("--engine", inverter, "--source", "first", "--source", "second", "--sink", "{source}-out/", "--strict")
     )
     assert code == 2 and "warning: second has ended: " in stderr and stderr.count("error: ") == 1
     assert "first: 3 frames in " in stdout and len(list((tmp_path / "first-out").iterdir())) == 3

@@ -49,7 +49,7 @@ def run_on_a_disk_of(size: str, engine: Path, noise: Path, sink: str) -> tuple[i
 
 
 def test_a_video_ends_before_the_disk_is_full_and_plays(inverter: Path, noise: Path, encoder: str) -> None:
-    code, stderr, files = run_on_a_disk_of("17m", inverter, noise, "o.mp4")
+    code, stderr, files = run_on_a_disk_of("16600k", inverter, noise, "o.mp4")
     assert code == 2 and "o.mp4 is full; the video ends after" in stderr and stderr.count("\n") == 1
     assert [path.name for path in files] == ["o.mp4"]
     assert len(read_video(files[0])) == int(stderr.partition("ends after ")[2].split()[0]) > 20
