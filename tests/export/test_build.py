@@ -35,7 +35,7 @@ from pix2pix_edge.runtime.sidecar import (
 from tests.commands import export
 from tests.export import test_build_gpu
 from tests.export.small_network import CONVOLUTIONS, PRECISIONS, write_small_network
-from tests.simulator import VERSIONS, Start
+from tests.simulator import VERSIONS, Simulator, Start
 
 command = partial(export, "build")
 
@@ -63,12 +63,15 @@ def interrupt_at(step: int, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return steps
 
 
-@pytest.mark.parametrize("version", VERSIONS)
+@pytest.fixture(params=VERSIONS)
+def simulator(request: pytest.FixtureRequest, simulated_tensorrt: Start) -> Simulator:
+    """Each version of TensorRT in turn."""
+    return simulated_tensorrt(request.param, total_memory=4 << 30)
+
+
+@pytest.mark.usefixtures("simulator")
 @pytest.mark.parametrize("precision", PRECISIONS)
-def test_the_plan_translates_as_onnxruntime_does(
-    simulated_tensorrt: Start, tmp_path: Path, version: str, precision: str
-) -> None:
-    simulated_tensorrt(version)
+def test_the_plan_translates_as_onnxruntime_does(tmp_path: Path, precision: str) -> None:
     source = write_small_network(tmp_path / f"a.{precision}.onnx", precision)
     out = tmp_path / "plans" / "a.plan"
     sidecar = build(source, out)
@@ -96,9 +99,8 @@ def test_the_sidecar_says_what_the_plan_is(simulated_tensorrt: Start, tmp_path: 
     assert not [p for p in tmp_path.iterdir() if p.name.startswith(".")]
 
 
-@pytest.mark.parametrize("version", VERSIONS)
-def test_a_batch_makes_a_plan_for_one_to_n_images(simulated_tensorrt: Start, tmp_path: Path, version: str) -> None:
-    simulated_tensorrt(version)
+@pytest.mark.usefixtures("simulator")
+def test_a_batch_makes_a_plan_for_one_to_n_images(tmp_path: Path) -> None:
     source = write_small_network(tmp_path / "a.int8.onnx", "int8")
     sidecar = build(source, tmp_path / "a.plan", batch=3)
     assert sidecar.tensorrt and sidecar.tensorrt.max_batch == 3
@@ -170,11 +172,7 @@ def test_a_timing_cache_that_does_not_fit_is_replaced(
     assert cache.read_bytes() != content
 
 
-@pytest.mark.parametrize("version", VERSIONS)
-def test_options_reach_the_builder(
-    simulated_tensorrt: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: str
-) -> None:
-    simulator = simulated_tensorrt(version, total_memory=4 << 30)
+def test_options_reach_the_builder(simulator: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     trt: Any = simulator.tensorrt
     seen: list[Any] = []
     original = trt.Builder.build_serialized_network
@@ -191,11 +189,8 @@ def test_options_reach_the_builder(
     assert seen == [(3, 2048, False), (5, 256, False)]
 
 
-@pytest.mark.parametrize("version", VERSIONS)
-def test_ctrl_c_leaves_nothing(
-    simulated_tensorrt: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: str
-) -> None:
-    simulated_tensorrt(version)
+@pytest.mark.usefixtures("simulator")
+def test_ctrl_c_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     interrupt_at(1, monkeypatch)
     out = tmp_path / "plans"
     out.mkdir()
@@ -220,15 +215,10 @@ def test_ctrl_c_while_trying_the_plan_keeps_the_former_one(
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
-@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.usefixtures("simulator")
 def test_a_silent_fallback_is_an_error(
-    simulated_tensorrt: Start,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    version: str,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    simulated_tensorrt(version)
     original = trial.inspect_plan
     monkeypatch.setattr(trial, "inspect_plan", lambda *a: re.sub("(?i)int8", "FP32", original(*a)))
     source = write_small_network(tmp_path / "a.int8.onnx", "int8")

@@ -95,15 +95,11 @@ class InferenceServer:
                 if fault == "refuse":
                     return self.send(400, json.dumps({"error": "out of memory"}).encode())
                 output = {"name": "translated", "datatype": "UINT8", "shape": list(pictures.shape)}
-                binary = pictures.tobytes()
-                if fault in ("json", "json alone"):
-                    output["data"], binary = pictures.reshape(-1).tolist(), b""
-                if fault == "json lies":
-                    output["data"], binary = [300, "x", None], b""
-                if fault == "other shape":
-                    output["shape"] = [1, 3, 32, 32]
-                if fault == "short":
-                    binary = binary[:100]
+                binary = {"short": pictures.tobytes()[:100], "huge": bytes(1 << 23)}.get(fault, pictures.tobytes())
+                if "json" in fault:
+                    output["data"] = [300, "x", None] if fault == "json lies" else pictures.reshape(-1).tolist()
+                    binary = b""
+                output |= {"other shape": {"shape": [1, 3, 32, 32]}, "other name": {"name": "picture"}}.get(fault, {})
                 if fault == "no list":
                     return self.send(200, json.dumps({"outputs": None}).encode())
                 if fault == "slow":
@@ -113,10 +109,6 @@ class InferenceServer:
                     while not outer.released.wait(0.02):
                         self.wfile.write(b"{")
                     return None
-                if fault == "huge":
-                    binary = bytes(1 << 23)
-                if fault == "other name":
-                    output["name"] = "picture"
                 words = json.dumps({"model_name": "facades", "outputs": [output]}).encode()
                 self.send(200, words + binary, {LENGTH: str(len(words))})
 
