@@ -22,7 +22,7 @@ from pix2pix_edge.runtime.images import write_image
 from tests.commands import benchmarks, export
 
 FLOAT, UINT8 = TensorProto.FLOAT, TensorProto.UINT8
-PICTURE = ("x", FLOAT, [1, 3, 16, 16])
+PICTURE, OPEN = ("x", FLOAT, [1, 3, 16, 16]), (FLOAT, ["n", 3, "h", "w"])
 
 
 def write_graph(
@@ -79,20 +79,15 @@ def holding(content: bytes) -> Callable[[Path], Path]:
 
 
 CONVERT = r"make one of it with: python -m export convert \S*{} --out DIR"
+TWO_IN = "takes x .* z float32.* one picture in and one out"
 FOREIGN: dict[str, tuple[Callable[[Path], Path], str]] = {
     "nchw.onnx": (lambda p: foreign(p, [1, 3, 16, 16]), CONVERT),
-    "open.onnx": (
-        lambda p: write_graph(p, [("x", FLOAT, ["n", 3, "h", "w"])], [("y", FLOAT, ["n", 3, "h", "w"])]),
-        f"{CONVERT} --size 256x256",
-    ),
+    "open.onnx": (lambda p: write_graph(p, [("x", *OPEN)], [("y", *OPEN)]), f"{CONVERT} --size 256x256"),
     "names.onnx": (lambda p: engine(p, names=("a", "b")), CONVERT),
     "grey.onnx": (lambda p: engine(p, 1, 1), CONVERT),
     "free.onnx": (lambda p: engine(p, batch="n"), CONVERT),
     "beside.onnx": (beside, r"make one file of both with: python -m export convert \S*{} --out DIR"),
-    "two_in.onnx": (
-        lambda p: write_graph(p, [PICTURE, ("z", FLOAT, [1, 3])], [("y", FLOAT, [1, 3, 16, 16])]),
-        "takes x .* z float32.* one picture in and one out",
-    ),
+    "two_in.onnx": (lambda p: write_graph(p, [PICTURE, ("z", FLOAT, [1, 3])], [("y", FLOAT, [1, 3, 16, 16])]), TWO_IN),
     "two_out.onnx": (lambda p: foreign(p, [1, 3, 16, 16], ("z", FLOAT, [1, 3, 16, 16])), "gives y .* one picture in"),
     "enlarges.onnx": (lambda p: foreign(p, [1, 3, 32, 32]), "a picture must keep its size"),
     "vector.onnx": (lambda p: foreign(p, [1, 7], last="Flatten"), r"both must be pictures, \[N, H, W, C\]"),
