@@ -37,7 +37,7 @@ from pix2pix_edge.train.trainer import LOSSES, Trainer
 SAVE_EVERY_SECONDS = 300.0
 ALONE = Place()
 Samples = Pairs | list[tuple[Image, Image]] | list[tuple[Image, None]]
-SHORT = dict(zip(LOSSES, ("G", "D", "adv", "F", "L1", "fringes", "T"), strict=True))
+SHORT = dict(zip(LOSSES, ("G", "D", "adv", "F", "L1", "fringes"), strict=True))
 
 
 def train(

@@ -46,7 +46,6 @@ class Settings:
     l1_weight: float = 10.0
     fringe_weight: float = 50.0
     teacher: str = ""
-    teacher_weight: float = 10.0
     learning_rate: float = 2e-4
     discriminator_rate: float = 4e-4
     schedule: str = "linear"
@@ -93,7 +92,6 @@ RECIPES = {
         feature_weight=0.0,
         l1_weight=100.0,
         fringe_weight=0.0,
-        teacher_weight=100.0,
         discriminator_rate=2e-4,
         schedule="constant",
         average=0.0,

@@ -16,7 +16,7 @@ from pix2pix_edge.train.networks import discriminator, feature_extractor, genera
 from pix2pix_edge.train.settings import Settings
 
 BETA_1 = 0.5
-LOSSES = ("generator_loss", "discriminator_loss", "adversarial", "features", "l1", "fringes", "teacher")
+LOSSES = ("generator_loss", "discriminator_loss", "adversarial", "features", "l1", "fringes")
 
 Seen = Mapping[str, Sequence[Any]]
 """What a discriminator sees of a pair: by scale its maps, and its logits last."""
@@ -25,11 +25,11 @@ Seen = Mapping[str, Sequence[Any]]
 class Trainer(keras.Model):
     """A generator and a discriminator that learn together from (source, target) batches in [-1, 1].
 
-    generator_loss = adversarial + feature_weight x features + l1_weight x l1 + fringe_weight x fringes + teacher_weight
-    x teacher: adversarial says how far the discriminator is from taking predictions for real, features is the mean
-    absolute difference to the target in the discriminator's maps, summed over each scale's maps and averaged over its
-    scales (pix2pixHD, arXiv 1711.11585), l1 that in the picture, fringes that in its colours at fine scale, teacher
-    that of maps and picture to the pictures of the teacher, where there is one.
+    generator_loss = adversarial + feature_weight x features + l1_weight x l1 + fringe_weight x fringes: adversarial
+    says how far the discriminator is from taking predictions for real, features is the mean absolute difference to the
+    target in the discriminator's maps, summed over each scale's maps and averaged over its scales (pix2pixHD, arXiv
+    1711.11585), l1 that in the picture, fringes that in its colours at fine scale. With a teacher these three are to
+    its picture in place of the target's, and what is real is still the target.
     discriminator_loss is the mean of its losses on real and on predicted pairs. (Isola et al. 2017 have adversarial and
     l1 alone.)
 
@@ -99,26 +99,23 @@ class Trainer(keras.Model):
         source, target = data
         wanted = self.settings
         loss = ADVERSARIAL_LOSSES[wanted.adversarial]
-        taught, likeness, fringes = tf.constant(0.0), tf.constant(0.0), tf.constant(0.0)
+        likeness, fringes = tf.constant(0.0), tf.constant(0.0)
         with tf.GradientTape(persistent=True) as tape:
             predicted = self.generator(source, training=True)
             fake = self.seen([source, predicted], training=True)
-            real = self.seen([source, target], training=True)
+            real = wanted_maps = self.seen([source, target], training=True)
+            if self.teacher is not None:
+                target = self.teacher(source, training=False)
+                wanted_maps = self.seen([source, target], training=True)
             adversarial = mean_over_scales(loss.generator, fake)
             l1 = tf.reduce_mean(tf.abs(target - predicted))
             generator_loss = adversarial + wanted.l1_weight * l1
             if wanted.feature_weight:
-                likeness = feature_distance(fake, real)
+                likeness = feature_distance(fake, wanted_maps)
                 generator_loss += wanted.feature_weight * likeness
             if wanted.fringe_weight and wanted.output_channels >= 3:
                 fringes = tf.reduce_mean(tf.abs(fine_colours(target - predicted)))
                 generator_loss += wanted.fringe_weight * fringes
-            if self.teacher is not None:
-                example = self.teacher(source, training=False)
-                taught = tf.reduce_mean(tf.abs(example - predicted))
-                if wanted.feature_weight:
-                    taught += feature_distance(fake, self.seen([source, example], training=True))
-                generator_loss += wanted.teacher_weight * taught
             discriminator_loss = (mean_over_scales(loss.real, real) + mean_over_scales(loss.fake, fake)) / 2
             # The optimisers add up the replicas' gradients.
             shares = [loss / self.strategy.num_replicas_in_sync for loss in (generator_loss, discriminator_loss)]
@@ -128,7 +125,7 @@ class Trainer(keras.Model):
         ):
             variables = network.trainable_variables
             optimizer.apply(tape.gradient(loss, variables), variables)
-        losses = (generator_loss, discriminator_loss, adversarial, likeness, l1, fringes, taught)
+        losses = (generator_loss, discriminator_loss, adversarial, likeness, l1, fringes)
         for name, loss in zip(LOSSES, losses, strict=True):
             self.losses_so_far[name].update_state(loss)
         return {name: mean.result() for name, mean in self.losses_so_far.items()}

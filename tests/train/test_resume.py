@@ -121,7 +121,7 @@ def test_what_a_run_leaves(uninterrupted: Path) -> None:
         float(row[name]) > 0
         for row in rows
         for name in (*LOSSES, *judged)
-        if name not in ("teacher", "validation_labels", "adversarial")
+        if name not in ("validation_labels", "adversarial")
     )
     assert cv2.imread(str(uninterrupted / "curves.png")).shape[1] > 1000
     assert len(keras.models.load_model(uninterrupted / "discriminator.keras", compile=False).inputs) == 2

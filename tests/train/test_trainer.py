@@ -22,6 +22,7 @@ from pix2pix_edge.train.trainer import (
     cross_entropy,
     feature_distance,
     fine_colours,
+    mean_over_scales,
 )
 
 SIZE = 64
@@ -191,35 +192,39 @@ def test_a_teacher_pulls_the_student_and_does_not_learn(batch: Any) -> None:
     keras.utils.set_random_seed(0)
     teacher = generator(3, SIZE, folded=True)
     before = [np.array(weight) for weight in teacher.weights]
-    trainer = Trainer(
-        dataclasses.replace(
-            SMALL, l1_weight=0.0, feature_weight=0.0, teacher_weight=1000.0, learning_rate=1e-3, average=0.0
-        ),
-        teacher,
-    )
+    pull = dataclasses.replace(SMALL, l1_weight=1000.0, feature_weight=0.0, learning_rate=1e-3, average=0.0)
+    trainer = Trainer(pull, teacher)
     distances = []
     for _ in range(60):
         trainer.reset_metrics()
         trainer.step(batch)
-        distances.append(trainer.means()["teacher"])
+        distances.append(trainer.means()["l1"])
     assert distances[-1] < 0.6 * distances[0], distances
     for weight, then in zip(teacher.weights, before, strict=True):
         np.testing.assert_array_equal(weight, then)
 
 
-def test_a_teacher_is_followed_in_what_the_discriminators_see(batch: Any) -> None:
-    """Pixels alone would teach the mean of what a student cannot tell apart."""
+def test_with_a_teacher_its_picture_is_the_likeness_and_the_target_what_is_real(batch: Any) -> None:
+    source, target = batch
     teacher = generator(3, SIZE, folded=True)
-    keras.utils.set_random_seed(0)
-    trainer = Trainer(dataclasses.replace(SMALL, learning_rate=0.0, discriminator_rate=0.0), teacher)
-    trainer.step(batch)
-    predicted = trainer.generator(batch[0], training=True)
-    example = teacher(batch[0])
-    pixels = float(tf.reduce_mean(tf.abs(example - predicted)))
-    seen = [trainer.seen([batch[0], picture], training=True) for picture in (predicted, example)]
-    expected = pixels + float(feature_distance(*seen))
-    assert expected > 1.5 * pixels
-    assert trainer.means()["teacher"] == pytest.approx(expected, rel=0.2)  # dropout and power steps differ
+    trainer = Trainer(SMALL, teacher)
+    seen, looked_at = trainer.seen, []
+
+    def look(images: list[Any], training: bool) -> Any:
+        looked_at.append((images[1], seen(images, training=training)))
+        return looked_at[-1][1]
+
+    trainer.seen = look
+    trainer.train_step(batch)
+    (fake, fake_maps), (real, real_maps), (taught, taught_maps) = looked_at
+    np.testing.assert_array_equal(real, target)
+    np.testing.assert_allclose(taught, teacher(source), atol=1e-6)
+    found = trainer.means()
+    assert found["l1"] == pytest.approx(float(tf.reduce_mean(tf.abs(taught - fake))))
+    assert found["features"] == pytest.approx(float(feature_distance(fake_maps, taught_maps)))
+    hinge = ADVERSARIAL_LOSSES["hinge"]
+    judged = mean_over_scales(hinge.fake, fake_maps) + mean_over_scales(hinge.real, real_maps)
+    assert found["discriminator_loss"] == pytest.approx(float(judged) / 2)
 
 
 def test_the_average_follows_the_weights_and_is_what_translates(batch: Any) -> None:

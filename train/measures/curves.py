@@ -11,7 +11,6 @@ TITLES = {
     "discriminator_loss": "discriminator loss",
     "adversarial": "adversarial loss",
     "l1": "L1, training",
-    "teacher": "L1 to the teacher, training",
     "validation_l1": "L1 [levels], validation",
     "validation_psnr": "PSNR [dB], validation",
     "validation_ssim": "SSIM, validation",
