@@ -10,10 +10,8 @@ import ssl
 import struct
 import threading
 
-import cv2
-
 from pix2pix_edge.runtime.images import jpeg_segments
-from tests.conftest import picture
+from tests.runtime.sources.ip_camera import jpeg_of
 
 WIDTH, HEIGHT, FPS = 96, 64, 25.0
 
@@ -52,7 +50,7 @@ class RtspCamera:
         self.udp_only, self.answer, self.password, self.codec, self.silent = udp_only, answer, password, codec, silent
         self._context = context
         self.transports: list[str] = []
-        self._jpegs = [cv2.imencode(".jpg", picture(i, HEIGHT, WIDTH)[..., ::-1])[1].tobytes() for i in range(60)]
+        self._jpegs = [jpeg_of(index, HEIGHT, WIDTH) for index in range(60)]
         self._closed = threading.Event()
         self._lock = threading.Lock()
         self._clients: list[socket.socket] = []
@@ -61,52 +59,40 @@ class RtspCamera:
         threading.Thread(target=self._accept, daemon=True).start()
 
     def _accept(self) -> None:
-        while True:
-            try:
-                client = self._server.accept()[0]
-            except OSError:
-                return
-            self._clients.append(client)
-            threading.Thread(target=self._serve, args=(client,), daemon=True).start()
+        with contextlib.suppress(OSError):
+            while True:
+                self._clients.append(self._server.accept()[0])
+                threading.Thread(target=self._serve, args=(self._clients[-1],), daemon=True).start()
 
     def _serve(self, client: socket.socket) -> None:
         data, send = b"", None
-        if self._context:
-            try:
+        with contextlib.suppress(OSError):
+            if self._context:
                 client = self._context.wrap_socket(client, server_side=True)
-            except OSError:
-                return
-        client.settimeout(0.02)
-        with client:
-            while not self._closed.is_set():
-                try:
-                    with self._lock:  # OpenSSL allows one thread at a time
-                        more = client.recv(4096)
-                except TimeoutError:
-                    self._closed.wait(0.002)  # let one who sends have the lock
-                    continue
-                except OSError:
-                    return
-                if not more:
-                    return
-                if self.silent:
-                    continue
-                data += more
+            client.settimeout(0.02)
+            while not self._closed.is_set() and (more := self._received(client)) != b"":
+                data += b"" if self.silent else more or b""
                 while b"\r\n\r\n" in data:
                     request, _, data = data.partition(b"\r\n\r\n")
                     text = request.decode("latin-1")
                     answer, target = self._answered(text, client)
                     send = target or send
                     number = re.search(r"CSeq: (\d+)", text)
-                    answer = answer.replace(
-                        b"\r\n", b"\r\nCSeq: " + (number[1] if number else "0").encode() + b"\r\n", 1
+                    client.sendall(
+                        answer.replace(b"\r\n", b"\r\nCSeq: %b\r\n" % (number[1] if number else "0").encode(), 1)
                     )
-                    try:
-                        client.sendall(answer)
-                    except OSError:
-                        return
                     if text.startswith("PLAY") and send:
                         threading.Thread(target=self._play, args=(send,), daemon=True).start()
+        client.close()
+
+    def _received(self, client: socket.socket) -> bytes | None:
+        """Return what has come, b"" at the end, or None where nothing has."""
+        try:
+            with self._lock:  # OpenSSL allows one thread at a time
+                return client.recv(4096)
+        except TimeoutError:
+            self._closed.wait(0.002)  # let one who sends have the lock
+            return None
 
     def _authorized(self, text: str) -> bool:
         found = dict(re.findall(r'(\w+)="([^"]*)"', text.partition("Authorization: Digest ")[2]))
@@ -153,13 +139,11 @@ class RtspCamera:
 
     def _play(self, send: object) -> None:
         assert callable(send)
-        for index in range(10**6):
-            try:
+        with contextlib.suppress(OSError):
+            for index in range(10**6):
                 send(rtp_jpeg(self._jpegs[index % 60], index, int(index * 90_000 / FPS)))
-            except OSError:
-                return
-            if self._closed.wait(1 / FPS):
-                return
+                if self._closed.wait(1 / FPS):
+                    return
 
     def __enter__(self) -> RtspCamera:
         return self
