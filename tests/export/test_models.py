@@ -535,9 +535,9 @@ def test_foreign_group_norm_as_an_operator(tmp_path: Path) -> None:
     model.graph.node.insert(1, helper.make_node("GroupNormalization", ["raw", "scale", "shift"], ["a"], num_groups=2))
     onnx.save(model, tmp_path / "m.onnx")
     assert_converts(tmp_path / "m.onnx", run, images=TALL[3:])
-    model.opset_import[0].version = 18  # where its scale was of groups
+    model.opset_import[0].version = 18  # where its scale was of groups, which ONNX 1.17 takes and ONNX Runtime does not
     onnx.save(model, tmp_path / "old.onnx")
-    with pytest.raises(InputError, match="GroupNormalization as no opset has it any more"):
+    with pytest.raises(InputError, match=r"GroupNormalization as no opset has it any more|cannot run"):
         open_translator(tmp_path / "old.onnx", Options())
 
 
