@@ -9,7 +9,6 @@ import signal
 import socket
 import struct
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -174,6 +173,7 @@ class Slow:
     def __init__(self) -> None:
         self.input = self.output = TensorSpec("image", (1, 1, 1, 3), "uint8")
         self.seen: list[int] = []
+        self.asked = 0
         self.go = threading.Semaphore(0)
         self.fails = False
 
@@ -181,6 +181,7 @@ class Slow:
         return {"engine": "slow"}
 
     def __call__(self, images: Image) -> Image:
+        self.asked += 1
         self.go.acquire()
         if self.fails:
             raise EngineError("the cable was pulled")
@@ -203,8 +204,8 @@ class Crowd:
         self.outcomes: dict[int, object] = {}
         self.threads: list[threading.Thread] = []
 
-    def send(self, address: str, visitor: str, number: int, waiting: int) -> None:
-        """Send one, and wait until so many wait."""
+    def send(self, address: str, visitor: str, number: int, waiting: int, superseded: int = 0) -> None:
+        """Send one, and wait until so many wait and so many have lost their places."""
 
         def work() -> None:
             try:
@@ -215,7 +216,7 @@ class Crowd:
         thread = threading.Thread(target=work)
         thread.start()
         self.threads.append(thread)
-        assert eventually(lambda: self.engine.waiting() == waiting)
+        assert eventually(lambda: (self.engine.waiting(), self.engine.superseded) == (waiting, superseded))
 
     def join(self) -> None:
         for thread in self.threads:
@@ -226,13 +227,14 @@ def test_the_newest_of_each_visitor_waits_and_all_get_their_turn() -> None:
     slow = Slow()
     with contextlib.closing(Translator(lambda: slow)) as engine:
         crowd = Crowd(engine)
-        crowd.send("a", "1", 1, 0)  # is being translated
+        crowd.send("a", "1", 1, 0)
+        assert eventually(lambda: slow.asked), "it is being translated"
         crowd.send("a", "1", 2, 1)
-        crowd.send("a", "1", 3, 1)  # takes the place of 2
-        crowd.send("a", "2", 4, 2)
-        crowd.send("a", "3", 5, 3)
-        crowd.send("b", "1", 6, 4)  # one of another address comes after one of a
-        crowd.send("a", "1", 7, 4)  # keeps the place of 3
+        crowd.send("a", "1", 3, 1, 1)  # takes the place of 2
+        crowd.send("a", "2", 4, 2, 1)
+        crowd.send("a", "3", 5, 3, 1)
+        crowd.send("b", "1", 6, 4, 1)  # one of another address comes after one of a
+        crowd.send("a", "1", 7, 4, 2)  # keeps the place of 3
         for _ in range(9):
             slow.go.release()
         crowd.join()
@@ -257,6 +259,7 @@ def test_an_engine_that_dies_is_told_and_comes_back(
     with contextlib.closing(Translator(open_one)) as engine:
         crowd = Crowd(engine)
         crowd.send("a", "1", 1, 0)
+        assert eventually(lambda: dying.asked)
         crowd.send("a", "2", 2, 1)
         dying.go.release()
         crowd.join()
@@ -284,10 +287,9 @@ def test_a_drawing_whose_place_was_taken_gets_no_picture_and_no_error() -> None:
                     answers.append((answer.status, answer.read()))
 
             threads = [threading.Thread(target=send, args=(number,)) for number in range(3)]
-            for thread, waiting, taken in zip(threads, (0, 1, 1), (0, 0, 1), strict=True):
+            for thread, state in zip(threads, ((1, 0, 0), (1, 1, 0), (1, 1, 1)), strict=True):
                 thread.start()
-                assert eventually(lambda w=waiting, t=taken: (engine.waiting(), engine.superseded) == (w, t))  # type: ignore[misc]
-                time.sleep(0.2)
+                assert eventually(lambda s=state: (slow.asked, engine.waiting(), engine.superseded) == s)  # type: ignore[misc]
             for _ in range(3):
                 slow.go.release()
             for thread in threads:
