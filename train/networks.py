@@ -133,7 +133,10 @@ def discriminator(
     spectral: each kernel is divided by its largest singular value, in place of batch norm, which at batch 1 would
     hide a picture's mean colours from it (Miyato et al., arXiv 1802.05957).
     The article ends in a sigmoid; here it is part of the loss, where it cannot overflow.
+    Raises InputError when there are more scales than the images can be halved.
     """
+    if scales > (most := min(both_sides(image_size)).bit_length() - 1):
+        raise InputError(f"--scales {scales} halves the images to less than a pixel; give at most {most}")
     source, target = (
         keras.Input((*both_sides(image_size), count), name=name)
         for name, count in zip(("source", "target"), channels, strict=True)

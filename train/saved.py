@@ -39,7 +39,9 @@ def load(path: Path) -> Any:
             raise InputError(f"{path} is damaged; copy it again, or let its run write it again by --resume") from error
         if begins.startswith(b"version https://git-lfs"):
             raise InputError(f"{path} is a pointer of Git LFS; fetch the file: git lfs pull") from error
-        reason = "it is no zip file" if path.suffix == ".keras" else str(error).splitlines()[0]
+        reason = "it is no zip file" if path.suffix == ".keras" else f"its name ends in {path.suffix or 'no .keras'}"
+        if path.suffix == ".h5":
+            reason = str(error).splitlines()[0]
         raise InputError(
             f"{path} is not a network saved by Keras ({reason}); make one with: python -m train --data DIR --out RUN"
         ) from error

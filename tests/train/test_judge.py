@@ -147,6 +147,9 @@ def test_the_command(
     ):
         words = [word if word.startswith("--") else str(tmp_path / word) for word in wrong]
         assert expected in refused(main([*words, "--data", str(data)]))
+    (tmp_path / "text.onnx").write_text("no network")
+    with pytest.raises(InputError, match=r"\(its name ends in .onnx\); make one"):
+        load(tmp_path / "text.onnx")
     with pytest.raises(InputError):
         load(tmp_path / "text.keras")
 

@@ -216,3 +216,9 @@ def test_the_saved_discriminator_is_the_same_function_in_standard_layers() -> No
 def test_impossible_networks_are_refused(filters: int, size: int) -> None:
     with pytest.raises(InputError, match=r"--filters|--image-size"):
         generator(filters, size)
+
+
+def test_no_more_scales_than_the_images_can_be_halved() -> None:
+    discriminator(1, (128, 64), scales=6)
+    with pytest.raises(InputError, match=r"--scales 7 halves .* at most 6"):
+        discriminator(1, (128, 64), scales=7)
