@@ -42,6 +42,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     option("--min-ssim", type=float, default=0.97, metavar="S", help="gate, mean over images (default: 0.97)")
     option("--min-worst", type=float, default=32.0, metavar="DB", help="gate, PSNR of the worst image (default: 32)")
     option(
+        "--train",
+        type=int,
+        default=0,
+        metavar="EPOCHS",
+        help="let the INT8 graph learn the FP32 pictures of all images that are not held out, so often (default: 0)",
+    )
+    option(
         "--cache",
         type=Path,
         metavar="FILE",
@@ -57,6 +64,8 @@ def run(args: argparse.Namespace) -> None:
 
     if args.images < 1:
         raise InputError(f"--images {args.images} must be at least 1; 200 are usual")
+    if args.train < 0:
+        raise InputError(f"--train {args.train} must be 0 or more epochs; 8 are usual")
     check_file(args.model, (".onnx",))
     wanted = TARGETS if args.target == "both" else (args.target,)
     if read_engine(args.model).outputs[0].dtype == "uint16":
@@ -74,7 +83,7 @@ def run(args: argparse.Namespace) -> None:
             " picture stay in floating point; use it as it is, or in FP16"
         )
     gate = Gate(args.min_psnr, args.min_ssim, args.min_worst)
-    request = Request(args.model, args.data, args.images, args.method, gate, args.cache)
+    request = Request(args.model, args.data, args.images, args.method, gate, args.cache, args.train)
     with tempfile.TemporaryDirectory(prefix="quantize-") as folder:
         search = Search(request, graph, layers, Path(folder))
         failures = []

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from pix2pix_edge.export.fidelity import Fidelity, compare
 from pix2pix_edge.export.graph.graph import Graph
@@ -45,7 +47,10 @@ JUDGED = 100
 
 @dataclass(frozen=True)
 class Request:
-    """What the user asked for. images: how many to calibrate on. method: "auto", or how ranges are chosen."""
+    """What the user asked for. images: how many to calibrate on. method: "auto", or how ranges are chosen.
+
+    epochs: how often an INT8 graph learns from the FP32 pictures of all images that are not held out.
+    """
 
     model: Path
     data: Path
@@ -53,6 +58,7 @@ class Request:
     method: str
     gate: Gate
     cache: Path | None = None
+    epochs: int = 0
 
     @property
     def stem(self) -> str:
@@ -78,8 +84,9 @@ class Search:
         self.request, self.layers, self.folder = request, layers, folder
         self.shape = graph.shapes()[graph.input.name][1:]
         calibrating, judging = calibration_split(request.data)
-        calibrating = evenly(calibrating, request.images)
+        every, calibrating = calibrating, evenly(calibrating, request.images)
         ranking = evenly(calibrating, RANKING)
+        self.training = [path for path in every if path not in ranking] or every
         self.cache = request.cache or request.model.with_name(f"{request.stem}.calibration.json")
         self.calibration = self._calibration(graph, calibrating, ranking)
         self.graph = graph.copy()
@@ -199,11 +206,31 @@ class Search:
         ranked = self.ranking.fidelity(graph)
         if ranked.mean_psnr_db < self.request.gate.min_psnr_db - 3:  # not worth the time of all images
             return ranked, graph, file
+        if self.request.epochs:
+            graph = self._trained(graph, ranked, f"{target.name}: {len(kept)} layers learn")
         graph = target.finished(graph)
         file.write_bytes(graph.to_model().SerializeToString(deterministic=True))
         with OnnxRuntimeEngine(file) as engine:
             images = self.images(f"{target.name}: {len(kept)} of {len(self.layers)} layers")
             return compare(zip(translated(engine, images), self.expected, strict=True)), graph, file
+
+    def _trained(self, graph: Graph, ranked: Fidelity, what: str) -> Graph:
+        """Return a quantised graph after training, or as it was where that is closer on what it did not learn from."""
+        from pix2pix_edge.export.int8.training import BATCH, distil
+
+        steps = max(self.request.epochs * len(self.training) // BATCH, 1)
+        with OnnxRuntimeEngine(self.request.model) as reference, _bar(None, what, steps) as bar:
+            trained = distil(graph, reference, self._examples(), steps, bar)
+        closer = mean_squared_error(self.ranking.fidelity(trained)) < mean_squared_error(ranked)
+        return trained if closer else graph
+
+    def _examples(self) -> Iterator[Image]:
+        """Yield images to learn from without end, in random order, half of them mirrored: FP32 says what is right."""
+        random = np.random.default_rng(0)
+        while True:
+            for i in random.permutation(len(self.training)):
+                image = self._read(self.training[i])
+                yield np.ascontiguousarray(image[:, ::-1]) if random.random() < 0.5 else image
 
 
 def _allowed_share(judged: Fidelity, gate: Gate) -> float:

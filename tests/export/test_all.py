@@ -153,7 +153,7 @@ def test_every_option_of_a_step_is_passed_on_to_it(
                     "bgr", "--batch-statistics", "--custom", "own.py", "--mean", "0.5", "--std",
                     "0.2,0.2,0.3", "--bits", "8"],
         "quantize": ["--target", "both", "--images", "7", "--method", "minmax", "--min-psnr", "30", "--min-ssim", "0.9",
-                     "--min-worst", "20", "--cache", "c.json"],
+                     "--min-worst", "20", "--cache", "c.json", "--train", "2"],
         "build": ["--batch", "4", "--workspace", "512", "--optimization-level", "2", "--timing-cache", "t",
                   "--verbose", "--rtx", "--gpu", "sm86,sm89"],
     }  # fmt: skip
