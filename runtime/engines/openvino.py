@@ -115,5 +115,7 @@ def _compiled(path: Path, edited: bytes | None, settings: dict[str, Any]) -> Any
     source = io.BytesIO(content) if content else str(path)
     network = core().compile_model(reader.convert(reader.load(source)), "CPU", settings)
     if place:
-        compiled.keep(place, network.export_model().getvalue())
+        stream = io.BytesIO()  # what export_model() returns is bytes in some versions, a stream in others
+        network.export_model(stream)
+        compiled.keep(place, stream.getvalue())
     return network
