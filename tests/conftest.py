@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 # what nohup, and a shell's background, have set would be inherited by what the tests start
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 signal.signal(signal.SIGINT, signal.default_int_handler)
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # as the commands say
 os.environ.setdefault("OPENCV_LOG_LEVEL", "OFF")
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 os.environ.setdefault("PIX2PIX_EDGE_PATIENCE", "12")  # before the package is imported; what is started inherits it
