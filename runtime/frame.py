@@ -165,6 +165,13 @@ class Source(abc.ABC):
         """Free the device or file; a second call does nothing. A read() that waits then returns None soon."""
 
 
+def check_methods(given: object, kind: str, *methods: str) -> None:
+    """Raise InputError for an object that lacks a method of what it is to be: a source, a sink."""
+    for method in methods:
+        if not callable(getattr(given, method, None)):
+            raise InputError(f"a {type(given).__name__} is no {kind}: it has no method {method}()")
+
+
 class BadPictureError(InputError):
     """One picture of a source cannot be used; the next read() gives the one after it, with the next index."""
 

@@ -31,6 +31,8 @@ CONSTANT_FORMS: dict[str, Callable[[onnx.AttributeProto], Array]] = {
 }
 # Shape inference looks into small constants only (shapes, axes, scales); weights would just be copied around.
 SHAPE_ELEMENTS = 64
+TO_NCHW, TO_NHWC = [0, 3, 1, 2], [0, 2, 3, 1]
+"""How a picture is transposed between channels last and channels first."""
 
 
 class Graph:
@@ -106,6 +108,11 @@ class Graph:
             for name in node.input:
                 found[name].append(node)
         return found
+
+    def only_reader(self, name: str) -> onnx.NodeProto | None:
+        """Return the node that alone reads a tensor, which is not what the graph gives out; else None."""
+        readers = self.consumers().get(name, [])
+        return readers[0] if len(readers) == 1 and name != self.output.name else None
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Tensor name -> static shape, constants included. Raises InputError for a graph with unknown shapes."""

@@ -16,11 +16,9 @@ import numpy as np
 import onnx
 from onnx import helper
 
-from pix2pix_edge.export.graph.graph import Array, Graph, attributes
+from pix2pix_edge.export.graph.graph import TO_NCHW, TO_NHWC, Array, Graph, attributes
 from pix2pix_edge.export.graph.roofline import LANES
 from pix2pix_edge.export.graph.simplify import ELEMENTWISE
-
-TO_NHWC, TO_NCHW = [0, 2, 3, 1], [0, 3, 1, 2]
 
 
 def arrange(graph: Graph) -> Graph:
@@ -46,7 +44,7 @@ def _interleave_late(graph: Graph, interleave: onnx.NodeProto, shape: tuple[int,
     block = int(attributes(interleave)["blocksize"])
     batch, phases, height, width = shape
     source, name, channels_last, gone = interleave.input[0], interleave.output[0], False, [interleave]
-    node = _only_reader(graph, name)
+    node = graph.only_reader(name)
     while node is not None:
         last = node.op_type == "Transpose" and attributes(node)["perm"] == TO_NHWC and not channels_last
         sums = _sums(graph, node, block, phases // block**2) if name == interleave.output[0] else None
@@ -66,7 +64,7 @@ def _interleave_late(graph: Graph, interleave: onnx.NodeProto, shape: tuple[int,
             del node.attribute[:]
             node.attribute.append(helper.make_attribute("kernel_shape", sums.shape[2:]))
             height, width = height - sums.shape[2] + 1, width - sums.shape[3] + 1
-        node = _only_reader(graph, name)
+        node = graph.only_reader(name)
     graph.nodes = [node for node in graph.nodes if all(node is not other for other in gone)]
     _move(graph, source, name, (batch, height, width, block, phases // block**2), channels_last)
 
@@ -134,17 +132,11 @@ def _of_each_value(graph: Graph, node: onnx.NodeProto) -> bool:
 
 def _dequantize_first(graph: Graph) -> None:
     """Dequantise the image before it is transposed."""
-    transpose = _only_reader(graph, graph.input.name)
-    node = None if transpose is None or transpose.op_type != "Transpose" else _only_reader(graph, transpose.output[0])
+    transpose = graph.only_reader(graph.input.name)
+    node = None if transpose is None or transpose.op_type != "Transpose" else graph.only_reader(transpose.output[0])
     if transpose is None or node is None or node.op_type != "DequantizeLinear":
         return
     if graph.constants[node.input[1]].size == 1:
         before, after = transpose.output[0], node.output[0]
         node.input[0], node.output[0] = graph.input.name, before
         transpose.input[0], transpose.output[0] = before, after
-
-
-def _only_reader(graph: Graph, name: str) -> onnx.NodeProto | None:
-    """Return the node that alone reads a tensor, which is not what the graph gives out."""
-    readers = graph.consumers().get(name, [])
-    return readers[0] if len(readers) == 1 and name != graph.output.name else None

@@ -155,7 +155,7 @@ def _resample(graph: Graph, path: Path) -> None:
 
     It is what antialiased resizes are, and those by kernels that ONNX lacks. Raises InputError where it does more.
     """
-    from pix2pix_edge.export.graph.graph import attributes
+    from pix2pix_edge.export.graph.graph import TO_NHWC, attributes
 
     tf = tensorflow()
     for node in [node for node in graph.nodes if node.op_type == RESAMPLING]:
@@ -178,9 +178,7 @@ def _resample(graph: Graph, path: Path) -> None:
             source = nodes[-1].output[0] if nodes else node.input[0]
             nodes.append(graph.node("Transpose", [source], node.name, perm=turned))
             nodes.append(graph.node("MatMul", [nodes[-1].output[0], matrix], node.name))
-        nodes.append(
-            graph.node("Transpose", [nodes[-1].output[0]], node.name, output=node.output[0], perm=[0, 2, 3, 1])
-        )
+        nodes.append(graph.node("Transpose", [nodes[-1].output[0]], node.name, output=node.output[0], perm=TO_NHWC))
         graph.replace([node], nodes)
 
 

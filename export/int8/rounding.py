@@ -50,11 +50,14 @@ class Box:
     @classmethod
     def after(cls, graph: Graph, conv: onnx.NodeProto) -> Box | None:
         """Return the box that alone reads what a convolution writes; None where there is none."""
-        consumers = graph.consumers()
-        interleave = _only_reader(consumers, conv, "DepthToSpace")
-        summing = interleave and _only_reader(consumers, interleave, "Conv")
-        weight = None if summing is None else graph.constants.get(summing.input[1])
-        if interleave is None or summing is None or weight is None or weight.shape[1] != 1:
+        interleave = graph.only_reader(conv.output[0])
+        if interleave is None or interleave.op_type != "DepthToSpace":
+            return None
+        summing = graph.only_reader(interleave.output[0])
+        if summing is None or summing.op_type != "Conv":
+            return None
+        weight = graph.constants.get(summing.input[1])
+        if weight is None or weight.shape[1] != 1:
             return None
         known, sums = attributes(summing), weight.sum(axis=(1, 2, 3), dtype=np.float64)
         shares = weight[sums != 0, 0] / sums[sums != 0, None, None]
@@ -246,11 +249,3 @@ def read_at(
         read = windows[:, y, x].swapaxes(0, 1).reshape(len(inside), -1)
         found[inside, :, phase_y * box.blocksize + phase_x] += np.float32(share) * read
     return found.reshape(len(drawn), -1)
-
-
-def _only_reader(
-    consumers: Mapping[str, Sequence[onnx.NodeProto]], node: onnx.NodeProto, op: str
-) -> onnx.NodeProto | None:
-    """Return what alone reads a node's result, where it is such a node."""
-    readers = consumers.get(node.output[0], ())
-    return readers[0] if len(readers) == 1 and readers[0].op_type == op else None

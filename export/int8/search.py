@@ -165,15 +165,16 @@ class Search:
             allowed = total * min(0.95, max(0.25, _allowed_share(judged, gate)))
             budget = (passing + failing) / 2 if passing else allowed
         # Sums of mean errors do not tell the worst image: what stayed out comes back, the largest first, where it may.
-        here: Sequence[Layer] = found.kept if found else ()
-        for layer in sorted(set(self.layers) - set(here), key=lambda layer: -layer.multiply_adds):
-            kept = [each for each in self.layers if each in here or each is layer]
+        for layer in sorted(
+            set(self.layers) - set(found.kept if found else ()), key=lambda layer: -layer.multiply_adds
+        ):
+            kept = [each for each in self.layers if each is layer or (found and each in found.kept)]
             if kept in tried or sum(errors[each.name] for each in kept) > squared_error(gate.min_psnr_db):
                 continue
             tried.append(kept)
             judged, graph, file = self._attempt(kept, ranges, target, len(tried))
             if judged.passes(gate):
-                found, here = Found(graph, file, kept, judged, alone), kept
+                found = Found(graph, file, kept, judged, alone)
         if found:
             return found
         raise GateFailedError(

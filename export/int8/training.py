@@ -16,7 +16,7 @@ import numpy as np
 import onnx
 
 from pix2pix_edge.export.fidelity import levels
-from pix2pix_edge.export.graph.graph import Graph, attributes
+from pix2pix_edge.export.graph.graph import TO_NCHW, TO_NHWC, Graph, attributes
 from pix2pix_edge.export.int8.calibrate import observe
 from pix2pix_edge.export.int8.sensitivity import translated
 from pix2pix_edge.runtime.engines.base import Engine
@@ -28,10 +28,8 @@ RATE = 0.005
 """What Adam moves a weight by in a step, at first, of what one code counts; it falls to nothing along a cosine."""
 BATCH = 4
 """Images in a step."""
-LAYOUTS = ([0, 3, 1, 2], [0, 2, 3, 1])
-"""Transposes between channels first and last; here they are always last."""
 ARITHMETIC = {"Add": "add", "Sub": "subtract", "Mul": "multiply", "Div": "divide", "Max": "maximum", "Min": "minimum"}
-ELEMENTWISE = {**ARITHMETIC, "Sigmoid": "sigmoid", "Tanh": "tanh", "Abs": "abs", "Sqrt": "sqrt"}
+FUNCTIONS = {**ARITHMETIC, "Sigmoid": "sigmoid", "Tanh": "tanh", "Abs": "abs", "Sqrt": "sqrt"}
 """Operators of ONNX -> functions of TensorFlow."""
 COARSE = 127
 """Steps of what is learned without codes, up to its largest value: they are as coarse as codes would be."""
@@ -60,10 +58,11 @@ class Network:
         read = {name for node in self.nodes for name in node.input if name}
         self.reads = sorted(read - made - graph.constants.keys())
         rounded = {node.output[0]: node.input[0] for node in self.nodes if node.op_type == "QuantizeLinear"}
+        others = {name for node in self.nodes if node.op_type not in CONVOLUTIONS for name in node.input}
         self.unrounded = {
             node.output[0]: rounded[node.input[0]]
             for node in self.nodes
-            if node.op_type == "DequantizeLinear" and node.input[0] in rounded
+            if node.op_type == "DequantizeLinear" and node.input[0] in rounded and node.output[0] in others
         }
 
     def _learn(self, node: onnx.NodeProto) -> None:
@@ -126,7 +125,7 @@ class Network:
                 return first * scale.reshape([-1] + [1] * (len(first.shape) - 1))
             case "Identity" | "DequantizeLinear":
                 return first
-            case "Transpose" if known["perm"] in LAYOUTS:
+            case "Transpose" if known["perm"] in (TO_NCHW, TO_NHWC):  # here channels always are last
                 return first
             case "DepthToSpace":
                 return self._interleaved(known, first)
@@ -149,8 +148,8 @@ class Network:
             case "Cast":
                 dtype = onnx.helper.tensor_dtype_to_np_dtype(known["to"])
                 return tf.clip_by_value(first, *_ends(dtype)) if dtype.kind in "iu" else first
-            case operator if operator in ELEMENTWISE:
-                return getattr(tf, ELEMENTWISE[operator])(*inputs)
+            case operator if operator in FUNCTIONS:
+                return getattr(tf, FUNCTIONS[operator])(*inputs)
         raise InputError(f"{node.name} computes {node.op_type}, which cannot be trained; leave --train out")
 
     def _convolved(self, known: Mapping[str, Any], values: Any, weight: Any, bias: Any = 0.0) -> Any:
@@ -209,13 +208,13 @@ def distil(graph: Graph, reference: Engine, images: Iterator[Image], steps: int,
             loss = tf.reduce_mean(tf.square(network(read, results_rounded) / level - expected))
         optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables, strict=True))
 
-    learn = tf.function(step, autograph=False)
+    learn, ways = tf.function(step, autograph=False), (True, False) if network.unrounded else (True,)
     seen, shown = tee(images)
     examples = zip(observe(graph, network.reads, seen), translated(reference, shown), strict=False)
     for i in range(steps):
         values, pictures = zip(*islice(examples, BATCH), strict=True)
         read = {name: np.concatenate([np.moveaxis(each[name], 1, -1) for each in values]) for name in network.reads}
-        learn(read, np.stack([levels(picture) for picture in pictures]).astype(np.float32), i % 2 == 0)
+        learn(read, np.stack([levels(picture) for picture in pictures]).astype(np.float32), ways[i % len(ways)])
         bar.update()
     return network.learned()
 

@@ -8,11 +8,9 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from pix2pix_edge.export.graph.graph import Graph, attributes
+from pix2pix_edge.export.graph.graph import TO_NCHW, TO_NHWC, Graph, attributes
 from pix2pix_edge.export.translator.contract import LUMA, WHITE, Pixels, order
 from pix2pix_edge.runtime.engines.base import INPUT_NAME, OUTPUT_NAME
-
-TO_NCHW, TO_NHWC = [0, 3, 1, 2], [0, 2, 3, 1]
 
 
 def wrap(graph: Graph, pixels: Pixels, layout: tuple[str, str]) -> None:

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from pix2pix_edge.runtime.errors import InputError
 from pix2pix_edge.runtime.files import identity
-from pix2pix_edge.runtime.frame import Frame, Sink
+from pix2pix_edge.runtime.frame import Frame, Sink, check_methods
 from pix2pix_edge.runtime.sinks.files import FolderSink, ImageSink, NullSink
 from pix2pix_edge.runtime.sinks.video import VIDEO_CODECS, VideoSink
 from pix2pix_edge.runtime.sinks.window import WindowSink
@@ -30,9 +30,7 @@ class ObjectSink(Sink):
 
     def __init__(self, writer: Writer) -> None:
         """Raises InputError when it is none."""
-        for method in ("write", "close"):
-            if not callable(getattr(writer, method, None)):
-                raise InputError(f"a {type(writer).__name__} is no sink: it has no method {method}()")
+        check_methods(writer, "sink", "write", "close")
         self.name = str(getattr(writer, "name", "") or type(writer).__name__)
         self._writer: Writer | None = writer
 

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from pix2pix_edge.runtime.addresses import shown
 from pix2pix_edge.runtime.errors import InputError
-from pix2pix_edge.runtime.frame import Frame, Image, Source, as_image
+from pix2pix_edge.runtime.frame import Frame, Image, Source, as_image, check_methods
 from pix2pix_edge.runtime.images import MAX_PIXELS
 from pix2pix_edge.runtime.sources.cameras import open_camera, open_csi
 from pix2pix_edge.runtime.sources.network import open_network
@@ -35,9 +35,7 @@ class ObjectSource(Source):
     """A Camera as a live source; its attributes name, live, frames and fps are taken over where it has them."""
 
     def __init__(self, camera: Camera) -> None:
-        for method in ("read", "close"):
-            if not callable(getattr(camera, method, None)):
-                raise InputError(f"a {type(camera).__name__} is no source: it has no method {method}()")
+        check_methods(camera, "source", "read", "close")
         self._camera: Camera | None = camera
         self._next = 0
         self.name: str = getattr(camera, "name", "camera")
