@@ -33,7 +33,6 @@ $(RUNTIME): pyproject.toml
 demo: $(RUNTIME) ## translate the drawings in samples/ with the bundled models, and show contact sheets
 	@rm -rf runs/demo
 	$(BIN)/pix2pix-edge demo --out runs/demo
-	@echo 'Draw a house yourself: $(BIN)/pix2pix-edge draw --engine models/facades.int8.cpu.onnx'
 	@echo 'The whole way, from pictures to an engine of your own: make pipeline'
 
 pipeline: $(READY) ## the whole chain with no data: draw facades, train, export, translate, contact sheet

@@ -13,12 +13,11 @@ from __future__ import annotations
 import argparse
 import importlib
 import shlex
-import sys
 from pathlib import Path
 from typing import Any
 
 from pix2pix_edge.export.translator.options import as_numbers
-from pix2pix_edge.runtime.cli import CommandParser, add_data, add_out
+from pix2pix_edge.runtime.cli import CommandParser, add_data, add_out, print_error
 from pix2pix_edge.runtime.errors import ToolkitError, as_typed
 from pix2pix_edge.runtime.nvidia.capabilities import probe
 
@@ -124,7 +123,7 @@ def _attempt(command: Command) -> int:
     try:
         return _module(command[0]).run(_parsed(command)) or 0
     except ToolkitError as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        print_error(str(error))
         return error.exit_code
 
 
@@ -140,4 +139,4 @@ def _obstacle_to_plans() -> str | None:
 
 
 def _line(command: Command) -> str:
-    return shlex.join(["python", "-m", "export", *command])
+    return as_typed(shlex.join(["python", "-m", "export", *command]))

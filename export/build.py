@@ -1,8 +1,8 @@
 """Build a TensorRT plan from an exported ONNX graph, on the machine and GPU that will run it.
 
-python -m export build facades.fp16.onnx --out facades.plan
-python -m export build facades.int8.onnx --out facades.plan --data images/ --batch 4
-python -m export build facades.fp16.onnx --out facades.plan --rtx --gpu sm86,sm89,sm120
+  python -m export build facades.fp16.onnx --out facades.plan
+  python -m export build facades.int8.onnx --out facades.plan --data images/ --batch 4
+  python -m export build facades.fp16.onnx --out facades.plan --rtx --gpu sm86,sm89,sm120
 
 With --rtx TensorRT-RTX builds for PCs with RTX cards, on any machine; on one of those cards the plan is tried as well.
 Precision is what the graph says. The plan is kept only after the engine inspector has shown that it computes in that
@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 from pix2pix_edge.runtime.cli import add_data, add_out
 from pix2pix_edge.runtime.engine import check_file
 from pix2pix_edge.runtime.engines.base import read_engine
-from pix2pix_edge.runtime.errors import EngineError, InputError, MissingPackageError
+from pix2pix_edge.runtime.errors import EngineError, InputError, MissingPackageError, as_typed
 from pix2pix_edge.runtime.files import sha256_of, written_beside
 from pix2pix_edge.runtime.nvidia.capabilities import Capabilities, memory, probe
 from pix2pix_edge.runtime.sidecar import BuiltBy, Precision, Sidecar, Source, read_sidecar, sidecar_path, write_sidecar
@@ -179,7 +179,7 @@ def build(
             f" {fidelity.ssim:.4f}, at most {fidelity.max_difference} of 255"
         )
     else:
-        command = shlex.join(["python", "-m", "export", "check", str(file), str(out), "--data", "DIR"])
+        command = as_typed(shlex.join(["python", "-m", "export", "check", str(file), str(out), "--data", "DIR"]))
         print(f"not tried ({machine.gpu_missing.partition(';')[0]}); on one of its cards, run: {command}")
     print(f"wrote {out} ({size / 1e6:.1f} MB) and {sidecar_path(out)}")
     return sidecar

@@ -1,8 +1,8 @@
 """Write the page to draw on as a folder of files for any static host; the browser computes, also without a connection.
 
-python -m export web facades.int8.cpu.onnx --out site/
-python -m export web facades.int8.cpu.onnx sketch.int8.cpu.onnx --out site/
-python -m export web facades.int8.cpu.onnx --out site/ --onnxruntime-web node_modules/onnxruntime-web
+  python -m export web facades.int8.cpu.onnx --out site/
+  python -m export web facades.int8.cpu.onnx sketch.int8.cpu.onnx --out site/
+  python -m export web facades.int8.cpu.onnx --out site/ --onnxruntime-web node_modules/onnxruntime-web
 
 ONNX Runtime's WebAssembly build comes from its npm package, which the command fetches with npm.
 """

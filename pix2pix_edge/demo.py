@@ -7,6 +7,9 @@ pix2pix-edge demo --out /tmp/facades
 from __future__ import annotations
 
 import argparse
+import shlex
+import shutil
+import sys
 from pathlib import Path
 
 from pix2pix_edge.runtime.cli import add_out
@@ -14,8 +17,8 @@ from pix2pix_edge.runtime.engine import open_engine
 from pix2pix_edge.runtime.images import read_image, sheet, write_image
 from pix2pix_edge.runtime.stream import translate
 
-BOX = Path(__file__).parent
-SAMPLES = {"facades": BOX / "samples", "sketch": BOX / "samples" / "sketches"}
+BUNDLED = Path(__file__).parent
+SAMPLES = {"facades": BUNDLED / "samples", "sketch": BUNDLED / "samples" / "sketches"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Write for each model OUT/MODEL/ and OUT/MODEL.png: what goes in at the left, what becomes of it at the right."""
     for name, samples in SAMPLES.items():
-        engine_file = BOX / "models" / f"{name}.int8.cpu.onnx"
+        engine_file = BUNDLED / "models" / f"{name}.int8.cpu.onnx"
         with open_engine(engine_file) as engine, translate(samples, engine, [f"{args.out / name}/"]) as stream:
             frames = list(stream)
         pictures = [frame.source for frame in frames]
@@ -38,7 +41,6 @@ def run(args: argparse.Namespace) -> None:
         sheet_file = args.out / f"{name}.png"
         write_image(sheet_file, sheet(columns))
         print(f"{len(pictures)} pictures, {milliseconds:.1f} ms each in the engine (median): look at {sheet_file}")
-    print("Then live, in a browser at http://127.0.0.1:8080:")
-    print(
-        f"  pix2pix-edge run --engine {engine_file} --source {samples} --loop 0 --max-fps 2 --sink http://127.0.0.1:8080"
-    )
+    program = ["pix2pix-edge"] if shutil.which("pix2pix-edge") else [sys.executable, "-m", "pix2pix_edge"]
+    words = [*program, "draw", "--engine", str(BUNDLED / "models" / "facades.int8.cpu.onnx")]
+    print(f"Draw a house yourself, in a browser at http://127.0.0.1:8080:\n  {shlex.join(words)}")

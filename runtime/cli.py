@@ -22,17 +22,17 @@ BACKENDS = ("auto", "onnxruntime", "openvino")
 """What runs an .onnx file."""
 
 FIT_MODES = ("stretch", "crop", "pad")
-"""How a frame meets the engine's square: see runtime.frame.fit."""
+"""How a frame meets the engine's size: see runtime.frame.fit."""
 
 VIEW_MODES = ("output", "side-by-side")
 """What a sink shows: see runtime.frame.view."""
-
 
 EXTRAS = {
     **dict.fromkeys(("numpy", "cv2", "tqdm", "onnxruntime"), ""),
     **dict.fromkeys(("tensorflow", "keras"), "train"),
     **dict.fromkeys(("onnx", "tf2onnx"), "export"),
     "matplotlib": "benchmarks",
+    "pyarrow": "batch",
 }
 """Package -> the extra of this distribution that brings it; "" for what every installation has."""
 
@@ -44,6 +44,9 @@ class CommandParser(argparse.ArgumentParser):
         """description: as the module's docstring has it, line breaks kept."""
         super().__init__(prog, usage, description, formatter_class=argparse.RawDescriptionHelpFormatter)
         self.add_argument("--debug", action="store_true", help="show the traceback of an error")
+
+    def format_help(self) -> str:
+        return as_typed(super().format_help())
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"error: {printable(redacted(message))}; see: {self.prog} --help\n")
@@ -130,8 +133,13 @@ def run_command(
             message = f"unexpected {type(error).__name__}: {said} (a defect: run again with --debug and report it)"
             code = 2
         message = _without_secrets(" ".join(message.split()), sys.argv[1:] if argv is None else argv)
-        print("error: " + as_typed(printable(message)), file=sys.stderr)
+        print_error(message)
         return code
+
+
+def print_error(message: str) -> None:
+    """Print why a command ends, as one line on standard error."""
+    print("error: " + as_typed(printable(message)), file=sys.stderr)
 
 
 def _without_secrets(message: str, argv: Sequence[str]) -> str:

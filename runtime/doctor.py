@@ -1,7 +1,6 @@
 """Print what this machine has, as a table to paste into a defect report.
 
 runtime/run.py doctor
-python -m runtime.doctor
 """
 
 from __future__ import annotations
@@ -128,7 +127,8 @@ def _capability(present: str, missing: str = "", package: str = "tensorrt") -> s
     from pix2pix_edge.runtime.nvidia.capabilities import probe
 
     found = probe(package=package)
-    return str(getattr(found, present)) or (str(getattr(found, missing)) if missing else "")
+    why = str(getattr(found, missing)).removeprefix("is ") if missing else ""
+    return str(getattr(found, present)) or why
 
 
 def _gpu() -> str:
@@ -172,7 +172,3 @@ def run(_: argparse.Namespace) -> int:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status."""
     return run_command(run, CommandParser(prog="runtime/run.py doctor", description=(__doc__ or "").strip()), argv)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

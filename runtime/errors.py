@@ -1,8 +1,6 @@
-"""The one family of errors, and the one place where a command turns an error into an exit status.
+"""The one family of errors, and how messages reach a terminal.
 
 A message says what happened, why, and the exact command or setting that mends it, on one line.
-
-Exit status of every command: 0 done, 1 a gate failed (fidelity, regression), 2 bad input or environment, 130 Ctrl-C.
 """
 
 from __future__ import annotations
@@ -69,6 +67,7 @@ INSTALLED_AS = (
     (r"python -m train\b", "pix2pix-edge train"),
     (r"runtime/run\.py doctor\b", "pix2pix-edge doctor"),
     (r"runtime/run\.py", "pix2pix-edge run"),
+    (r"runtime/draw\.py", "pix2pix-edge draw"),
 )
 """A checkout's command -> the same one of the installed package."""
 

@@ -41,5 +41,8 @@ def test_it_works_in_another_folder_and_advises_its_own_commands(wheel: Path, tm
 
     assert command("demo").returncode == 0
     assert {path.name for path in (tmp_path / "runs/demo").glob("*.png")} == {"facades.png", "sketch.png"}
+    for words in (["run"], ["draw"], ["build"], ["bench", "predict"]):
+        said = command(*words, "--help").stdout
+        assert f"pix2pix-edge {' '.join(words)} " in said and "runtime/" not in said and "-m export" not in said
     refused = command("run", "--engine", "absent.onnx", "--source", "test://")
     assert refused.returncode == 2 and "pix2pix-edge convert" in refused.stderr and "-m export" not in refused.stderr

@@ -18,6 +18,7 @@ import numpy as np
 
 from pix2pix_edge.benchmarks.machine.power import Reading
 from pix2pix_edge.runtime.board import read_board
+from pix2pix_edge.runtime.errors import as_typed
 from pix2pix_edge.runtime.files import text_of
 from pix2pix_edge.runtime.nvidia.capabilities import probe
 
@@ -108,8 +109,9 @@ def describe_machine(root: Path = Path("/")) -> Machine:
 
 
 def command_line() -> str:
-    """Return the command line that is running, to be repeated."""
-    return shlex.join(["python", "-m", "benchmarks", *sys.argv[1:]])
+    """Return the command line that is running, to be repeated: `python -m benchmarks` or `pix2pix-edge bench`."""
+    words = sys.argv[2:] if sys.argv[1:2] == ["bench"] else sys.argv[1:]
+    return as_typed(shlex.join(["python", "-m", "benchmarks", *words]))
 
 
 def machine_state(root: Path = Path("/")) -> State:

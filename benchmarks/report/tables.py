@@ -10,6 +10,7 @@ from typing import TypeVar
 from pix2pix_edge.benchmarks.report.schema import Report, Row, Scope
 from pix2pix_edge.benchmarks.report.summary import PERCENTILES
 from pix2pix_edge.benchmarks.report.table import Table, number
+from pix2pix_edge.runtime.errors import as_typed
 
 T = TypeVar("T")
 NONE = "–"
@@ -266,4 +267,4 @@ def _text(value: object) -> str:
 
 def commands(report: Report) -> list[str]:
     """Return the commands that measure again, and that compare."""
-    return [report.command, "python -m benchmarks compare OLD/report.json NEW/report.json"]
+    return [report.command, as_typed("python -m benchmarks compare OLD/report.json NEW/report.json")]

@@ -34,6 +34,7 @@ def raising(error: BaseException | None) -> Callable[[argparse.Namespace], int |
         (MemoryError(), 2, "error: out of memory"),
         (ModuleNotFoundError("", name="numpy"), 2, f"error: {sys.executable} has no package numpy; run: make setup"),
         (ModuleNotFoundError("", name="onnx"), 2, f"error: {sys.executable} has no package onnx; run: pip install "),
+        (ModuleNotFoundError("", name="pyarrow"), 2, f"error: {sys.executable} has no package pyarrow; run: pip inst"),
         (ZeroDivisionError("x"), 2, "error: unexpected ZeroDivisionError: x (a defect"),
         (KeyboardInterrupt(), 130, "interrupted\n"),
     ],

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pix2pix_edge.runtime.cli import CommandParser, run_command
-from pix2pix_edge.runtime.errors import InputError
+from pix2pix_edge.runtime.errors import InputError, as_typed
 from pix2pix_edge.runtime.files import keep_inputs, written_beside
 from pix2pix_edge.train.native import load_tensorflow
 from pix2pix_edge.train.settings import add_direction
@@ -73,7 +73,7 @@ def run(args: argparse.Namespace) -> None:
         raise InputError(f"{args.generator} has no batch norm, so it has no statistics; use it as it is")
     with written_beside(args.out) as temporary:
         network.save(temporary)
-    print(f"{args.out}  statistics of {len(pairs)} sources; compare by: python -m train.judge")
+    print(as_typed(f"{args.out}  statistics of {len(pairs)} sources; compare by: python -m train.judge"))
 
 
 def keras_file(text: str) -> Path:

@@ -110,3 +110,9 @@ def test_a_meter_tells_the_gpus_clock_and_temperature() -> None:
     assert with_sensors(State(load=1.0), readings) == State(load=1.0, gpu_mhz=1530.0, temperature_c=61.0)
     assert with_sensors(State(temperature_c=70.0), readings).temperature_c == 70.0  # the hottest sensor of all
     assert with_sensors(State(load=1.0), []) == with_sensors(State(load=1.0), [Reading(1)]) == State(load=1.0)
+
+
+@pytest.mark.parametrize("words", [["run", "--out", "a b"], ["bench", "run", "--out", "a b"]])
+def test_the_command_is_repeated_as_the_checkout_takes_it(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["x", *words])
+    assert machine.command_line() == "python -m benchmarks run --out 'a b'"
