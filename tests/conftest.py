@@ -7,6 +7,7 @@ import importlib.util
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import threading
 import time
@@ -91,6 +92,17 @@ def in_threads(*actions: Callable[[], object]) -> Iterator[None]:
     finally:
         for thread in threads:
             thread.join()
+
+
+@contextlib.contextmanager
+def kept_ports(count: int = 1) -> Iterator[list[int]]:
+    """Ports at which nobody listens, and which the system gives to nobody else while inside; one may listen there."""
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for one in sockets:
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            one.bind(("127.0.0.1", 0))
+        yield [one.getsockname()[1] for one in sockets]
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -153,7 +153,8 @@ def cpu_times(root: Path = Path("/")) -> tuple[int, ...]:
 
 def shares(start: tuple[int, ...], end: tuple[int, ...]) -> tuple[float | None, float | None]:
     """Return which share of CPU time was busy, and which was stolen by the hypervisor, between two cpu_times()."""
-    spent = [b - a for a, b in zip(start, end, strict=True)] if len(start) == len(end) else []
+    # what waits for disks is counted backwards at times: proc(5)
+    spent = [max(0, b - a) for a, b in zip(start, end, strict=True)] if len(start) == len(end) else []
     total = sum(spent)
     if total <= 0:
         return None, None

@@ -72,7 +72,7 @@ def test_the_trials_measure_a_real_stream(tmp_path: Path) -> None:
     measured: dict[str, Timings] = {}
     with SlowEngine(0.004) as engine:
         throughput(engine, clip, tmp_path, Budget(2, 0.1, 0.1), measured)
-        run = live(engine, 600.0, 0.5)
+        run = live(engine, 600.0, 2.0)
         stored = long_run(engine, clip, 520)
     assert {name: (sample.rounds, sample.error) for name, sample in measured.items()} == {
         "bare": (2, ""), "null": (2, ""), "webm": (2, ""),
@@ -94,7 +94,7 @@ def test_the_command_writes_numbers_and_a_plot(
     parser = argparse.ArgumentParser()
     streaming.add_arguments(parser)
     engine = write_inverter(tmp_path / "inverter.onnx")
-    arguments = ["--engine", str(engine), "--out", str(tmp_path / "out"), "--seconds", "1", "--frames", "40"]
+    arguments = ["--engine", str(engine), "--out", str(tmp_path / "out"), "--seconds", "2", "--frames", "40"]
     assert streaming.run(parser.parse_args([*arguments, "--rounds", "1", "--backend", "onnxruntime"])) == 0
     stdout = capsys.readouterr().out
     assert "of the bare engine" in stdout and "lost or out of order, of 40 stored frames" in stdout

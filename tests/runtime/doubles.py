@@ -19,15 +19,28 @@ from pix2pix_edge.runtime.engines.base import Images, TensorSpec
 from pix2pix_edge.runtime.engines.host import HostEngine
 from pix2pix_edge.runtime.frame import Frame, Sink, Source, Watched
 from pix2pix_edge.runtime.streaming.threads import PREFIX
-from tests.conftest import picture
+from tests.conftest import eventually, picture
 
 
 def stream_threads() -> list[str]:
     return [thread.name for thread in threading.enumerate() if thread.name.startswith(PREFIX)]
 
 
-def open_files() -> int:
-    return len(list(Path("/proc/self/fd").iterdir()))
+@contextlib.contextmanager
+def leaves_nothing() -> Iterator[None]:
+    """Every thread and file that comes inside is given back; what others leave, and when, does not count."""
+    threads, files = set(threading.enumerate()), _open_files()
+    yield
+    assert eventually(lambda: set(threading.enumerate()) <= threads), threading.enumerate()
+    assert eventually(lambda: _open_files() <= files), (_open_files(), files)
+
+
+def _open_files() -> set[tuple[str, str]]:
+    found = set()
+    for file in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(OSError):  # the listing's own
+            found.add((file.name, str(file.readlink())))
+    return found
 
 
 def frame(index: int = 0, size: int = 64, name: str = "") -> Frame:
@@ -80,7 +93,7 @@ class Given(Source):
 class Camera:
     """Gives `count` numbered pictures, for ever with None; `trouble` maps a picture's number to what happens instead.
 
-    A trouble is an exception to raise, a picture to give, or a function to call.
+    A trouble is an exception to raise, a picture to give, or a function to call. given: how many it has given so far.
     """
 
     def __init__(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import struct
-import threading
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +18,7 @@ from pix2pix_edge.runtime.images import list_images, read_image
 from pix2pix_edge.train.data import Pairs, batches, checked, prefetch, read_pair
 from pix2pix_edge.train.pairs.layouts import find_pairs
 from tests.conftest import eventually, write_rgb
+from tests.runtime.doubles import leaves_nothing
 
 SIDE = 24
 
@@ -70,10 +70,10 @@ def test_batches_are_fetched_ahead_in_their_order_and_errors_come_through() -> N
     with pytest.raises(OSError, match="the disk is gone"):
         next(feed)
     assert list(prefetch([])) == []
-    threads, left = threading.active_count(), prefetch(range(9))
-    assert next(left) == 0
-    left.close()
-    assert threading.active_count() == threads
+    with leaves_nothing():
+        left = prefetch(range(9))
+        assert next(left) == 0
+        left.close()
 
 
 # --- layouts ---------------------------------------------------------------------------------------------------------

@@ -26,7 +26,7 @@ from pix2pix_edge.train.distribution import Place, barrier, place_of, translate_
 from pix2pix_edge.train.drawings.__main__ import draw_folders
 from pix2pix_edge.train.pairs.layouts import find_pairs
 from tests.commands import in_process, python, start
-from tests.conftest import eventually
+from tests.conftest import eventually, kept_ports
 from tests.train.test_resume import history, saved
 
 SMALL = ["--filters", "2", "--image-size", "32", "--batch-size", "2", "--validation", "1"]
@@ -66,30 +66,19 @@ def assert_alike(run: Path, other: Path) -> None:
         assert sizes[0] == pytest.approx(sizes[1], rel=0.05, abs=1e-6), name
 
 
-def free_ports(count: int) -> list[int]:
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
-
-
 @contextmanager
 def workers(out: Path, *options: str | Path) -> Iterator[list[subprocess.Popen[str]]]:
     """Start two workers of one run on this machine; they are killed at the end."""
-    cluster = {"worker": [f"127.0.0.1:{port}" for port in free_ports(2)]}
     words = ["-m", "train", "--out", out, "--distribute", "multiworker", *options]
-    started = []
-    try:
+    with kept_ports(2) as ports, ExitStack() as stack:
+        cluster, started = {"worker": [f"127.0.0.1:{port}" for port in ports]}, []
         for index in range(2):
             place = {"cluster": cluster, "task": {"type": "worker", "index": index}}
             environment = os.environ | {"TF_CONFIG": json.dumps(place), "CUDA_VISIBLE_DEVICES": "-1"}
             started.append(start(*words, env=environment))
+            stack.callback(started[-1].communicate)
+            stack.callback(started[-1].kill)
         yield started
-    finally:
-        for process in started:
-            process.kill()
-            process.communicate()
 
 
 @pytest.mark.parametrize("workers_", [1, 2])
@@ -146,9 +135,15 @@ def cluster_of(monkeypatch: pytest.MonkeyPatch, *addresses: str) -> None:
     monkeypatch.setenv("TF_CONFIG", json.dumps(place))
 
 
-def test_workers_meet_in_any_order(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def ports() -> Iterator[list[int]]:
+    with kept_ports(3) as ports:
+        yield ports
+
+
+def test_workers_meet_in_any_order(ports: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(distribution, "PATIENCE_S", 600.0)
-    cluster_of(monkeypatch, *(f"127.0.0.1:{port}" for port in free_ports(3)))
+    cluster_of(monkeypatch, *(f"127.0.0.1:{port}" for port in ports))
     with ThreadPoolExecutor(3) as pool:
         met = [pool.submit(barrier, Place(number, 3)) for number in (2, 0)]
         time.sleep(0.5)
@@ -159,9 +154,9 @@ def test_workers_meet_in_any_order(monkeypatch: pytest.MonkeyPatch) -> None:
     barrier(Place())  # alone, there is nobody to wait for
 
 
-def test_a_worker_that_never_comes_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_that_never_comes_is_named(ports: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(distribution, "PATIENCE_S", 0.2)
-    here, there = free_ports(2)
+    here, there, _ = ports
     cluster_of(monkeypatch, f"127.0.0.1:{here}", f"127.0.0.1:{there}")
     with pytest.raises(
         ToolkitError, match=rf"^worker 1 at 127.0.0.1:{there} did not come within 0.2 s; start the same"

@@ -13,7 +13,7 @@ from pix2pix_edge.runtime.engines import remote
 from pix2pix_edge.runtime.engines.base import Images, TensorSpec
 from pix2pix_edge.runtime.errors import EngineError, InputError, ToolkitError
 from pix2pix_edge.runtime.stream import translate
-from tests.conftest import eventually, in_threads
+from tests.conftest import eventually, in_threads, kept_ports
 from tests.runtime.doubles import Camera, Recorder
 from tests.runtime.engines.inference_server import InferenceServer
 
@@ -106,9 +106,10 @@ def test_servers_that_have_no_such_model(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_a_silent_server_is_given_up_and_a_close_waits_for_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(remote, "ANSWER_S", 3.0)  # which a busy machine must keep while it opens
     with InferenceServer(fault="silent") as server, open_engine(server.address) as engine:
         monkeypatch.setattr(remote, "PATIENCE_S", 0.3)
+        engine._connection.sock.settimeout(0.3)
+        monkeypatch.setattr(remote, "ANSWER_S", 0.3)
         with pytest.raises(EngineError, match="went away and did not come back"):
             engine(images())
     monkeypatch.setattr(remote, "ANSWER_S", 600.0)
@@ -147,9 +148,8 @@ def test_a_certificate_that_nobody_here_signed_and_the_wrong_scheme(
 
 
 def test_a_stream_goes_on_when_its_server_was_killed_and_is_back() -> None:
-    server = InferenceServer()
     recorder = Recorder()
-    with open_engine(server.address) as engine:
+    with kept_ports() as (port,), open_engine((server := InferenceServer(port)).address) as engine:
         stream = translate(Camera(None, live=True, period_s=0.005), engine, [recorder], limit=60)
         restarted: list[InferenceServer] = []
 
@@ -157,7 +157,7 @@ def test_a_stream_goes_on_when_its_server_was_killed_and_is_back() -> None:
             assert eventually(lambda: len(recorder.indices) >= 20)
             server.stop()
             time.sleep(0.5)
-            restarted.append(InferenceServer(server.port))
+            restarted.append(InferenceServer(port))
 
         with in_threads(restart), stream:
             for _ in stream:

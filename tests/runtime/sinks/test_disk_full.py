@@ -43,7 +43,7 @@ def run_on_a_disk_of(size: str, engine: Path, noise: Path, sink: str) -> tuple[i
     done = subprocess.run(
         [*MOUNT, script, "sh", size, str(disk), str(kept), *command, "--loop", "0", "--sink", sink, "--sink", "null",
          "--backend", "onnxruntime"],
-        capture_output=True, text=True, timeout=120, check=False,
+        capture_output=True, text=True, timeout=600, check=False,
     )  # fmt: skip
     return done.returncode, done.stderr, sorted(path for path in kept.rglob("*") if path.is_file())
 

@@ -27,13 +27,11 @@ def part(jpeg: bytes, line: bytes = b"--frame\r\n", *, length: bool = True) -> b
     return line + b"Content-Type: image/jpeg\r\n" + size + b"\r\n" + jpeg + b"\r\n"
 
 
-class HttpServer:
-    """`answer` yields what is sent for a request, with a pause after each piece; a context manager."""
+class Loopback:
+    """Serves each viewer in a thread of its own until it is stopped; a context manager."""
 
-    def __init__(
-        self, answer: Answer, *, period_s: float = 0.02, context: ssl.SSLContext | None = None, port: int = 0
-    ) -> None:
-        self._answer, self._period_s, self._context = answer, period_s, context
+    def __init__(self, context: ssl.SSLContext | None, port: int) -> None:
+        self._context = context
         self.stopped = threading.Event()
         self._listener = socket.create_server(("127.0.0.1", port))
         self.port: int = self._listener.getsockname()[1]
@@ -42,20 +40,16 @@ class HttpServer:
     def _accept(self) -> None:
         with contextlib.suppress(OSError):
             while True:
-                threading.Thread(target=self._serve, args=(self._listener.accept()[0],), daemon=True).start()
+                threading.Thread(target=self._meet, args=(self._listener.accept()[0],), daemon=True).start()
 
-    def _serve(self, client: socket.socket) -> None:
-        with contextlib.suppress(OSError, ValueError):
-            if self._context:
-                client = self._context.wrap_socket(client, server_side=True)
-            request = b""
-            while b"\r\n\r\n" not in request:
-                request += client.recv(4096) or b"\r\n\r\n"
-            for piece in self._answer(request):
-                client.sendall(piece)
-                if self.stopped.wait(self._period_s):
-                    break
-        client.close()
+    def _meet(self, client: socket.socket) -> None:
+        wrapped = self._context.wrap_socket if self._context else lambda client, **_: client
+        with contextlib.suppress(OSError, ValueError), wrapped(client, server_side=True) as viewer:
+            self.serve(viewer)
+
+    def serve(self, client: socket.socket) -> None:
+        """Serve one viewer until it is done with, or all are stopped."""
+        raise NotImplementedError
 
     def stop(self) -> None:
         """Cut every viewer off and refuse new ones, as a camera without power does."""
@@ -64,11 +58,30 @@ class HttpServer:
             self._listener.shutdown(socket.SHUT_RDWR)
             self._listener.close()
 
-    def __enter__(self) -> HttpServer:
+    def __enter__(self) -> Loopback:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.stop()
+
+
+class HttpServer(Loopback):
+    """`answer` yields what is sent for a request, with a pause after each piece."""
+
+    def __init__(
+        self, answer: Answer, *, period_s: float = 0.02, context: ssl.SSLContext | None = None, port: int = 0
+    ) -> None:
+        self._answer, self._period_s = answer, period_s
+        super().__init__(context, port)
+
+    def serve(self, client: socket.socket) -> None:
+        request = b""
+        while b"\r\n\r\n" not in request:
+            request += client.recv(4096) or b"\r\n\r\n"
+        for piece in self._answer(request):
+            client.sendall(piece)
+            if self.stopped.wait(self._period_s):
+                break
 
 
 class IpCamera(HttpServer):

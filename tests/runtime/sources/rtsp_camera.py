@@ -11,7 +11,7 @@ import struct
 import threading
 
 from pix2pix_edge.runtime.images import jpeg_segments
-from tests.runtime.sources.ip_camera import jpeg_of
+from tests.runtime.sources.ip_camera import Loopback, jpeg_of
 
 WIDTH, HEIGHT, FPS = 96, 64, 25.0
 
@@ -29,8 +29,8 @@ def rtp_jpeg(jpeg: bytes, sequence: int, timestamp: int) -> bytes:
     return head + struct.pack(">IBBBBBBH", 0, 1, 255, WIDTH // 8, HEIGHT // 8, 0, 0, len(tables)) + tables + scan
 
 
-class RtspCamera:
-    """Serves numbered pictures until it is closed; a context manager.
+class RtspCamera(Loopback):
+    """Serves numbered pictures.
 
     udp_only: what SETUP by TCP is answered with, such as 461. answer: what DESCRIBE is answered with, instead of the
     stream. password: of the user "me", asked for by Digest. codec: what the description says of the pictures.
@@ -48,42 +48,27 @@ class RtspCamera:
         context: ssl.SSLContext | None = None,
     ) -> None:
         self.udp_only, self.answer, self.password, self.codec, self.silent = udp_only, answer, password, codec, silent
-        self._context = context
         self.transports: list[str] = []
         self._jpegs = [jpeg_of(index, HEIGHT, WIDTH) for index in range(60)]
-        self._closed = threading.Event()
         self._lock = threading.Lock()
-        self._clients: list[socket.socket] = []
-        self._server = socket.create_server(("127.0.0.1", port))
-        self.port: int = self._server.getsockname()[1]
-        threading.Thread(target=self._accept, daemon=True).start()
+        super().__init__(context, port)
 
-    def _accept(self) -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                self._clients.append(self._server.accept()[0])
-                threading.Thread(target=self._serve, args=(self._clients[-1],), daemon=True).start()
-
-    def _serve(self, client: socket.socket) -> None:
+    def serve(self, client: socket.socket) -> None:
         data, send = b"", None
-        with contextlib.suppress(OSError):
-            if self._context:
-                client = self._context.wrap_socket(client, server_side=True)
-            client.settimeout(0.02)
-            while not self._closed.is_set() and (more := self._received(client)) != b"":
-                data += b"" if self.silent else more or b""
-                while b"\r\n\r\n" in data:
-                    request, _, data = data.partition(b"\r\n\r\n")
-                    text = request.decode("latin-1")
-                    answer, target = self._answered(text, client)
-                    send = target or send
-                    number = re.search(r"CSeq: (\d+)", text)
-                    client.sendall(
-                        answer.replace(b"\r\n", b"\r\nCSeq: %b\r\n" % (number[1] if number else "0").encode(), 1)
-                    )
-                    if text.startswith("PLAY") and send:
-                        threading.Thread(target=self._play, args=(send,), daemon=True).start()
-        client.close()
+        client.settimeout(0.02)
+        while not self.stopped.is_set() and (more := self._received(client)) != b"":
+            data += b"" if self.silent else more or b""
+            while b"\r\n\r\n" in data:
+                request, _, data = data.partition(b"\r\n\r\n")
+                text = request.decode("latin-1")
+                answer, target = self._answered(text, client)
+                send = target or send
+                number = re.search(r"CSeq: (\d+)", text)
+                client.sendall(
+                    answer.replace(b"\r\n", b"\r\nCSeq: %b\r\n" % (number[1] if number else "0").encode(), 1)
+                )
+                if text.startswith("PLAY") and send:
+                    threading.Thread(target=self._play, args=(send,), daemon=True).start()
 
     def _received(self, client: socket.socket) -> bytes | None:
         """Return what has come, b"" at the end, or None where nothing has."""
@@ -91,7 +76,7 @@ class RtspCamera:
             with self._lock:  # OpenSSL allows one thread at a time
                 return client.recv(4096)
         except TimeoutError:
-            self._closed.wait(0.002)  # let one who sends have the lock
+            self.stopped.wait(0.002)  # let one who sends have the lock
             return None
 
     def _authorized(self, text: str) -> bool:
@@ -142,21 +127,5 @@ class RtspCamera:
         with contextlib.suppress(OSError):
             for index in range(10**6):
                 send(rtp_jpeg(self._jpegs[index % 60], index, int(index * 90_000 / FPS)))
-                if self._closed.wait(1 / FPS):
+                if self.stopped.wait(1 / FPS):
                     return
-
-    def __enter__(self) -> RtspCamera:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
-
-    def stop(self) -> None:
-        """Cut every viewer off and refuse new ones."""
-        self._closed.set()
-        with contextlib.suppress(OSError):
-            self._server.shutdown(socket.SHUT_RDWR)
-        self._server.close()
-        for client in self._clients:
-            with contextlib.suppress(OSError):
-                client.shutdown(socket.SHUT_RDWR)

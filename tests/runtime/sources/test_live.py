@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,7 +20,7 @@ from pix2pix_edge.runtime.sources.cameras import unmet
 from pix2pix_edge.runtime.sources.capture import Capture, open_file
 from pix2pix_edge.runtime.sources.gstreamer import csi_pipeline, network_pipeline
 from pix2pix_edge.runtime.stream import translate
-from tests.conftest import index_of, write_video
+from tests.conftest import index_of, kept_ports, write_video
 from tests.runtime.doubles import Recorder, SlowEngine, served
 from tests.runtime.sources.ip_camera import IpCamera
 from tests.runtime.sources.rtsp_camera import RtspCamera
@@ -46,24 +47,21 @@ def test_a_camera_on_the_network_gives_pictures_and_keeps_its_password_to_itself
 
 def test_a_camera_that_dies_under_the_stream_is_opened_again(capfd: pytest.CaptureFixture[str]) -> None:
     sink = Recorder()
-    first = IpCamera(fps=50)
-    second: list[IpCamera] = []
-    revival = threading.Timer(0.8, lambda: second.append(IpCamera(fps=50, port=first.port)))
-    with SlowEngine() as engine:
-        stream = translate(f"http://me:secret@127.0.0.1:{first.port}/video", engine, [sink])
-        died = False
+    with SlowEngine() as engine, kept_ports() as (port,), IpCamera(fps=50, port=port) as first:
+        second: list[IpCamera] = []
+        revival = threading.Timer(0.8, lambda: second.append(IpCamera(fps=50, port=port)))
+        stream = translate(f"http://me:secret@127.0.0.1:{port}/video", engine, [sink])
         for frame in stream:
-            if frame.index >= 10 and not died:  # the tenth itself may have been dropped
-                died = True
+            if frame.index >= 10 and not first.stopped.is_set():  # the tenth itself may have been dropped
                 first.stop()
                 revival.start()
-            if second and stream.dropped[SOURCE_GAP] and frame.index > sink.indices[0] + 40:
+            if stream.dropped[SOURCE_GAP] and sink.indices and frame.index > sink.indices[0] + 40:
                 break
         stream.close()
-    second[0].stop()
-    gap = max(after - before for before, after in zip(sink.indices, sink.indices[1:], strict=False))
-    assert stream.dropped[SOURCE_GAP] > 10, "the frames of the outage are counted"
-    assert gap > 10 and stream.dropped.total() >= gap - 1, "and so is one beside them that was not the newest"
+        second[0].stop()
+    gap = max(after - before for before, after in itertools.pairwise(sink.indices))
+    assert stream.dropped[SOURCE_GAP], "the frames of the outage are counted"
+    assert stream.dropped.total() >= gap - 1 > 0, "and so is one beside them that was not the newest"
     said = capfd.readouterr().err
     assert said.count("gives no pictures any more") == said.count("is back after") == 1
     assert "http://***@127.0.0.1" in said and "secret" not in said
@@ -73,9 +71,10 @@ def test_a_camera_that_falls_silent_is_opened_again(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """It neither sends nor hangs up, as one whose cable was pulled."""
-    monkeypatch.setattr(capture_module, "TIMEOUT_MS", 2000)
     with IpCamera(fps=50) as camera, SlowEngine() as engine:
-        stream = translate(f"http://127.0.0.1:{camera.port}/", engine)
+        with monkeypatch.context() as patched:  # until it is opened, and not when it is opened again
+            patched.setattr(capture_module, "TIMEOUT_MS", 2000)
+            stream = translate(f"http://127.0.0.1:{camera.port}/", engine)
         after = 0
         silenced = False
         for frame in stream:
@@ -130,9 +129,8 @@ def test_a_video_file_on_a_server_is_a_stored_source(tmp_path: Path) -> None:
 
 
 def test_an_rtsp_camera_is_killed_and_comes_back(capfd: pytest.CaptureFixture[str]) -> None:
-    cameras = [RtspCamera(password="secret")]
-    port = cameras[0].port
-    with SlowEngine() as engine:
+    with SlowEngine() as engine, kept_ports() as (port,):
+        cameras = [RtspCamera(port=port, password="secret")]
         stream = translate(f"rtsp://me:secret@127.0.0.1:{port}/camera", engine, ["null"])
         after = 0
         for frame in stream:
@@ -144,7 +142,7 @@ def test_an_rtsp_camera_is_killed_and_comes_back(capfd: pytest.CaptureFixture[st
             if after > 20:
                 break
         stream.close()
-    cameras[1].stop()
+        cameras[1].stop()
     said = capfd.readouterr().err
     assert said.count("is back after") == 1 and "secret" not in said
 

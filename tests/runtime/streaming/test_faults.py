@@ -40,6 +40,14 @@ def ends() -> Iterator[None]:
 
 
 @pytest.fixture
+def forever() -> Iterator[threading.Event]:
+    """What a source waits for that hangs; it is let go at the end, for the next test counts the threads."""
+    yield (event := threading.Event())
+    event.set()
+    assert eventually(lambda: not stream_threads())
+
+
+@pytest.fixture
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever hangs is left behind after three seconds, as these tests are about it."""
     monkeypatch.setattr(stream_module, "DRAIN_S", 1.0)
@@ -71,8 +79,10 @@ def test_frames_before_an_error_reach_the_loop_and_the_error_surfaces_once() -> 
     assert seen == [0, 1, 2, 3, 4]
 
 
-def test_a_source_that_stalls_in_read_is_left_behind(soon: None, capsys: pytest.CaptureFixture[str]) -> None:
-    reading, forever = threading.Event(), threading.Event()
+def test_a_source_that_stalls_in_read_is_left_behind(
+    soon: None, forever: threading.Event, capsys: pytest.CaptureFixture[str]
+) -> None:
+    reading = threading.Event()
     camera, sink = Camera(live=True, trouble={3: lambda: reading.set() or forever.wait()}), Recorder()
     with SlowEngine() as engine:
         stream = translate(camera, engine, [sink])
@@ -81,15 +91,12 @@ def test_a_source_that_stalls_in_read_is_left_behind(soon: None, capsys: pytest.
             stream.run()
     assert stream.left_behind == ["capture"] and (camera.closed, sink.closed) == (1, 1) and sink.indices
     assert capsys.readouterr().err.count("capture still hangs") == 1
-    forever.set()
 
 
-def test_a_source_whose_close_stalls_too(soon: None) -> None:
+def test_a_source_whose_close_stalls_too(soon: None, forever: threading.Event) -> None:
     class Stuck(Camera):
         def close(self) -> None:
             forever.wait()
-
-    forever = threading.Event()
 
     def stall() -> None:
         stream.stop()  # only now, so that the capture is surely in read()
@@ -99,7 +106,6 @@ def test_a_source_whose_close_stalls_too(soon: None) -> None:
         stream = translate(Stuck(live=True, trouble={3: stall}), engine, [Recorder()])
         stream.run()
     assert stream.left_behind == ["capture", "close source"]
-    forever.set()
 
 
 @pytest.mark.parametrize(
@@ -134,7 +140,7 @@ def test_a_source_may_change_its_size_shape_and_depth(tmp_path: Path) -> None:
 @pytest.mark.parametrize("live", [True, False])
 def test_a_sink_that_raises_ends_all_and_the_others_keep_their_files(tmp_path: Path, live: bool) -> None:
     camera = Camera(None, live=live, period_s=0.002)
-    bad = Recorder(trouble={number: InputError("the disk is full") for number in range(20, 90)})
+    bad = Recorder(trouble=dict.fromkeys(range(20, 100_000), InputError("the disk is full")))
     with SlowEngine() as engine, pytest.raises(InputError, match="the disk is full"), ends():
         translate(camera, engine, [bad, open_sink(tmp_path / "o.mp4"), Recorder()]).run()
     assert (camera.closed, bad.closed) == (1, 1) and eventually(lambda: not stream_threads())
@@ -159,7 +165,7 @@ def test_the_error_of_a_write_is_not_hidden_by_the_error_of_the_close() -> None:
 @pytest.mark.parametrize("live", [True, False])
 def test_a_sink_that_blocks_is_left_behind_after_a_stop(live: bool, soon: None, tmp_path: Path) -> None:
     block = threading.Event()
-    blocked = Recorder(trouble={number: block.wait for number in range(100)}, name="tape")
+    blocked = Recorder(trouble=dict.fromkeys(range(100_000), block.wait), name="tape")
     camera = Camera(None, live=live, period_s=0.01)
     with SlowEngine() as engine:
         stream = translate(camera, engine, [blocked, open_sink(tmp_path / "o.mp4")])
@@ -281,7 +287,7 @@ def test_a_signal_ends_a_stream_whose_source_has_stalled(inverter: Path, tmp_pat
 def test_what_hangs_while_it_is_opened_is_named(inverter: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as camera:  # takes the connection, and says nothing
         address = f"http://me:secret@127.0.0.1:{camera.getsockname()[1]}/x"
-        impatient = os.environ | {"PIX2PIX_EDGE_PATIENCE": "1"}
+        impatient = os.environ | {"PIX2PIX_EDGE_PATIENCE": "2"}
         process = start(SCRIPT, "--engine", inverter, "--source", address, env=impatient)
         with camera.accept()[0]:
             process.send_signal(signal.SIGTERM)

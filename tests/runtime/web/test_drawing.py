@@ -30,7 +30,7 @@ from pix2pix_edge.runtime.web.hosting import Hosting
 from pix2pix_edge.runtime.web.site import RefusedError
 from pix2pix_edge.runtime.web.translator import SupersededError, Translator, UnavailableError
 from tests.commands import run, start
-from tests.conftest import eventually, picture, write_inverter
+from tests.conftest import eventually, kept_ports, picture, write_inverter
 from tests.runtime.doubles import chunk
 from tests.runtime.web.test_server import metrics
 
@@ -327,15 +327,15 @@ def test_sizes_are_checked_before_anything_is_decoded() -> None:
 
 def test_the_command_serves_until_it_is_told_to_stop(tmp_path: Path) -> None:
     engine = write_inverter(tmp_path / "inverter.fp32.onnx", SIZE)
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        with start("runtime/draw.py", "--engine", engine, "--at", f"http://127.0.0.1:{port}", stdout=None) as process:
-            assert process.stderr is not None
-            assert process.stderr.readline() == f"draw at http://127.0.0.1:{port}/\n"
-            process.send_signal(number)
-            assert process.stderr.read() == "interrupted\n"
-        assert process.returncode == 130
+    with kept_ports() as (port,):
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            words = ("--engine", engine, "--at", f"http://127.0.0.1:{port}")
+            with start("runtime/draw.py", *words, stdout=None) as process:
+                assert process.stderr is not None
+                assert process.stderr.readline() == f"draw at http://127.0.0.1:{port}/\n"
+                process.send_signal(number)
+                assert process.stderr.read() == "interrupted\n"
+            assert process.returncode == 130
 
 
 def test_where_it_cannot_serve_it_says_so_in_one_sentence(
