@@ -22,7 +22,7 @@ def judge_backends(
 ) -> dict[str, Verdict]:
     """Translate images with every engine of this machine that can run `path`, and return way (of WAYS) -> verdict.
 
-    images: returns the images, uint8 [S, S, 3], when it is told which way they are for. expected: the FP32 graph's
+    images: returns the images, uint8 [H, W, C], when it is told which way they are for. expected: the FP32 graph's
     pictures of them. The time is the shortest for one picture: what else the machine does makes others longer, never
     shorter.
     """

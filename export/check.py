@@ -98,13 +98,13 @@ def open_any(path: Path, backend: str, threads: int | None = None, precision: st
 
 
 def one(engine: Engine, image: Image) -> Image:
-    """Translate one image, uint8 [S, S, 3]; an engine of a larger batch is given copies of it."""
+    """Translate one image, uint8 [H, W, C]; an engine of a larger batch is given copies of it."""
     translated: Image = engine(np.repeat(image[None], engine.input.shape[0], axis=0))[0]
     return translated
 
 
 def write_gallery(path: Path, rows: Sequence[tuple[Image, Image, Image]]) -> None:
-    """Write a sheet of (input, A, B), each uint8 [S, S, 3], with the difference of A and B beside them."""
+    """Write a sheet of (input, A, B), each uint8 [H, W, C], with the difference of A and B beside them."""
     import cv2
 
     from pix2pix_edge.runtime.frame import as_image

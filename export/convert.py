@@ -229,7 +229,7 @@ def _write_sheet(path: Path, owner: _Owner) -> None:
 
 
 def side_by_side(reference: Engine, engine: Engine, images: Sequence[Image]) -> Fidelity:
-    """Translate each image, uint8 [S, S, 3], with both, and compare the pictures."""
+    """Translate each image, uint8 [H, W, C], with both, and compare the pictures."""
     from pix2pix_edge.export.fidelity import compare
 
     return compare((reference(image[None])[0], engine(image[None])[0]) for image in images)

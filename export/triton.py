@@ -181,6 +181,7 @@ def _try_batches(freed: Path, original: Path, batch: int) -> None:
     """Run the copy with a free batch. Raises InputError when a layer of the graph has the batch baked in."""
     import numpy as np
 
+    from pix2pix_edge.export.check import one
     from pix2pix_edge.export.images import drawn_images
     from pix2pix_edge.runtime.engine import open_engine
     from pix2pix_edge.runtime.errors import require
@@ -188,7 +189,7 @@ def _try_batches(freed: Path, original: Path, batch: int) -> None:
     ort = require("onnxruntime", "", "trying batches")
     with open_engine(original, backend="onnxruntime") as engine:
         images = np.stack(drawn_images(engine.input.shape[1:])[-2:])
-        alone = np.concatenate([engine(np.repeat(image[None], engine.input.shape[0], axis=0))[:1] for image in images])
+        alone = np.stack([one(engine, image) for image in images])
     ort.set_default_logger_severity(4)  # what matters is raised
     try:
         session = ort.InferenceSession(str(freed), providers=["CPUExecutionProvider"])

@@ -27,7 +27,7 @@ class Frame:
     index: its place in the source, from 0; a jump means that the source lost pictures in between.
     captured_at: time.monotonic_ns() when the picture was taken (live) or asked for (stored).
     source: a name without folder or ending, the same picture the same name: what a folder sink calls its file.
-    image: as captured. prepared: as the engine takes it, [S, S, 3]. translated: the engine's picture, [S, S, 3].
+    image: as captured. prepared: as the engine takes it. translated: the engine's picture.
     position_ns: when its own video shows it, in nanoseconds from the first frame; None where there is no such clock.
         In a video of variable rate these, and not the rate, say how long a picture is shown.
     timings: stage -> nanoseconds of work, waiting left out; the stages are STAGES, "deliver" of the slowest

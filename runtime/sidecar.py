@@ -31,7 +31,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """Name, shape [N, S, S, 3] and dtype ("uint8") of an engine's input or output."""
+    """Name, shape [N, H, W, C] and dtype ("uint8") of an engine's input or output."""
 
     name: str
     shape: tuple[int, ...]

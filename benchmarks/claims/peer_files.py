@@ -31,7 +31,7 @@ LEAST_PSNR_DB = 40.0
 @dataclass(frozen=True)
 class Workshop:
     """What peers are made from. plain: the graph that tf2onnx writes. engines: exported files. calibration: uint8
-    [S, S, 3] images that nothing is compared on.
+    [H, W, C] images that nothing is compared on.
     """
 
     generator: Path

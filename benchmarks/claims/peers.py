@@ -137,7 +137,7 @@ def peers_of(names: list[str], shop: Workshop) -> list[Peer]:
 def measure(peers: list[Peer], images: list[Image], expected: list[Image], rounds: int, turn_s: float) -> list[PeerRow]:
     """Run the peers in interleaved rounds, each in a process of its own, and return a row for each.
 
-    images, expected: uint8 [S, S, 3], the latter from Keras. A peer that fails has a row with its error.
+    images, expected: uint8 [H, W, C], the latter from Keras. A peer that fails has a row with its error.
     """
     rows = {peer.name: PeerRow(name=peer.name, ours=peer.ours) for peer in peers}
     with contextlib.ExitStack() as stack:

@@ -83,7 +83,7 @@ class Run:
 def translate_all(run: Run, images: Sequence[Images], on_engine: Callable[[str], None] = lambda label: None) -> None:
     """Open each engine once and translate the images: fidelity first, so that no speed stands without it.
 
-    images: uint8 [S, S, 3]. An engine that cannot gets its error. Raises InputError when the engines' contracts differ.
+    images: uint8 [H, W, C]. An engine that cannot gets its error. Raises InputError when the engines' contracts differ.
     """
     shapes: dict[str, tuple[int, ...]] = {}
     for measured in run.engines:
@@ -119,7 +119,7 @@ def measure(
 ) -> None:
     """Fill `run` with `profile.launches` launches of interleaved rounds; more where the profile's least is not reached.
 
-    images: the uint8 [S, S, 3] pictures that the engines translate in turn. The reference work has one process for the
+    images: the uint8 [H, W, C] pictures that the engines translate in turn. The reference work has one process for the
     whole run: it is the machine's yardstick, and starting it anew would be time that measures nothing.
     """
     calls: dict[str, int] = {}

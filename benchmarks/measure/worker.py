@@ -88,7 +88,7 @@ class Session:
         return Opened(load_ns, engine.describe(), engine.input.shape, engine.kind, base)
 
     def first(self, images: list[Images]) -> int:
-        """Take the pictures to measure with (uint8 [S, S, 3] each); return the nanoseconds of the first inference."""
+        """Take the pictures to measure with (uint8 [H, W, C] each); return the nanoseconds of the first inference."""
         batch = self.engine.input.shape[0]
         self._images = [np.stack([images[(i + k) % len(images)] for k in range(batch)]) for i in range(len(images))]
         start = time.perf_counter_ns()
@@ -167,7 +167,7 @@ class Session:
         return {name: table[:, i] for i, name in enumerate(("stream", *stages, "captured_at"))}
 
     def translate(self, images: list[Images]) -> list[Images]:
-        """Return the translations of uint8 [S, S, 3] images, one by one."""
+        """Return the translations of uint8 [H, W, C] images, one by one."""
         batch = self.engine.input.shape[0]
         return [self.engine(np.stack([image] * batch))[0].copy() for image in images]
 

@@ -56,7 +56,7 @@ TIMED_IMAGES = 16
 
 @dataclass
 class ReportBuilder:
-    """A report in the making. images: uint8 [S, S, 3] each, with their names."""
+    """A report in the making. images: uint8 [H, W, C] each, with their names."""
 
     run: Run
     profile: Profile

@@ -17,6 +17,7 @@ from pix2pix_edge.benchmarks.measure.engines import Measured
 from pix2pix_edge.benchmarks.measure.worker import Session, Target, Worker
 from pix2pix_edge.benchmarks.report.schema import Fidelity, Shown, ShownOutput
 from pix2pix_edge.benchmarks.report.table import rounded
+from pix2pix_edge.export.check import AMPLIFIED
 from pix2pix_edge.runtime.engines.base import Images
 from pix2pix_edge.runtime.engines.onnx_file import read_onnx
 from pix2pix_edge.runtime.errors import InputError, ToolkitError
@@ -29,9 +30,6 @@ GALLERY = "gallery"
 
 SHOWN = 6
 """Pictures in the gallery."""
-
-AMPLIFIED = 8
-"""Differences are shown so many times as large; a level or two of 255 is invisible."""
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,12 @@ import contextlib
 from pathlib import Path
 
 from pix2pix_edge.benchmarks.report import plots
-from pix2pix_edge.benchmarks.report.fidelity import AMPLIFIED, GALLERY
+from pix2pix_edge.benchmarks.report.fidelity import GALLERY
 from pix2pix_edge.benchmarks.report.reader import FILE, write
 from pix2pix_edge.benchmarks.report.schema import Report
 from pix2pix_edge.benchmarks.report.table import Table, bullets, escaped, markdown_table
 from pix2pix_edge.benchmarks.report.tables import commands, detail_tables, latency, machine_table, main_table, psnr
+from pix2pix_edge.export.check import AMPLIFIED
 from pix2pix_edge.runtime.errors import printable
 from pix2pix_edge.runtime.files import written_beside
 from pix2pix_edge.runtime.frame import STAGES

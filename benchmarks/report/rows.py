@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import statistics
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -101,12 +102,11 @@ def _rates(measured: Measured, batch: int) -> Rates:
 
 
 def work_of(row: Row, path: Path, peak: dict[str, float], board: BoardSpec | None) -> Work | None:
-    """Return a call's multiply-adds, the weights, and the share of the peak that the compute scope reaches.
+    """Return a call's multiply-adds, the weights, and the share of the peak that the scope compute reaches.
 
-    None without a graph.
-
-    The peak is the measured one for a CPU engine, and the board's published one for a plan. Layers count at the peak
-    of their own precision: the share is the time that the arithmetic would take there, in the time that it took.
+    None without a graph, or without onnx. The peak is the measured one for a CPU engine, and the board's published one
+    for a plan. Layers count at the peak of their own precision: the share is the time that the arithmetic would take
+    there, in the time that it took.
     """
     if importlib.util.find_spec("onnx") is None:  # a Jetson needs no onnx to run plans
         return None
@@ -123,23 +123,19 @@ def work_of(row: Row, path: Path, peak: dict[str, float], board: BoardSpec | Non
         return None
     # a plan for several images at once may come from a graph for one
     images = row.batch / graph.shapes()[graph.input.name][0]
-    layers = [replace(layer, multiply_adds=round(layer.multiply_adds * images)) for layer in layers]
-    found = Work(
-        multiply_adds=sum(layer.multiply_adds for layer in layers),
-        weight_bytes=sum(layer.weight_bytes for layer in layers),
-    )
+    bf16 = "bf16" in row.precision
+    multiply_adds: Counter[str] = Counter()  # by precision
+    for layer in layers:
+        kind = "bf16" if bf16 and layer.precision == "fp32" else layer.precision
+        multiply_adds[kind] += round(layer.multiply_adds * images)
+    found = Work(multiply_adds=multiply_adds.total(), weight_bytes=sum(layer.weight_bytes for layer in layers))
     if path.suffix == ".plan":
         peak = board.peak if board else {}
     compute = row.scopes.get("compute")
-    bf16 = "bf16" in row.precision
-    kinds = [("bf16" if bf16 and layer.precision == "fp32" else layer.precision) for layer in layers]
-    if (
-        not compute
-        or not compute.p50_ms
-        or any(kind not in peak for kind, la in zip(kinds, layers, strict=True) if la.multiply_adds)
-    ):
+    multiply_adds = +multiply_adds  # without the precisions in which nothing is multiplied
+    if not compute or not compute.p50_ms or not multiply_adds.keys() <= peak.keys():
         return found
-    at_peak = sum(la.multiply_adds / peak[kind] for kind, la in zip(kinds, layers, strict=True) if la.multiply_adds)
+    at_peak = sum(count / peak[kind] for kind, count in multiply_adds.items())
     return replace(
         found,
         at_peak_ms=rounded(at_peak * 1e3, 4),

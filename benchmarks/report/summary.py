@@ -39,6 +39,9 @@ CONFIDENCE = 0.95
 NORMAL = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
 """So many standard deviations hold CONFIDENCE on both sides of the mean of a normal distribution."""
 
+BOUNDED, BOUND_CONFIDENCE = 90, 0.99
+"""The percentile that early stopping bounds, and how surely (MLPerf Inference's LoadGen, single stream)."""
+
 FEWEST_BLOCKS = 5
 TRIMMED = 0.2
 
@@ -141,20 +144,20 @@ def rate(stamps: Nanoseconds) -> float:
     return (len(stamps) - 1) * 1e9 / float(stamps[-1] - stamps[0])
 
 
-def early_stopping_estimate(values: Floats, percent: float = 90, confidence: float = 0.99) -> float | None:
-    """Return the value that the percentile of the whole population does not exceed, with this confidence.
+def early_stopping_estimate(values: Floats) -> float | None:
+    """Return what the 90th percentile of the whole population does not exceed, with 99 % confidence.
 
     The order statistic that LoadGen's early stopping takes for one query after another: as many of the slowest calls
     are dropped as the binomial distribution allows. None where even the slowest call is no bound.
     """
     ordered, n = np.sort(np.asarray(values, float)), len(values)
-    slow = 1 - percent / 100
+    slow = 1 - BOUNDED / 100
     # Probability of at most t calls in n beyond the percentile, summed in logarithms: n may be a million.
     total, allowed = 0.0, -1
     for t in range(n):
         log_term = math.lgamma(n + 1) - math.lgamma(t + 1) - math.lgamma(n - t + 1)
         total += math.exp(log_term + t * math.log(slow) + (n - t) * math.log1p(-slow))
-        if total > 1 - confidence:
+        if total > 1 - BOUND_CONFIDENCE:
             break
         allowed = t
     return None if allowed < 0 else float(ordered[n - 1 - allowed])

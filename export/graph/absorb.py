@@ -94,7 +94,7 @@ def _into_bias_and_weight(graph: Graph, node: onnx.NodeProto, affine: Affine, sh
     if conv is None or not _constant_convolution(graph, conv):
         return None
     _scale_results(graph, conv, 1.0 if affine.scale is None else affine.scale, affine.shift)
-    _remove(graph, node, affine.source)
+    graph.drop(node, affine.source)
     return f"into {conv.name}"
 
 
@@ -134,7 +134,7 @@ def _shift_forwards(graph: Graph, node: onnx.NodeProto, affine: Affine, shapes: 
         weight = graph.constants[conv.input[1]].astype(np.float64)
         shift = np.broadcast_to(affine.shift, weight.shape[1])
         _scale_results(graph, conv, 1.0, np.einsum("oihw,i->o", weight, shift))
-    _remove(graph, node, affine.source)
+    graph.drop(node, affine.source)
     return f"into {', '.join(conv.name for conv in readers)}"
 
 
@@ -213,7 +213,7 @@ def _divide_shift(graph: Graph, node: onnx.NodeProto, scale: Array, shapes: Shap
 def _leave_shift(graph: Graph, node: onnx.NodeProto, source: str, shift: Array | None) -> None:
     """Turn an affine node into the addition of `shift`, or into nothing."""
     if shift is None:
-        _remove(graph, node, source)
+        graph.drop(node, source)
         return
     dtype = graph.constants[next(name for name in node.input if name in graph.constants)].dtype
     value = _constant(graph, f"{node.name}:shift", shift.reshape((1, -1, 1, 1) if shift.ndim else ()), dtype)
@@ -224,11 +224,6 @@ def _leave_shift(graph: Graph, node: onnx.NodeProto, source: str, shift: Array |
 
 def _constant(graph: Graph, name: str, value: Array, dtype: np.dtype[Any]) -> str:
     return graph.constant(name, np.asarray(value, np.float64).astype(dtype))
-
-
-def _remove(graph: Graph, node: onnx.NodeProto, source: str) -> None:
-    graph.rename(node.output[0], source)
-    graph.nodes = [other for other in graph.nodes if other is not node]
 
 
 def _alone(graph: Graph, tensor: str) -> onnx.NodeProto | None:

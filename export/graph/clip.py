@@ -32,8 +32,7 @@ def drop_idle_clips(graph: Graph) -> list[Rewrite]:
         low, high = interval(graph, source)
         slack = ROUNDING * (high - low)
         if limits[0] <= low + slack and high - slack <= limits[1]:
-            graph.rename(node.output[0], source)
-            graph.nodes = [other for other in graph.nodes if other is not node]
+            graph.drop(node, source)
             rewrites.append(Rewrite(node.name, "clip", "dropped"))
     return rewrites
 

@@ -194,6 +194,11 @@ class Graph:
                 if name == old:
                     node.input[i] = new
 
+    def drop(self, node: onnx.NodeProto, source: str) -> None:
+        """Take a node out, and let the readers of its first output read tensor `source`."""
+        self.rename(node.output[0], source)
+        self.nodes = [other for other in self.nodes if other is not node]
+
     def relabel(self, nodes: Mapping[str, str], tensors: Mapping[str, str]) -> None:
         """Give nodes and tensors new names (old -> new, the rest keep theirs); names must stay distinct."""
         for node in self.nodes:

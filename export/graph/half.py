@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 
 import numpy as np
+import onnx
 from onnx import TensorProto, helper
 
 from pix2pix_edge.export.graph.graph import Graph
@@ -28,27 +29,15 @@ def to_half(graph: Graph) -> Graph:
     the graph holds Q/DQ.
     """
     half = Graph(copy.deepcopy(graph.to_model()))
-    kept = {
-        name
-        for node in half.nodes
-        for position in FP32_INPUTS.get(node.op_type, ())
-        if position < len(node.input)
-        for name in [node.input[position]]
-    }
-    read_elsewhere = {
-        name
-        for node in half.nodes
-        for position, name in enumerate(node.input)
-        if position not in FP32_INPUTS.get(node.op_type, ())
-    }
-    for name in sorted(kept & read_elsewhere & half.constants.keys()):
+    kept = {node.input[place] for node in half.nodes for place in _fp32_places(node)}
+    others = {name for node in half.nodes for place, name in enumerate(node.input) if place not in _fp32_places(node)}
+    for name in sorted(kept & others & half.constants.keys()):  # read as both: what stays FP32 is a copy
         own = half.constant(f"{name}:fp32", half.constants[name])
         for node in half.nodes:
-            for position in FP32_INPUTS.get(node.op_type, ()):
-                if position < len(node.input) and node.input[position] == name:
-                    node.input[position] = own
-        kept.add(own)
-        kept.discard(name)
+            for place in _fp32_places(node):
+                if node.input[place] == name:
+                    node.input[place] = own
+        kept = kept - {name} | {own}
     for name, value in half.constants.items():
         if value.dtype == np.float32 and name not in kept:
             half.constants[name] = np.clip(value, -LARGEST, LARGEST).astype(np.float16)
@@ -61,6 +50,10 @@ def to_half(graph: Graph) -> Graph:
         raise_opset(half, OPSET_OF_FP16_SCALES)
     half.check()
     return half
+
+
+def _fp32_places(node: onnx.NodeProto) -> list[int]:
+    return [place for place in FP32_INPUTS.get(node.op_type, ()) if place < len(node.input)]
 
 
 def raise_opset(graph: Graph, opset: int) -> None:

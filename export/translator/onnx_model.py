@@ -42,7 +42,6 @@ if TYPE_CHECKING:
     from pix2pix_edge.export.graph.graph import Graph
 
 UINT8, UINT16 = 2, 4
-RANDOM = ("Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike")
 
 
 class OnnxTranslator(Translator):
@@ -201,6 +200,8 @@ class OnnxTranslator(Translator):
         self.model.graph.output[0].type.tensor_type.ClearField("shape")
 
     def _refuse_operators(self) -> None:
+        from pix2pix_edge.export.graph.simplify import RANDOM
+
         nodes = self.model.graph.node
         foreign = sorted({f"{n.domain}.{n.op_type}" for n in nodes if n.domain not in DOMAINS})
         if foreign:
@@ -250,8 +251,7 @@ def _inference(graph: Graph) -> None:
                 node.op_type = "Identity"
                 del node.input[1:], node.output[1:], node.attribute[:]
                 continue
-            graph.rename(node.output[0], node.input[0])
-            graph.nodes = [other for other in graph.nodes if other is not node]
+            graph.drop(node, node.input[0])
         elif node.op_type == "BatchNormalization" and attributes(node).get("training_mode"):
             epsilon = [a for a in node.attribute if a.name == "epsilon"]
             node.op_type = "InstanceNormalization"

@@ -22,6 +22,7 @@ import sys
 import threading
 from dataclasses import asdict
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from pix2pix_edge.runtime.batch.manifest import FOLDER, Entry, Manifest
@@ -122,7 +123,6 @@ def _translate(args: argparse.Namespace, left: list[tuple[str, str]], manifest: 
     from tqdm import tqdm
 
     bad: list[Entry] = []
-    noted = False
     with (
         Path(os.devnull).open("w") as nowhere,
         contextlib.redirect_stdout(nowhere),  # where Ray prints the tracebacks of its workers; the bar is on stderr
@@ -159,65 +159,14 @@ def _note(manifest: Manifest) -> bool:
 
 def _rows(args: argparse.Namespace, left: list[tuple[str, str]]) -> Any:
     """Yield what becomes of each pair, as the workers finish them. Raises InputError and EngineError."""
-    odd = {source for source, _ in left if not _is_text(source)}
-    for source, output in left if odd else []:
-        if source in odd:
+    for source, output in left:
+        if not _is_text(source):
             yield asdict(Entry(printable(source), printable(output), "", None, "its name is no UTF-8; rename it"))
-    if not (left := [pair for pair in left if pair[0] not in odd]):
+    if not (left := [pair for pair in left if _is_text(pair[0])]):
         return
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent to anyone
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # what matters reaches the user as one sentence of ours
-    ray = require("ray", "batch", "a batch")
-    if tuple(int(part) for part in ray.__version__.split(".")[:2]) < FIRST_RAY:
-        first = ".".join(map(str, FIRST_RAY))
-        raise InputError(
-            f"Ray {ray.__version__} is too old, {first} is needed; run: pip install --upgrade 'pix2pix-edge[batch]'"
-        )
-    data = require("ray.data", "batch", "a batch")
-    import pyarrow
-
-    _probe(args.address or "")
+    ray = _connected(args.address)
     try:
-        with native_stderr():  # where Ray speaks of its log level, and prints a stack at SIGTERM
-            ray.init(args.address, include_dashboard=False if args.address is None else None, log_to_driver=False,
-                     logging_level="ERROR", ignore_reinit_error=True)  # fmt: skip
-    except SystemExit:  # of Ray's own handler of SIGTERM
-        raise KeyboardInterrupt from None
-    except Exception as error:  # nobody there, another version of Ray or Python, a wrong word
-        token = "; where it has a token: export RAY_AUTH_MODE=token" if isinstance(error, ConnectionError) else ""
-        raise InputError(
-            f"no Ray cluster can be used at {args.address or 'this machine'}: {_first_line(error)}{token}"
-        ) from error
-    finally:
-        signal.alarm(0)  # by which that handler aborts the process, three seconds later
-        _end_at_sigterm()
-    try:
-        data.DataContext.get_current().enable_progress_bars = False  # the bar is ours
-        logging.getLogger("ray.data").setLevel(logging.CRITICAL)
-        threads = args.threads or 1
-        if (gpus := ray.cluster_resources().get("GPU", 0)) < args.gpus:
-            raise InputError(
-                f"--gpus {args.gpus:g}: Ray sees {gpus:g}; leave it out for an .onnx, or start a node with them:"
-                " ray start --num-gpus N"
-            )
-        workers = args.workers or max(1, int(ray.cluster_resources().get("CPU", 1)) // threads)
-        sources, outputs = zip(*left, strict=True)
-        table = pyarrow.table({"source": sources, "output": outputs})
-        # blocks made here: a repartition would wait for a CPU, and the workers hold them all
-        size = max(1, min(BLOCK, len(left) // workers))
-        rows = data.from_arrow([table.slice(start, size) for start in range(0, len(left), size)])
-        from pix2pix_edge.runtime.batch.translator import Translator
-
-        translated = rows.map_batches(
-            Translator,
-            batch_size=size if args.gpus else None,  # a block as it is; with GPUs Ray wants a number
-            batch_format="pyarrow",
-            fn_constructor_args=(str(Path(args.engine).resolve()), args.backend, threads, args.fit),
-            compute=data.ActorPoolStrategy(size=workers),
-            num_cpus=threads,
-            num_gpus=args.gpus or None,
-        )
-        yield from translated.iter_rows()
+        yield from _by_workers(args, left, ray)
     except (KeyboardInterrupt, ToolkitError):
         raise
     except Exception as error:  # Ray wraps what a worker raised in errors of its own
@@ -226,6 +175,67 @@ def _rows(args: argparse.Namespace, left: list[tuple[str, str]]) -> Any:
         ) from error
     finally:
         ray.shutdown()
+
+
+def _connected(address: str | None) -> ModuleType:
+    """Return Ray, connected to the cluster at `address`; None: to one of this machine. Raises InputError."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent to anyone
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # what matters reaches the user as one sentence of ours
+    ray = require("ray", "batch", "a batch")
+    if tuple(int(part) for part in ray.__version__.split(".")[:2]) < FIRST_RAY:
+        first = ".".join(map(str, FIRST_RAY))
+        raise InputError(
+            f"Ray {ray.__version__} is too old, {first} is needed; run: pip install --upgrade 'pix2pix-edge[batch]'"
+        )
+    _probe(address or "")
+    try:
+        with native_stderr():  # where Ray speaks of its log level, and prints a stack at SIGTERM
+            ray.init(address, include_dashboard=False if address is None else None, log_to_driver=False,
+                     logging_level="ERROR", ignore_reinit_error=True)  # fmt: skip
+    except SystemExit:  # of Ray's own handler of SIGTERM
+        raise KeyboardInterrupt from None
+    except Exception as error:  # nobody there, another version of Ray or Python, a wrong word
+        token = "; where it has a token: export RAY_AUTH_MODE=token" if isinstance(error, ConnectionError) else ""
+        raise InputError(
+            f"no Ray cluster can be used at {address or 'this machine'}: {_first_line(error)}{token}"
+        ) from error
+    finally:
+        signal.alarm(0)  # by which that handler aborts the process, three seconds later
+        _end_at_sigterm()
+    return ray
+
+
+def _by_workers(args: argparse.Namespace, left: list[tuple[str, str]], ray: Any) -> Any:
+    """Yield what becomes of each pair, in whatever order the workers finish them."""
+    data = require("ray.data", "batch", "a batch")
+    import pyarrow
+
+    from pix2pix_edge.runtime.batch.translator import Translator
+
+    data.DataContext.get_current().enable_progress_bars = False  # the bar is ours
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)
+    threads = args.threads or 1
+    if (gpus := ray.cluster_resources().get("GPU", 0)) < args.gpus:
+        raise InputError(
+            f"--gpus {args.gpus:g}: Ray sees {gpus:g}; leave it out for an .onnx, or start a node with them:"
+            " ray start --num-gpus N"
+        )
+    workers = args.workers or max(1, int(ray.cluster_resources().get("CPU", 1)) // threads)
+    sources, outputs = zip(*left, strict=True)
+    table = pyarrow.table({"source": sources, "output": outputs})
+    # blocks made here: a repartition would wait for a CPU, and the workers hold them all
+    size = max(1, min(BLOCK, len(left) // workers))
+    rows = data.from_arrow([table.slice(start, size) for start in range(0, len(left), size)])
+    translated = rows.map_batches(
+        Translator,
+        batch_size=size if args.gpus else None,  # a block as it is; with GPUs Ray wants a number
+        batch_format="pyarrow",
+        fn_constructor_args=(str(Path(args.engine).resolve()), args.backend, threads, args.fit),
+        compute=data.ActorPoolStrategy(size=workers),
+        num_cpus=threads,
+        num_gpus=args.gpus or None,
+    )
+    yield from translated.iter_rows()
 
 
 def _end_at_sigterm() -> None:

@@ -141,12 +141,9 @@ def read(address: str, channels: int = 3) -> Image:
     """Read a picture as runtime.images.read_image() does. Raises InputError when it is missing or not whole."""
     if not is_remote(address):
         return read_image(address, channels=channels)
-    system, path = file_system(address)
-    try:
-        data = bytes(system.cat_file(path))
-    except Exception as error:  # each file system has errors of its own
-        raise InputError(f"cannot read {address}: {error}") from error
-    return decode_image(data, address, channels=channels)
+    if (content := get(address)) is None:
+        raise InputError(f"cannot read {address}: it is not there")
+    return decode_image(content, address, channels=channels)
 
 
 def put(address: str, content: bytes) -> None:

@@ -51,8 +51,8 @@ class Translator:
                 ticket = self._engine.submit(fit(places.read(source, shape[2]), shape, self._mode)[None])
                 translated = ticket.result()[0]
                 ms = ticket.compute_ns / 1e6
-                places.put(output, encode_image(".png", translated))
-                content = places.get(output) or b""
+                content = encode_image(".png", translated)
+                places.put(output, content)
             return Entry(source, output, hashlib.sha256(content).hexdigest(), ms, "")
         except InputError as error:
             return Entry(source, output, "", ms, " ".join(str(error).split()))

@@ -46,8 +46,8 @@ class Ticket(Protocol):
         """Nanoseconds of pure computation (CUDA events, or the session's run); valid after result()."""
         ...
 
-    def result(self, out: Images | None = None) -> Images:
-        """Wait; return the translated batch, the caller's to keep, in `out` if given. Call once; raises EngineError."""
+    def result(self) -> Images:
+        """Wait; return the translated batch, the caller's to keep. Call once; raises EngineError."""
         ...
 
 

@@ -7,8 +7,6 @@ import threading
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 
-import numpy as np
-
 from pix2pix_edge.runtime.engines.base import Engine, Images, check_images
 from pix2pix_edge.runtime.errors import EngineError
 
@@ -21,15 +19,12 @@ class HostTicket:
         self._release = release
         self.compute_ns = 0
 
-    def result(self, out: Images | None = None) -> Images:
+    def result(self) -> Images:
         try:
             images, self.compute_ns = self._future.result()
         finally:
             self._release.release()
-        if out is None:
-            return images
-        np.copyto(out, images)
-        return out
+        return images
 
 
 class HostEngine(Engine):

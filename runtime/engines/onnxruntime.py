@@ -14,6 +14,7 @@ from pix2pix_edge.runtime.engines.base import (
     read_engine,
 )
 from pix2pix_edge.runtime.engines.host import HostEngine
+from pix2pix_edge.runtime.engines.sizes import reason_of
 from pix2pix_edge.runtime.errors import EngineError, require
 
 
@@ -39,7 +40,7 @@ class OnnxRuntimeEngine(HostEngine):
             self._session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime's exceptions have no common class
             raise EngineError(
-                f"{path} cannot be opened by ONNX Runtime ({_reason(error)}); export it again with:"
+                f"{path} cannot be opened by ONNX Runtime ({reason_of(error)}); export it again with:"
                 " python -m export convert GENERATOR.keras --out DIR"
             ) from error
         super().__init__(slots)
@@ -61,16 +62,11 @@ class OnnxRuntimeEngine(HostEngine):
         try:
             translated: Images = self._session.run([OUTPUT_NAME], {INPUT_NAME: images})[0]
         except Exception as error:
-            raise EngineError(f"ONNX Runtime failed while translating: {_reason(error)}") from error
+            raise EngineError(f"ONNX Runtime failed while translating: {reason_of(error)}") from error
         return translated
 
     def _close(self) -> None:
         del self._session
-
-
-def _reason(error: Exception) -> str:
-    """Return the part of ONNX Runtime's message that speaks of the cause."""
-    return " ".join(str(error).split()).rpartition(" : ")[2][:200].rstrip(". ")
 
 
 def physical_cores() -> int:

@@ -80,8 +80,13 @@ def _shapes(model: bytes) -> Shapes:
     try:
         session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's exceptions have no common class
-        raise ValueError(" ".join(str(error).split()).rpartition(" : ")[2][:200].rstrip(". ")) from error
+        raise ValueError(reason_of(error)) from error
     return {value.name: (value.type, value.shape) for value in (*session.get_inputs(), *session.get_outputs())}
+
+
+def reason_of(error: Exception) -> str:
+    """Return the part of ONNX Runtime's message that speaks of the cause."""
+    return " ".join(str(error).split()).rpartition(" : ")[2][:200].rstrip(". ")
 
 
 @contextlib.contextmanager

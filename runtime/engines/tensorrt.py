@@ -29,7 +29,7 @@ from pix2pix_edge.runtime.nvidia.slot import Slot, Ticket
 
 
 class TensorRTEngine(Engine):
-    """An Engine (runtime/engine.py) over a TensorRT plan.
+    """An Engine over a TensorRT plan.
 
     Uploads, computing and downloads have a stream each: copies overlap computing, and frames compute one after another,
     so that each one's time is its own. On an integrated GPU nothing is copied.

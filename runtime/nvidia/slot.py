@@ -26,11 +26,8 @@ class Ticket:
         self._idle = idle
         self.compute_ns = 0
 
-    def result(self, out: Images | None = None) -> Images:
-        """Wait, and return the translated batch, the caller's to keep, in `out` when given. Call it once.
-
-        Raises EngineError.
-        """
+    def result(self) -> Images:
+        """Wait, and return the translated batch, the caller's to keep. Call it once. Raises EngineError."""
         slot = self._slot
         if slot is None:
             raise EngineError("the result of this submission was already taken; submit the images again")
@@ -42,8 +39,7 @@ class Ticket:
             if slot.error:
                 raise EngineError(f"the GPU failed while translating ({slot.error}); restart the program")
             self.compute_ns = slot.compute_ns
-            translated = np.empty(slot.output.host.shape, np.uint8) if out is None else out
-            np.copyto(translated, slot.output.host)
+            translated: Images = slot.output.host.copy()
             return translated
         finally:
             self._idle.put(slot)

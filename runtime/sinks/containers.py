@@ -27,15 +27,9 @@ class Matroska:
         self._codec, self.packets, self._cues = codec, 0, b""
         self._cluster: tuple[int, int] | None = None  # its place and its time
         kind = b"webm" if path.suffix.lower() == ".webm" else b"matroska"
-        head: list[tuple[str, int | bytes]] = [
-            ("4286", 1),
-            ("42F7", 1),
-            ("42F2", 4),
-            ("42F3", 8),
-            ("4282", kind),
-            ("4287", 4),
-            ("4285", 2),
-        ]
+        # EBMLVersion, -ReadVersion, -MaxIDLength, -MaxSizeLength, DocType, DocTypeVersion, DocTypeReadVersion
+        numbers: list[tuple[str, int | bytes]] = [("4286", 1), ("42F7", 1), ("42F2", 4), ("42F3", 8)]
+        head = [*numbers, ("4282", kind), ("4287", 4), ("4285", 2)]
         self._file.write(_element("1A45DFA3", *(_element(name, value) for name, value in head)))
         self._file.write(bytes.fromhex("18538067") + _UNKNOWN)
         self._begin = self._file.tell()

@@ -163,10 +163,7 @@ def open_address(url: str, *options: str, after: Callable[[], None] | None = Non
     """
     import cv2
 
-    settings = [
-        *(cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, TIMEOUT_MS),
-        *(cv2.CAP_PROP_READ_TIMEOUT_MSEC, TIMEOUT_MS),
-    ]
+    settings = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, TIMEOUT_MS, cv2.CAP_PROP_READ_TIMEOUT_MSEC, TIMEOUT_MS]
     if hasattr(cv2, "CAP_PROP_N_THREADS"):  # from OpenCV 4.7; Ubuntu's and Debian's own packages are older
         settings += [cv2.CAP_PROP_N_THREADS, 1]  # each further one holds a frame back
     with _ffmpeg_options(*options), silent_opencv():

@@ -34,7 +34,6 @@ class LiveSource(Source):
     """
 
     live = True
-    frames = None
 
     def __init__(self, name: str, shown: str, open_capture: Callable[[], LiveCapture]) -> None:
         """name: for file names. shown: for messages, without passwords. open_capture: raises InputError."""

@@ -24,8 +24,6 @@ MEASURED, MEASURED_S = 8, 0.5
 class MotionJpeg:
     """The pictures of an answer, as a Capture gives them. close() may come from any thread."""
 
-    frames = None
-
     def __init__(self, response: Response, timeout_s: float) -> None:
         """timeout_s: how long a whole picture may take to come. Sets `only` where there was one picture and no more."""
         self._response, self._timeout_s = response, timeout_s

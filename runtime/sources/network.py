@@ -169,11 +169,7 @@ def _why_none(relay: Relay) -> str:
 class PictureSource(Source):
     """One picture, from a server."""
 
-    live = False
-    fps = None
     frames = 1
-    files = ()
-    skipped = ()
 
     def __init__(self, name: str, image: Image) -> None:
         self.name = name

@@ -24,7 +24,6 @@ class TestSource(Source):
 
     __test__ = False  # not a test case, whatever pytest thinks of its name
     live = True
-    frames = None
 
     def __init__(self, width: int, height: int, fps: float) -> None:
         self.name = "test"

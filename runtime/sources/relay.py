@@ -84,9 +84,6 @@ class Relay:
         with self._lock:
             self._open.append(one)
 
-    def _say(self, reason: str) -> None:
-        self.trouble = reason
-
     # HTTP: a video file on a server
 
     def _serve_http(self, client: socket.socket) -> None:
@@ -145,7 +142,7 @@ class Relay:
                 more = camera.receive() if len(data) < 2 * LONGEST_HEAD else b""
                 if not more:
                     if not self.trouble and not asked.ended:
-                        self._say("it hung up before it played")
+                        self.trouble = "it hung up before it played"
                     return
                 data += more
                 if not self.answered and data[:5] != b"RTSP/"[: len(data)]:
@@ -171,9 +168,9 @@ class Relay:
             place = redacted(where[1].decode("latin-1")) if where else "another place"
             raise NoVideoError(self._address, f"it sends on to {place!r}; if you trust that, give it as --source")
         if code == 401 and self._address.user and not asked.authorized:  # FFmpeg asks again, if it can
-            self._say("it wants another login than FFmpeg knows (401); set the camera to Digest")
+            self.trouble = "it wants another login than FFmpeg knows (401); set the camera to Digest"
         elif code >= 400:
-            self._say(meaning_of(code, self._address, authorized=asked.authorized))
+            self.trouble = meaning_of(code, self._address, authorized=asked.authorized)
             self.transport_refused |= asked.setup
         elif code == 200 and not asked.teardown:
             self.trouble = ""

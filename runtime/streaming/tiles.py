@@ -45,8 +45,8 @@ class TiledTicket:
         self._engine, self._image = engine, image
         self.compute_ns = 0
 
-    def result(self, out: Images | None = None) -> Images:
-        """Return uint8 [1, H, W, C], in `out` if given. Raises EngineError."""
+    def result(self) -> Images:
+        """Return uint8 [1, H, W, C]. Raises EngineError."""
         from tqdm import tqdm
 
         _, height, width, channels = self._engine.input.shape
@@ -73,11 +73,7 @@ class TiledTicket:
                 translated[top : top + done] = np.clip(np.rint(band[:done]), 0, np.iinfo(translated.dtype).max)
                 band[: height - done] = band[done:]
                 band[height - done :] = 0
-        result = translated[None, : size[0], : size[1]]
-        if out is None:
-            return np.ascontiguousarray(result)
-        np.copyto(out, result)
-        return out
+        return np.ascontiguousarray(translated[None, : size[0], : size[1]])
 
     def _results(self, image: Image, rows: list[int], columns: list[int]) -> Iterator[Image]:
         """Yield the translated tiles, row by row, with as many in the engine at once as it takes."""

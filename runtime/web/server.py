@@ -93,6 +93,8 @@ class Handler(BaseHTTPRequestHandler):
     query: dict[str, str]
     client: str
 
+    _keeps = _unread = _was_given = False  # as long as no request has been read: a bad one is answered, too
+
     def handle_one_request(self) -> None:
         self.server.connections.awaited(self.connection)
         self._unread = False
@@ -143,7 +145,8 @@ class Handler(BaseHTTPRequestHandler):
             raise RefusedError(503, TOO_MANY, {"Retry-After": "1"})
         if self._is_foreign():
             raise RefusedError(403, "Another page may not use this one.")
-        if not (route and route.is_open) and not (asset and not self.path.endswith("/")) and not self._has_token():
+        is_open = route.is_open if route else asset and not self.path.endswith("/")  # a page's files hold no secret
+        if not is_open and not self._has_token():
             return self._ask_for_token()
         allowed = route.method if route else "GET"
         if self.command != allowed and (self.command, allowed) != ("HEAD", "GET"):
@@ -182,8 +185,6 @@ class Handler(BaseHTTPRequestHandler):
             raise slow_down("Too many wrong tokens", seconds)
         self._was_given = guard.opens(given, self.client)
         return self._was_given
-
-    _was_given = False
 
     @property
     def _cookie_name(self) -> str:
@@ -255,8 +256,6 @@ class Handler(BaseHTTPRequestHandler):
         self.begin(status, kind, {"Content-Length": str(len(body)), **kept, **(more or {})})
         if self.command != "HEAD":
             self.wfile.write(body)
-
-    _keeps = _unread = False
 
     def begin(self, status: int, kind: str, more: Mapping[str, str]) -> None:
         """Send status and headers; what is then written to wfile is the body, of a length that nobody need know."""

@@ -54,9 +54,6 @@ def test_results_in_flight_do_not_share_memory(inverter: Path, backend: str) -> 
         results = [ticket.result() for ticket in tickets]
         for batch, result, ticket in zip(batches, results, tickets, strict=True):
             assert np.array_equal(result, 255 - batch) and ticket.compute_ns > 0
-        out = np.empty_like(batches[0])
-        assert engine.submit(batches[1]).result(out) is out
-        assert np.array_equal(out, 255 - batches[1])
         engine(images())
         assert np.array_equal(results[0], 255 - batches[0]), "a result is the caller's to keep"
 

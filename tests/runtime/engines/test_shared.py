@@ -53,8 +53,7 @@ def test_each_share_gets_its_own_pictures(tmp_path: Path) -> None:
     def ask(number: int) -> None:
         for value in range(50):
             image = picture((value + 50 * number) % 256)
-            out = np.empty_like(image)
-            assert shared.shares[number].submit(image).result(out) is out and np.array_equal(out, 255 - image)
+            assert np.array_equal(shared.shares[number](image), 255 - image)
 
     for batch in (1, 4):
         file = write_inverter(tmp_path / f"{batch}.onnx", batch=batch)
