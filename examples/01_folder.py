@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pix2pix_edge
 
-BOX = Path(pix2pix_edge.__file__).parent
+BUNDLED = Path(pix2pix_edge.__file__).parent
 out = sys.argv[1] if len(sys.argv) > 1 else "runs/example"
 
-with pix2pix_edge.open_engine(BOX / "models" / "facades.int8.cpu.onnx") as engine:
-    for frame in pix2pix_edge.translate(BOX / "samples", engine, [f"{out}/"]):
+with pix2pix_edge.open_engine(BUNDLED / "models" / "facades.int8.cpu.onnx") as engine:
+    for frame in pix2pix_edge.translate(BUNDLED / "samples", engine, [f"{out}/"]):
         print(frame.source, f"{frame.timings['engine'] / 1e6:.1f} ms")

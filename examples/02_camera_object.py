@@ -9,7 +9,7 @@ import numpy as np
 
 import pix2pix_edge
 
-BOX = Path(pix2pix_edge.__file__).parent
+BUNDLED = Path(pix2pix_edge.__file__).parent
 
 
 class Camera:
@@ -29,6 +29,6 @@ class Camera:
         print("closed")
 
 
-with pix2pix_edge.open_engine(BOX / "models" / "facades.int8.cpu.onnx") as engine:
+with pix2pix_edge.open_engine(BUNDLED / "models" / "facades.int8.cpu.onnx") as engine:
     for frame in pix2pix_edge.translate(Camera(), engine, fit="crop"):
         print(frame.source, frame.translated.shape)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pix2pix_edge
 
-BOX = Path(pix2pix_edge.__file__).parent
+BUNDLED = Path(pix2pix_edge.__file__).parent
 
 
 class Brightness:
@@ -23,7 +23,7 @@ class Brightness:
 
 
 with (
-    pix2pix_edge.open_engine(BOX / "models" / "facades.int8.cpu.onnx") as engine,
-    pix2pix_edge.translate(BOX / "samples", engine, [Brightness()]) as stream,
+    pix2pix_edge.open_engine(BUNDLED / "models" / "facades.int8.cpu.onnx") as engine,
+    pix2pix_edge.translate(BUNDLED / "samples", engine, [Brightness()]) as stream,
 ):
     stream.run()

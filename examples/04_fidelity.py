@@ -9,9 +9,9 @@ import pix2pix_edge
 from pix2pix_edge.export.fidelity import compare
 from pix2pix_edge.runtime.images import read_image
 
-BOX = Path(pix2pix_edge.__file__).parent
-file = BOX / "models" / "facades.int8.cpu.onnx"
-pictures = [read_image(path)[None] for path in sorted((BOX / "samples").glob("*.png"))]
+BUNDLED = Path(pix2pix_edge.__file__).parent
+file = BUNDLED / "models" / "facades.int8.cpu.onnx"
+pictures = [read_image(path)[None] for path in sorted((BUNDLED / "samples").glob("*.png"))]
 with (
     pix2pix_edge.open_engine(file, backend="onnxruntime") as one,
     pix2pix_edge.open_engine(file, backend="onnxruntime", threads=1) as other,

@@ -83,67 +83,10 @@ def run(args: argparse.Namespace) -> int:
     """Run the stream that the command line describes; returns the exit status."""
     os.environ.setdefault("OPENCV_LOG_LEVEL", "OFF")  # its findings reach the user as one sentence of ours
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
-    from pix2pix_edge.runtime.engine import open_engine
-    from pix2pix_edge.runtime.engines.shared import SharedEngine
-    from pix2pix_edge.runtime.sinks.files import ProgressBar
-    from pix2pix_edge.runtime.sinks.several import frames_of, names_of, open_sinks
-    from pix2pix_edge.runtime.sources import open_source
-    from pix2pix_edge.runtime.stream import translate
     from pix2pix_edge.runtime.streaming.together import Together
 
-    sources: list[Source] = []
     with Interrupt() as interrupt, contextlib.ExitStack() as stack:
-        for spec in args.source:
-            interrupt.opening = f"--source {printable(shown(spec))}"
-            sources.append(open_source(spec, loop=args.loop, max_pixels=args.max_pixels))
-            stack.callback(sources[-1].close)
-            _say_skipped(sources[-1])
-        names = names_of(sources)
-        specs = args.sink or ["null"]
-        if twice := next((spec for spec in specs if specs.count(spec) > 1), None):
-            raise InputError(f"--sink {redacted(twice)} is given twice; give each sink once")
-        has_page = any(spec.startswith("http://") for spec in specs)
-        if (args.token or args.token_file) and not has_page:
-            raise InputError("--token is for a page, and there is none; add: --sink http://127.0.0.1:8080")
-        token = token_from(args) if has_page else None
-        interrupt.opening = f"--engine {printable(redacted(str(args.engine)))}"
-        engine = open_engine(
-            args.engine,
-            backend=args.backend,
-            precision=args.precision,
-            threads=args.threads,
-            slots=max(2, args.slots or 0),
-        )
-        stack.enter_context(engine)
-        if engine.on_cpu:  # an engine on the CPU wants every core
-            import cv2
-
-            cv2.setNumThreads(1)
-        wanted = [] if interrupt.received else specs
-        interrupt.opening = "a --sink"
-        sinks = open_sinks(wanted, sources, mode=args.view, limit=args.limit, token=token)
-        for sink in (sink for each in sinks for sink in each):
-            stack.callback(sink.close)
-        if len(sources) == 1 and not sources[0].live and sys.stderr.isatty():
-            sinks[0].append(ProgressBar(frames_of(sources[0], args.limit)))
-        engines: Sequence[Engine] = [engine]
-        if len(sources) > 1:
-            engines = stack.enter_context(SharedEngine(engine, len(sources))).shares
-        streams = {
-            name: translate(
-                source,
-                its_engine,
-                its_sinks,
-                fit=args.fit,
-                limit=args.limit,
-                policy=args.policy,
-                max_staleness=args.max_staleness,
-                max_fps=args.max_fps,
-                slots=args.slots,
-                strict=args.strict or source.frames == 1,
-            )
-            for name, source, its_engine, its_sinks in zip(names, sources, engines, sinks, strict=True)
-        }
+        engine, streams = _open(args, interrupt, stack)
         begun = time.monotonic()
         together = Together(streams)
         with interrupt.stopping(together):
@@ -164,6 +107,74 @@ def run(args: argparse.Namespace) -> int:
         print("interrupted", file=sys.stderr)
         return 130
     return 1 if any(stream.unreadable for stream in streams.values()) else 0
+
+
+def _open(
+    args: argparse.Namespace, interrupt: Interrupt, stack: contextlib.ExitStack
+) -> tuple[Engine, dict[str, Stream]]:
+    """Open sources, engine and sinks, which `stack` closes; return the engine and, by name, a stream for each source.
+
+    What is being opened is said to `interrupt`, which names it where it hangs.
+    """
+    from pix2pix_edge.runtime.engine import open_engine
+    from pix2pix_edge.runtime.engines.shared import SharedEngine
+    from pix2pix_edge.runtime.sinks.files import ProgressBar
+    from pix2pix_edge.runtime.sinks.several import frames_of, names_of, open_sinks
+    from pix2pix_edge.runtime.sources import open_source
+    from pix2pix_edge.runtime.stream import translate
+
+    sources: list[Source] = []
+    for spec in args.source:
+        interrupt.opening = f"--source {printable(shown(spec))}"
+        sources.append(open_source(spec, loop=args.loop, max_pixels=args.max_pixels))
+        stack.callback(sources[-1].close)
+        _say_skipped(sources[-1])
+    specs, token = _sinks_asked_for(args)
+    interrupt.opening = f"--engine {printable(redacted(str(args.engine)))}"
+    engine = open_engine(
+        args.engine, backend=args.backend, precision=args.precision, threads=args.threads, slots=max(2, args.slots or 0)
+    )
+    stack.enter_context(engine)
+    if engine.on_cpu:  # an engine on the CPU wants every core
+        import cv2
+
+        cv2.setNumThreads(1)
+    interrupt.opening = "a --sink"
+    wanted = [] if interrupt.received else specs
+    sinks = open_sinks(wanted, sources, mode=args.view, limit=args.limit, token=token)
+    for sink in (sink for each in sinks for sink in each):
+        stack.callback(sink.close)
+    if len(sources) == 1 and not sources[0].live and sys.stderr.isatty():
+        sinks[0].append(ProgressBar(frames_of(sources[0], args.limit)))
+    engines: Sequence[Engine] = [engine]
+    if len(sources) > 1:
+        engines = stack.enter_context(SharedEngine(engine, len(sources))).shares
+    return engine, {
+        name: translate(
+            source,
+            its_engine,
+            its_sinks,
+            fit=args.fit,
+            limit=args.limit,
+            policy=args.policy,
+            max_staleness=args.max_staleness,
+            max_fps=args.max_fps,
+            slots=args.slots,
+            strict=args.strict or source.frames == 1,
+        )
+        for name, source, its_engine, its_sinks in zip(names_of(sources), sources, engines, sinks, strict=True)
+    }
+
+
+def _sinks_asked_for(args: argparse.Namespace) -> tuple[list[str], str | None]:
+    """Return what --sink names, null where it is not given, and the token of a page. Raises InputError."""
+    specs = args.sink or ["null"]
+    if twice := next((spec for spec in specs if specs.count(spec) > 1), None):
+        raise InputError(f"--sink {redacted(twice)} is given twice; give each sink once")
+    has_page = any(spec.startswith("http://") for spec in specs)
+    if (args.token or args.token_file) and not has_page:
+        raise InputError("--token is for a page, and there is none; add: --sink http://127.0.0.1:8080")
+    return specs, token_from(args) if has_page else None
 
 
 def _say_skipped(source: Source) -> None:
