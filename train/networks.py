@@ -212,7 +212,7 @@ class FoldedUpConv2D(keras.layers.Layer):
 
     Upsampling is zero-stuffing followed by a 2x2 box filter, and the box filter commutes with the convolution. So the
     kernel is applied to the zero-stuffed map, which a transposed convolution of stride 2 does at the price of the small
-    map, and the box filter to its result (docs/decisions.md, 10).
+    map, and the box filter to its result (docs/decisions.md, "box").
 
     Its weights are those of the Conv2D it stands for: kernel [4, 4, in, out] and bias [out].
     """
