@@ -45,10 +45,10 @@ def run(args: argparse.Namespace) -> None:
     from pix2pix_edge.export.images import judging_files
     from pix2pix_edge.export.translator.translator import listed
     from pix2pix_edge.runtime.frame import fit
-    from pix2pix_edge.runtime.images import read_image
+    from pix2pix_edge.runtime.images import WRITTEN_ENDINGS, read_image
 
-    if args.gallery and args.gallery.suffix.lower() not in (".png", ".jpg", ".jpeg"):
-        raise InputError(f"--gallery {args.gallery} must end in .png or .jpg")
+    if args.gallery and args.gallery.suffix.lower() not in WRITTEN_ENDINGS:
+        raise InputError(f"--gallery {args.gallery} must end in {', '.join(WRITTEN_ENDINGS)}")
     files = judging_files(args.data)
     if args.gallery:
         keep_inputs(files, args.gallery)

@@ -81,6 +81,7 @@ def run(args: argparse.Namespace) -> None:
     from pix2pix_edge.export.graph.half import to_half
     from pix2pix_edge.export.graph.simplify import fold_constants
     from pix2pix_edge.export.images import drawn_images, evenly, judging_files, read_images
+    from pix2pix_edge.export.inspect import megabytes
     from pix2pix_edge.export.translator import open_translator
     from pix2pix_edge.export.translator.contract import picture_shape
     from pix2pix_edge.export.translator.examine import examine
@@ -120,7 +121,9 @@ def run(args: argparse.Namespace) -> None:
         owner = _Owner(reference, images, kind)
         found = write(graph, fp32, "fp32", content, owner.judge)
         print(
-            f"{fp32}  {_megabytes(fp32)}, at most {found.max_difference} of 255 from {owner.name} on {kind}", flush=True
+            f"{fp32}  {megabytes(fp32.stat().st_size)}, at most {found.max_difference} of 255 from {owner.name}"
+            f" on {kind}",
+            flush=True,
         )
         sheet = args.out / f"{args.name}.sheet.png"
         _write_sheet(sheet, owner)
@@ -143,7 +146,7 @@ def run(args: argparse.Namespace) -> None:
         print(f"no FP16 file: FP16 tells {HALF_BITS} bits apart, and these pictures have {pixels.bits}")
     else:
         found = write(to_half(graph), fp16, "fp16", content, resembles_fp32)
-        print(f"{fp16}  {_megabytes(fp16)}, PSNR {found.psnr_db:.1f} dB to FP32")
+        print(f"{fp16}  {megabytes(fp16.stat().st_size)}, PSNR {found.psnr_db:.1f} dB to FP32")
     print(as_typed(f"next: runtime/run.py --engine {shlex.quote(str(fp32))} --source DIR --sink DIR"))
 
 
@@ -277,10 +280,6 @@ def _palette(file: Path) -> tuple[Colour, ...]:
         return from_json(tuple[Colour, ...], json.loads(file.read_text()), file.name)
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{file} is no palette ({error}); take it away, or train again with --palette") from error
-
-
-def _megabytes(path: Path) -> str:
-    return f"{path.stat().st_size / 1e6:.1f} MB"
 
 
 def _digest(model: Path) -> str:

@@ -177,7 +177,7 @@ def _describe_rewrites(rewrites: Sequence[Rewrite], costs: Sequence[LayerCost]) 
                 entry.layer,
                 entry.form,
                 " → ".join(multiples(n) for n in entry.multiply_adds),
-                " → ".join(_megabytes(n) for n in entry.weight_bytes),
+                " → ".join(megabytes(n) for n in entry.weight_bytes),
             ]
             for entry in counted
         ]
@@ -197,8 +197,8 @@ def _amounts(costs: Iterable[LayerCost]) -> list[str]:
     costs = list(costs)
     return [
         multiples(sum(cost.multiply_adds for cost in costs)),
-        _megabytes(sum(cost.weight_bytes for cost in costs)),
-        _megabytes(sum(cost.read_bytes + cost.written_bytes for cost in costs)),
+        megabytes(sum(cost.weight_bytes for cost in costs)),
+        megabytes(sum(cost.read_bytes + cost.written_bytes for cost in costs)),
     ]
 
 
@@ -207,7 +207,8 @@ def multiples(number: int) -> str:
     return f"{number / 1e9:.2f} G" if number >= 1e9 else f"{number / 1e6:.2f} M"
 
 
-def _megabytes(number: int) -> str:
+def megabytes(number: int) -> str:
+    """Return a number of bytes for people: "10.52 MB", "8.30 kB"."""
     return f"{number / 1e6:.2f} MB" if number >= 1e5 else f"{number / 1e3:.2f} kB"
 
 

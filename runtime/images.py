@@ -15,6 +15,9 @@ from pix2pix_edge.runtime.frame import BadPictureError, Image
 
 IMAGE_ENDINGS = (".bmp", ".jp2", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 
+WRITTEN_ENDINGS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp")
+"""PNG, TIFF and WebP keep an alpha; PNG and TIFF keep 16 bits, of which the others get the upper 8."""
+
 MAX_PIXELS = 178_956_970
 """Pillow's limit too: a picture of more pixels is refused before it is decoded, for 2 MB can hold billions of them."""
 
@@ -241,21 +244,18 @@ def _png_chunks(data: bytes) -> Iterator[bytes]:
 
 
 def encode_image(ending: str, image: Image) -> bytes:
-    """Return the file, of the kind that `ending` names (".png"), that write_image() would write."""
+    """Return the file, of the kind that `ending` names (of WRITTEN_ENDINGS), that write_image() would write."""
     import cv2
 
-    if image.dtype == np.uint16 and ending not in (".png", ".tif", ".tiff", ".pgm", ".ppm", ".jp2"):
+    if image.dtype == np.uint16 and ending not in (".png", ".tif", ".tiff"):
         image = (image >> 8).astype(np.uint8)
-    if image.shape[2] == 4 and ending not in (".png", ".tif", ".tiff", ".webp"):
+    if image.shape[2] == 4 and ending in (".jpg", ".jpeg"):
         image = image[..., :3]
     return bytes(cv2.imencode(ending, image if image.shape[2] == 1 else as_rgb(image.copy()))[1])
 
 
 def write_image(path: Path, image: Image) -> None:
-    """Write a uint8 or uint16 image, grey [H, W, 1], RGB or RGBA, by its path's ending. Raises InputError.
-
-    PNG, TIFF and WebP keep an alpha; PNG, TIFF, PGM, PPM and JPEG 2000 keep 16 bits, of which others get the upper 8.
-    """
+    """Write a uint8 or uint16 image, grey [H, W, 1], RGB or RGBA, by its path's ending. Raises InputError."""
     encoded = encode_image(path.suffix.lower(), image)
     with written_beside(path) as temporary:
         temporary.write_bytes(encoded)

@@ -59,8 +59,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         " a camera takes '?size=1280x720@30&format=MJPG', a csi camera '?size=…&flip=2';"
         " repeatable: all at once")  # fmt: skip
     add("--sink", action="append", metavar="SINK",
-        help="folder/, video (.webm .mp4 .mkv .avi .mov), image (.png .jpg), http://HOST:PORT (a page),"
-        " window or null; repeatable (null); {source}: the source's name, for several")  # fmt: skip
+        help="folder/, video (.webm .mp4 .mkv .avi .mov), image (.png .jpg .tif .webp),"
+        " http://HOST:PORT (a page), window or null; repeatable (null); {source}: the source's name,"
+        " for several")  # fmt: skip
     add("--view", choices=VIEW_MODES, default="output", help="what sinks show (default: %(default)s)")
     add("--fit", choices=(*FIT_MODES, "tile"), default="stretch",
         help="how a frame meets the engine's size; tile: larger pictures whole (%(default)s)")  # fmt: skip

@@ -9,12 +9,14 @@ from typing import Any, Protocol
 from pix2pix_edge.runtime.errors import InputError
 from pix2pix_edge.runtime.files import identity
 from pix2pix_edge.runtime.frame import Frame, Sink, check_methods
+from pix2pix_edge.runtime.images import WRITTEN_ENDINGS
 from pix2pix_edge.runtime.sinks.files import FolderSink, ImageSink, NullSink
 from pix2pix_edge.runtime.sinks.video import VIDEO_CODECS, VideoSink
 from pix2pix_edge.runtime.sinks.window import WindowSink
 
-IMAGE_ENDINGS = (".png", ".jpg", ".jpeg")
-GRAMMAR = "a folder/, a video (.webm .mp4 .mkv .avi .mov), an image (.png .jpg), http://HOST:PORT, window or null"
+GRAMMAR = (
+    "a folder/, a video (.webm .mp4 .mkv .avi .mov), an image (.png .jpg .tif .webp), http://HOST:PORT, window or null"
+)
 
 
 class Writer(Protocol):
@@ -82,7 +84,7 @@ def open_sink(
         return FolderSink(path, mode)
     if ending in VIDEO_CODECS:
         return VideoSink(path, mode, fps, live=live)
-    if ending in IMAGE_ENDINGS:
+    if ending in WRITTEN_ENDINGS:
         if frames and frames > 1:
             raise InputError(f"{frames} frames do not fit into the image {text}; use --sink {path.with_suffix('')}/")
         return ImageSink(path, mode)

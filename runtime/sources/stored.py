@@ -186,7 +186,7 @@ def open_stored(text: str, max_pixels: int = MAX_PIXELS) -> ImagesSource | Video
         name, files = "images", sorted(_matches(text), key=natural_key)
         nothing = f"no image matches {text}; quote the pattern, and see that the folder is right"
     else:
-        raise InputError(f"there is no {shown(text)}; --source takes {GRAMMAR}")
+        raise InputError(f"there is no file or folder {shown(text)}; --source takes {GRAMMAR}")
     images = only_images(files)
     skipped = [file for file in files if file.suffix.lower() in OTHER_PICTURES]
     if not images:

@@ -72,6 +72,9 @@ def test_sixteen_bits_reach_the_files_whole(tmp_path: Path, photos: Path, kind: 
         assert written.dtype == np.uint16 and len(np.unique(written & 0xFF)) > 16, "the lower bits are used"
         scale = 65535 if kind == TensorProto.FLOAT else 1
         assert np.abs(written - expected * scale).max() <= 3
+        image = tmp_path / f"{path.stem}.tif"
+        assert stream.main(["--engine", str(file), "--source", str(path), "--sink", str(image)]) == 0
+        assert np.array_equal(cv2.imread(str(image), cv2.IMREAD_UNCHANGED), written)
 
 
 def test_every_other_door_takes_or_refuses_them(

@@ -109,7 +109,7 @@ BAD = {
     "no engine": (["--source", "in"], "arguments are required: --engine; see: runtime/run.py --help"),
     "no source": (["--engine", "ENGINE"], "arguments are required: --source"),
     "absent engine": (["--engine", "x.onnx", "--source", "in"], "there is no file x.onnx; make one with"),
-    "absent source": (["--engine", "ENGINE", "--source", "x.mp4"], "there is no x.mp4"),
+    "absent source": (["--engine", "ENGINE", "--source", "x.mp4"], "there is no file or folder x.mp4"),
     "empty folder": (["--engine", "ENGINE", "--source", "empty"], "holds no images"),
     "text as image": (["--engine", "ENGINE", "--source", "text.jpg", "--sink", "o/"], "text.jpg is not a whole image"),
     "text as video": (["--engine", "ENGINE", "--source", "text.mp4"], "text.mp4 is not a video"),
