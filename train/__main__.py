@@ -85,6 +85,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", metavar="RUN", type=Path, required=True, help="folder of the run's results")
     option("data", "folder of pairs; or drawn:labels or drawn:sketches, new in every epoch", metavar="DIR")
     option("epochs", "passes over the training pairs", type=at_least(1), metavar="N")
+    option("finish", "epochs more, in inference mode, at a tenth of the rates", type=at_least(0), metavar="N")
     option("batch-size", "pairs per step", type=at_least(1), metavar="N")
     option("filters", "width of both networks: 64, 32, 16, …", type=at_least(1), metavar="N")
     option("discriminator-filters", "of the discriminators, if not the same", type=at_least(1), metavar="N")
@@ -274,7 +275,7 @@ def run(args: argparse.Namespace) -> None:
         samples = [tuple(middle(side, settings.size) for side in shown[index]) for index in range(min(3, len(shown)))]
     print(
         f"{len(training)} pairs to train on, {len(validation)} to judge epochs by, {len(held_out)} held out;"
-        f" {settings.filters} filters at {settings.size[1]}x{settings.size[0]}, {settings.epochs} epochs -> {args.out}"
+        f" {settings.filters} filters at {settings.size[1]}x{settings.size[0]}, {settings.last} epochs -> {args.out}"
     )
     print(material.way)
 

@@ -20,12 +20,16 @@ Row = dict[str, float]
 
 @dataclasses.dataclass
 class Progress:
-    """How far a run is: whole epochs done, steps and processor seconds of the epoch begun, a row for each whole one."""
+    """How far a run is: whole epochs done, steps and processor seconds of the epoch begun, a row for each whole one.
+
+    settled: batch norm's statistics were measured anew after the last epoch but those that finish the run.
+    """
 
     epoch: int = 0
     step: int = 0
     cpu_seconds: float = 0.0
     history: list[Row] = dataclasses.field(default_factory=list)
+    settled: bool = False
 
 
 def checkpoint_path(run: Path) -> Path:

@@ -104,6 +104,7 @@ class Pairs:
         self.indexed = indexed
         self.size = (size, size) if isinstance(size, int) else size
         self.channels = channels
+        self.direction = direction
         self.flip = direction == "picture2label"
         room = KEPT_IN_MEMORY // (sum(channels) * self.size[0] * self.size[1])
         self.memory: list[tuple[Image, Image] | None] = [None] * min(room, len(pairs))
@@ -113,11 +114,14 @@ class Pairs:
 
     def only(self, pairs: list[Pair]) -> Pairs:
         """Return some of the pairs, with what of them is in memory."""
-        direction = "picture2label" if self.flip else "label2picture"
-        chosen = Pairs(pairs, self.size, direction, self.indexed, self.channels)
+        chosen = Pairs(pairs, self.size, self.direction, self.indexed, self.channels)
         known = dict(zip(self.pairs, self.memory, strict=False))
         chosen.memory = [known.get(pair) for pair in pairs[: len(chosen.memory)]]
         return chosen
+
+    def at(self, size: tuple[int, int]) -> Pairs:
+        """Return the same pairs at another size."""
+        return self if self.size == size else Pairs(self.pairs, size, self.direction, self.indexed, self.channels)
 
     def of_epoch(self, epoch: int) -> Pairs:
         """Return the pairs of an epoch: on disk they are always the same."""

@@ -43,7 +43,7 @@ SHORT = dict(zip(LOSSES, ("G", "D", "adv", "F", "L1", "fringes"), strict=True))
 def train(
     run: Path, settings: Settings, training: Pairs, validation: Pairs, samples: Samples, distribute: str = "none"
 ) -> None:
-    """Train the run in `run` from wherever it is to settings.epochs.
+    """Train the run in `run` from wherever it is to settings.epochs, and finish it.
 
     validation: pairs that every epoch is judged on, or none. samples: (source, target or None) for the epochs' grids.
     distribute: one of train.distribution.KINDS; of several workers only the chief writes, after every epoch.
@@ -64,15 +64,19 @@ def train(
         progress = load_checkpoint(run, trainer.state())
         if settings.init and not (progress.epoch or progress.step):
             initialise(settings, trainer.generator, trainer.averaged)
-        if settings.epochs < progress.epoch + (progress.step > 0):
+        if (settings.last if progress.settled else settings.epochs) < progress.epoch + (progress.step > 0):
             begun = f" and {progress.step} steps" if progress.step else ""
-            raise InputError(f"{run} has {progress.epoch} epochs{begun} already; give --epochs more, or leave it out")
+            raise InputError(f"{run} has {progress.epoch} epochs{begun} already; give more of --epochs or --finish")
         if place.chief:
             write_settings(run, settings)
         if progress.epoch or progress.step:
             print(f"resuming after {progress.epoch} epochs and {progress.step} steps")
         events = tf.summary.create_file_writer(str(run / "tensorboard")) if place.chief else None
-        while progress.epoch < settings.epochs:
+        while progress.epoch < settings.last:
+            if progress.epoch >= settings.epochs and not progress.settled:
+                print("finishing: measuring the statistics of batch norm anew", flush=True)
+                trainer.begin_finish(training.at(settings.size))
+            progress.settled = progress.epoch >= settings.epochs
             trainer.begin_epoch(progress.epoch)
             whole = train_epoch(run, settings, training, trainer, progress, stop, place)
             means = trainer.means()
@@ -85,7 +89,7 @@ def train(
                     write_epoch(run, trainer, progress, means, samples, events)
                 progress.epoch, progress.step, progress.cpu_seconds = progress.epoch + 1, 0, 0.0
             save(run, trainer, progress, state, place)
-            if stop.is_set() and progress.epoch < settings.epochs:
+            if stop.is_set() and progress.epoch < settings.last:
                 done = f"{progress.epoch} epochs and {progress.step} steps"
                 again = "" if distribute == "none" else f" --distribute {distribute}"
                 print(f"saved after {done}; to go on: {resume_command(run)}{again}", file=sys.stderr)
@@ -118,11 +122,11 @@ def train_epoch(
     dataset = trainer.strategy.distribute_datasets_from_function(feed) if several else prefetch(feed())
     steps = len(training) // settings.batch_size
     saved_at, spent_before = time.monotonic(), time.process_time() - progress.cpu_seconds
-    title = f"epoch {progress.epoch + 1}/{settings.epochs}"
+    title = f"epoch {progress.epoch + 1}/{settings.last}"
     pace = 0.1 if sys.stderr.isatty() else 30.0  # seconds between lines; a log file wants fewer
     with tqdm(total=steps, initial=progress.step, desc=title, unit="step", mininterval=pace) as bar:
         for batch in dataset:
-            means = trainer.step(batch)
+            means = trainer.step(batch, training=not progress.settled)
             progress.step += 1
             progress.cpu_seconds = time.process_time() - spent_before
             if bar.update():  # drawn only now and then, so that the losses are fetched no more often

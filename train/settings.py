@@ -32,6 +32,7 @@ class Settings:
 
     data: str = ""
     epochs: int = 100
+    finish: int = 0  # epochs more, in inference mode
     batch_size: int = 1
     filters: int = 64
     discriminator_filters: int | None = None  # of the discriminators, where they are not as wide as the generator
@@ -61,6 +62,11 @@ class Settings:
     palette: bool = False
     pairs: int | None = None  # found on disk: the order of the pairs follows from their number
     teacher_sha256: str = ""  # found on disk: another file would teach other pictures
+
+    @property
+    def last(self) -> int:
+        """Number of the last epoch, finishing included."""
+        return self.epochs + self.finish
 
     @property
     def size(self) -> tuple[int, int]:
@@ -100,7 +106,7 @@ RECIPES = {
 
 
 # A resumed run may be told to train longer, and its files may have moved; anything else would be another run.
-MAY_CHANGE = {"epochs", "data", "teacher", "samples", "init"}
+MAY_CHANGE = {"epochs", "finish", "data", "teacher", "samples", "init"}
 
 
 def settings_path(run: Path) -> Path:

@@ -12,10 +12,13 @@ import numpy as np
 import tensorflow as tf
 
 from pix2pix_edge.runtime.frame import Image
+from pix2pix_edge.train.data import Pairs
+from pix2pix_edge.train.measures.statistics import settle
 from pix2pix_edge.train.networks import discriminator, feature_extractor, generator, precision_of
 from pix2pix_edge.train.settings import Settings
 
 BETA_1 = 0.5
+FINISHING = 0.1  # of the rates, in the epochs that finish a run
 LOSSES = ("generator_loss", "discriminator_loss", "adversarial", "features", "l1", "fringes")
 
 Seen = Mapping[str, Sequence[Any]]
@@ -79,29 +82,42 @@ class Trainer(keras.Model):
     def begin_epoch(self, epoch: int) -> None:
         """Set the learning rates by how far the run is (epoch counts from 0)."""
         left = self.settings.epochs - epoch
-        if self.settings.schedule == "linear":  # constant for the first half, then down to 0 (the paper's authors)
+        share = 1.0
+        if left <= 0:
+            share = FINISHING
+        elif self.settings.schedule == "linear":  # constant for the first half, then down to 0 (the paper's authors)
             share = min(1.0, 2 * left / (self.settings.epochs + 1))
-            self.generator_optimizer.learning_rate = self.settings.learning_rate * share
-            self.discriminator_optimizer.learning_rate = self.settings.discriminator_rate * share
+        self.generator_optimizer.learning_rate = self.settings.learning_rate * share
+        self.discriminator_optimizer.learning_rate = self.settings.discriminator_rate * share
 
-    def _step(self, batch: tuple[Any, Any]) -> dict[str, Any]:
+    def begin_finish(self, pairs: Pairs) -> None:
+        """Go on from the weights to export, with batch norm's statistics of the pairs' sources, as if run anew."""
+        self.generator.set_weights(self.averaged.get_weights())
+        settle(self.generator, pairs)
+        self.averaged.set_weights(self.generator.get_weights())
+        for optimizer in (self.generator_optimizer, self.discriminator_optimizer):
+            for variable in optimizer.variables:  # their moments are of gradients in training mode
+                variable.assign(tf.zeros_like(variable))
+
+    def _step(self, batch: tuple[Any, Any], training: bool = True) -> dict[str, Any]:
         """Move both networks once; return the losses' means since reset_metrics(), as scalar tensors by name.
 
+        training: whether the generator has dropout and batch statistics, as before the epochs that finish a run.
         Where there are several replicas, the means are those of this process's first one.
         """
-        means = self.strategy.run(self.train_step, args=(batch,))
+        means = self.strategy.run(self.train_step, args=(batch, training))
         if self.averaged is not self.generator:
             self._average()
         return {name: self.strategy.experimental_local_results(mean)[0] for name, mean in means.items()}
 
-    def train_step(self, data: tuple[Any, Any]) -> dict[str, Any]:
+    def train_step(self, data: tuple[Any, Any], training: bool = True) -> dict[str, Any]:
         """Move both networks once, on one replica."""
         source, target = data
         wanted = self.settings
         loss = ADVERSARIAL_LOSSES[wanted.adversarial]
         likeness, fringes = tf.constant(0.0), tf.constant(0.0)
         with tf.GradientTape(persistent=True) as tape:
-            predicted = self.generator(source, training=True)
+            predicted = self.generator(source, training=training)
             fake = self.seen([source, predicted], training=True)
             real = wanted_maps = self.seen([source, target], training=True)
             if self.teacher is not None:

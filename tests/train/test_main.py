@@ -103,6 +103,7 @@ def test_ctrl_c_and_a_kill_change_nothing(data: Path, tmp_path: Path, capsys: py
     [
         ("--filters", "0", "must be at least 1, got 0"),
         ("--epochs", "many", "expected a whole number"),
+        ("--finish", "-1", "must be at least 0, got -1"),
         ("--image-size", "100", "multiples of 16 from 32 to 2048"),
         ("--l1-weight", "-1", "not below 0"),
         ("--l1-weight", "nan", "not below 0"),

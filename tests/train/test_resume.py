@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import json
+import shutil
 import signal
 import threading
 from pathlib import Path
@@ -22,6 +23,7 @@ from pix2pix_edge.train.data import Pairs
 from pix2pix_edge.train.drawings.__main__ import draw_folders
 from pix2pix_edge.train.judge import COLUMNS, judge
 from pix2pix_edge.train.loop import finite_state, sample_grid, save, train, train_epoch
+from pix2pix_edge.train.measures.statistics import settle
 from pix2pix_edge.train.pairs.layouts import find_pairs
 from pix2pix_edge.train.settings import FORMAT, Settings, read_settings, settings_path
 from pix2pix_edge.train.trainer import LOSSES, Trainer
@@ -108,6 +110,55 @@ def test_a_run_resumed_within_and_after_an_epoch_ends_the_same(
     keras.utils.set_random_seed(99)
     train(tmp_path, SETTINGS, pairs, samples, samples)
     assert_same(uninterrupted, tmp_path)
+
+
+def norms_of(network: Any) -> list[NDArray[np.generic]]:
+    """The moving statistics of a network's norms."""
+    return [np.array(variable) for variable in network.variables if "moving_" in variable.path]
+
+
+def test_a_run_is_finished_in_inference_mode(
+    pairs: Pairs, samples: Pairs, uninterrupted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the statistics that its average has in inference, held; the same when stopped after the first step."""
+    finishing = dataclasses.replace(SETTINGS, finish=2)
+    runs = [shutil.copytree(uninterrupted, tmp_path / name) for name in ("whole", "stopped")]
+    with pytest.raises(InputError, match="has 2 epochs already"):  # of which none were in inference mode
+        train(runs[0], dataclasses.replace(SETTINGS, epochs=1, finish=1), pairs, samples, samples)
+    train(runs[0], finishing, pairs, samples, samples)
+    begin = Trainer.begin_finish
+
+    def interrupted(trainer: Trainer, given: Pairs) -> None:
+        begin(trainer, given)
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(Trainer, "begin_finish", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        train(runs[1], finishing, pairs, samples, samples)
+    assert json.loads(str(saved(runs[1])["progress"]))["step"] == 1
+    monkeypatch.undo()
+    train(runs[1], read_settings(runs[1]), pairs, samples, samples)
+    assert_same(*runs)
+    assert [row["epoch"] for row in history(runs[0])] == ["1", "2", "3", "4"]
+
+    before, after = Trainer(SETTINGS), Trainer(finishing)
+    load_checkpoint(uninterrupted, before.state())
+    progress = load_checkpoint(runs[0], after.state())
+    assert progress.settled and int(after.generator_optimizer.iterations) == 2 * len(pairs)
+    unsettled = norms_of(before.averaged)
+    settle(before.averaged, pairs.at((64, 64)))
+    for network in (after.generator, after.averaged):
+        for one, other, then in zip(norms_of(network), norms_of(before.averaged), unsettled, strict=True):
+            np.testing.assert_array_equal(one, other)
+            assert not np.array_equal(one, then)
+    assert not np.array_equal(after.averaged.trainable_weights[0], before.averaged.trainable_weights[0])
+
+    with pytest.raises(InputError, match="has 4 epochs already"):
+        train(runs[0], dataclasses.replace(SETTINGS, finish=1), pairs, samples, samples)
+    train(runs[0], dataclasses.replace(SETTINGS, epochs=5), pairs, samples, samples)  # lengthened, in training mode
+    assert not load_checkpoint(runs[0], before.state()).settled
+    for one, other in zip(norms_of(before.generator), norms_of(after.generator), strict=True):
+        assert not np.array_equal(one, other)
 
 
 def test_what_a_run_leaves(uninterrupted: Path) -> None:

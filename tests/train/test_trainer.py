@@ -242,13 +242,27 @@ def test_the_average_follows_the_weights_and_is_what_translates(batch: Any) -> N
         np.testing.assert_array_equal(plain, averaged)
 
 
+def test_in_inference_mode_only_what_learns_moves(batch: Any) -> None:
+    trainer = Trainer(dataclasses.replace(SMALL, average=0.9))
+    trainer.step(batch)  # a step in training mode moves statistics and dropout's state
+    trainer.reset_metrics()
+    network = trainer.generator
+    picture = np.asarray(network(batch[0], training=False))
+    weights, rest = ([np.array(v) for v in vs] for vs in (network.trainable_variables, network.non_trainable_variables))
+    means = trainer.step(batch, training=False)
+    assert float(means["l1"]) == pytest.approx(float(np.abs(picture - batch[1]).mean()), rel=1e-5)
+    for variable, then in zip(network.non_trainable_variables, rest, strict=True):
+        np.testing.assert_array_equal(variable, then, err_msg=variable.path)
+    assert not any(np.array_equal(v, then) for v, then in zip(network.trainable_variables, weights, strict=True))
+
+
 def test_epochs_rule_the_learning_rates(batch: Any) -> None:
     trainer = Trainer(dataclasses.replace(SMALL, schedule="linear"))
     rates = []
-    for epoch in range(4):
+    for epoch in range(5):
         trainer.begin_epoch(epoch)
         rates.append(float(trainer.generator_optimizer.learning_rate) / 2e-4)
-    assert rates == pytest.approx([1.0, 1.0, 0.8, 0.4])
+    assert rates == pytest.approx([1.0, 1.0, 0.8, 0.4, 0.1])  # the last one finishes the run
     assert float(trainer.discriminator_optimizer.learning_rate) == pytest.approx(rates[-1] * 4e-4)
 
 

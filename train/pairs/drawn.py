@@ -21,7 +21,6 @@ class DrawnPairs(Pairs):
     ) -> None:
         super().__init__([], side, direction)
         self.kind, self.part, self.count, self.seed, self.epoch = kind, part, count, seed, epoch
-        self.direction = direction
 
     def __len__(self) -> int:
         return self.count
