@@ -210,7 +210,7 @@ def _by_workers(args: argparse.Namespace, left: list[tuple[str, str]], ray: Any)
     data = require("ray.data", "batch", "a batch")
     import pyarrow
 
-    from pix2pix_edge.runtime.batch.translator import Translator
+    from pix2pix_edge.runtime.batch.worker import Worker
 
     data.DataContext.get_current().enable_progress_bars = False  # the bar is ours
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)
@@ -227,7 +227,7 @@ def _by_workers(args: argparse.Namespace, left: list[tuple[str, str]], ray: Any)
     size = max(1, min(BLOCK, len(left) // workers))
     rows = data.from_arrow([table.slice(start, size) for start in range(0, len(left), size)])
     translated = rows.map_batches(
-        Translator,
+        Worker,
         batch_size=size if args.gpus else None,  # a block as it is; with GPUs Ray wants a number
         batch_format="pyarrow",
         fn_constructor_args=(str(Path(args.engine).resolve()), args.backend, threads, args.fit),

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import dataclasses
 
-Colour = tuple[int, int, int]
+RGB = tuple[int, int, int]
 
 # Name -> RGB, in the order in which they are painted over each other.
-CLASSES: dict[str, Colour] = {
+CLASSES: dict[str, RGB] = {
     "background": (0, 0, 222),
     "facade": (0, 48, 255),
     "molding": (255, 80, 0),
@@ -35,13 +35,13 @@ class Style:
     the wall is made of.
     """
 
-    walls: tuple[Colour, ...]
+    walls: tuple[RGB, ...]
     texture: str
-    trim: Colour
-    frame: Colour
-    roof: Colour
-    door: Colour
-    railing: Colour
+    trim: RGB
+    frame: RGB
+    roof: RGB
+    door: RGB
+    railing: RGB
     storey: tuple[int, int]  # height in 1/256 of the image
     bay: tuple[int, int]  # width in 1/256 of the image
     window: tuple[float, float]  # width, height

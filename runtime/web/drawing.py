@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from pix2pix_edge.runtime.errors import EngineError
-from pix2pix_edge.runtime.facades.plan import label_map, plan_scene
+from pix2pix_edge.runtime.facades.scene import label_map, random_scene
 from pix2pix_edge.runtime.facades.styles import CLASSES
 from pix2pix_edge.runtime.frame import BadPictureError, Image, fit
 from pix2pix_edge.runtime.images import decode_image, encode_image
@@ -103,7 +103,7 @@ def settings(models: Sequence[Model]) -> bytes:
 
 def house(seed: int, size: int) -> Image:
     """Return the label map of a drawn facade: uint8 [size, size, 3], RGB; the same seed gives the same."""
-    return label_map(plan_scene(np.random.default_rng(seed), size))
+    return label_map(random_scene(np.random.default_rng(seed), size))
 
 
 class DrawingSite(Site):

@@ -14,7 +14,7 @@ from onnx import TensorProto
 from pix2pix_edge.export.fidelity import compare
 from pix2pix_edge.export.images import drawn_images
 from pix2pix_edge.runtime import run as stream
-from pix2pix_edge.runtime.batch.translator import Translator
+from pix2pix_edge.runtime.batch.worker import Worker
 from pix2pix_edge.runtime.engine import open_engine
 from pix2pix_edge.runtime.frame import Frame
 from pix2pix_edge.runtime.images import read_image, write_image
@@ -118,7 +118,7 @@ def test_openvino_and_tiles_and_batches_give_the_same_sixteen_bits(tmp_path: Pat
     assert expected.dtype == tiled.dtype == np.uint16 and np.array_equal(expected, tiled)
     written = tmp_path / "b.png"
     rows = pytest.importorskip("pyarrow").table({"source": [str(photos / "4.png")], "output": [str(written)]})
-    assert Translator(str(file), "onnxruntime", 1, "stretch")(rows)["error"].to_pylist() == [""]
+    assert Worker(str(file), "onnxruntime", 1, "stretch")(rows)["error"].to_pylist() == [""]
     assert np.array_equal(cv2.imread(str(written), cv2.IMREAD_UNCHANGED)[..., None], expected)
     pytest.importorskip("openvino")
     with open_engine(file, backend="openvino", precision="fp32") as engine:

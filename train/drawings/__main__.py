@@ -37,12 +37,12 @@ def draw_pair(
     """
     import numpy as np
 
-    from pix2pix_edge.runtime.facades.plan import label_map, plan_scene
+    from pix2pix_edge.runtime.facades.scene import label_map, random_scene
     from pix2pix_edge.train.drawings.paint import paint_scene
     from pix2pix_edge.train.drawings.sketch import photographed, sketch_scene
 
     random = np.random.default_rng((seed, SETS.index(part), number))
-    scene = plan_scene(random, size)
+    scene = random_scene(random, size)
     label, picture = label_map(scene), paint_scene(random, scene)
     if sketch:
         label = sketch_scene(random, scene)

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from pix2pix_edge.runtime.facades.plan import Part
+from pix2pix_edge.runtime.facades.scene import Part
 
 Canvas = NDArray[np.float32]
 """float32 [H, W, 3]: the whole picture, or a rectangular view into it."""

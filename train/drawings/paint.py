@@ -7,7 +7,7 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 
-from pix2pix_edge.runtime.facades.plan import House, Scene
+from pix2pix_edge.runtime.facades.scene import House, Scene
 from pix2pix_edge.runtime.frame import Image
 from pix2pix_edge.train.drawings.brush import SUPERSAMPLING, Brush, Canvas
 from pix2pix_edge.train.drawings.parts import PARTS

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from pix2pix_edge.runtime.facades.plan import Part
+from pix2pix_edge.runtime.facades.scene import Part
 from pix2pix_edge.runtime.facades.styles import Style
 from pix2pix_edge.train.drawings.brush import Brush
 

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from pix2pix_edge.runtime.facades.plan import Part, Scene
+from pix2pix_edge.runtime.facades.scene import Part, Scene
 from pix2pix_edge.runtime.frame import Image
 
 SUBPIXEL_BITS = 4  # strokes are drawn at sixteenths of a pixel

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pix2pix_edge.runtime.batch import command, translator
+from pix2pix_edge.runtime.batch import command, worker
 from pix2pix_edge.runtime.batch.manifest import Manifest
 from pix2pix_edge.runtime.errors import InputError
 from tests.conftest import picture, write_rgb
@@ -47,7 +47,7 @@ def test_a_name_that_is_no_text_is_a_bad_picture_and_no_end(tmp_path: Path) -> N
 
 def test_an_engine_that_is_not_on_a_node_is_named_with_the_node(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"engine\.onnx is not on the node .+; copy it there, to the same path"):
-        translator.Translator(str(tmp_path / "engine.onnx"), "auto", 1, "stretch")
+        worker.Worker(str(tmp_path / "engine.onnx"), "auto", 1, "stretch")
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
-from pix2pix_edge.runtime.facades.plan import label_map, plan_scene
+from pix2pix_edge.runtime.facades.scene import label_map, random_scene
 from pix2pix_edge.runtime.facades.styles import CLASSES, STYLES
 from pix2pix_edge.train.drawings.__main__ import draw_pair, main
 from tests.commands import in_process
@@ -61,7 +61,7 @@ def test_every_class_and_style_appears_and_no_other_colour() -> None:
     colours: set[tuple[int, ...]] = set()
     styles = set()
     for number in range(40):
-        scene = plan_scene(np.random.default_rng((0, 0, number)), 128)
+        scene = random_scene(np.random.default_rng((0, 0, number)), 128)
         colours |= {tuple(colour) for colour in np.unique(label_map(scene).reshape(-1, 3), axis=0).tolist()}
         styles |= {house.style.texture for house in scene.houses}
         assert np.mean(label_map(scene) == CLASSES["facade"]) > 0.1

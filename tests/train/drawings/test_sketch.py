@@ -5,7 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from pix2pix_edge.runtime.facades.plan import plan_scene
+from pix2pix_edge.runtime.facades.scene import random_scene
 from pix2pix_edge.train.data import batches
 from pix2pix_edge.train.drawings.__main__ import draw_pair
 from pix2pix_edge.train.drawings.sketch import photographed, sketch_scene
@@ -14,7 +14,7 @@ from pix2pix_edge.train.pairs.drawn import DrawnPairs
 
 def test_a_sketch_is_ink_on_white_along_the_plan() -> None:
     for seed in range(6):
-        scene = plan_scene(np.random.default_rng(seed), 256)
+        scene = random_scene(np.random.default_rng(seed), 256)
         paper = sketch_scene(np.random.default_rng(seed), scene)
         assert paper.shape == (256, 256, 3) and paper.dtype == np.uint8
         assert (paper == paper[..., :1]).all()

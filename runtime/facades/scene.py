@@ -1,4 +1,4 @@
-"""Plan a drawn facade: which part of which class stands where. The label map is the plan itself, painted flat."""
+"""The scene of a drawn facade: which part of which class stands where. Its label map is the scene painted flat."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Scene:
     houses: tuple[House, ...]
 
 
-def plan_scene(random: np.random.Generator, size: int) -> Scene:
+def random_scene(random: np.random.Generator, size: int) -> Scene:
     """Return one random scene of size x size pixels."""
     street = UNITS - random.uniform(10, 20)
     left, right = random.uniform(-6, 26), UNITS - random.uniform(-6, 26)
@@ -52,7 +52,7 @@ def plan_scene(random: np.random.Generator, size: int) -> Scene:
         edges.insert(1, left + (right - left) * random.uniform(0.4, 0.6))
     names = random.permutation(list(STYLES))
     houses = tuple(
-        _Planner(random, STYLES[name], size).house(start, end, street)
+        _Builder(random, STYLES[name], size).house(start, end, street)
         for name, start, end in zip(names, edges, edges[1:], strict=False)
     )
     return Scene(size, round(street * size / UNITS), houses)
@@ -67,7 +67,7 @@ def label_map(scene: Scene) -> Image:
     return canvas
 
 
-class _Planner:
+class _Builder:
     """Collects the parts of one house."""
 
     def __init__(self, random: np.random.Generator, style: Style, size: int) -> None:

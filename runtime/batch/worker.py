@@ -1,4 +1,4 @@
-"""The actor: one engine, opened once, that translates block after block of pictures."""
+"""A worker, which Ray calls an actor: one engine, opened once, that translates block after block of pictures."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from pix2pix_edge.runtime.frame import fit
 from pix2pix_edge.runtime.images import encode_image
 
 LANES = 3
-"""Pictures under way in an actor: one is read and one written while the engine has the third."""
+"""Pictures under way in a worker: one is read and one written while the engine has the third."""
 
 
-class Translator:
+class Worker:
     """Called with a table of source and output; returns one of Entry's columns, and never raises for a picture."""
 
     def __init__(self, engine: str, backend: str, threads: int | None, mode: str) -> None:
-        """threads: this actor's CPUs, said to the engine, because ONNX Runtime does not heed OMP_NUM_THREADS.
+        """threads: this worker's CPUs, said to the engine, because ONNX Runtime does not heed OMP_NUM_THREADS.
 
         Raises InputError when the engine is not on this node, EngineError when it cannot be opened.
         """
