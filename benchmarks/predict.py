@@ -52,8 +52,8 @@ def run(args: argparse.Namespace) -> None:
         raise InputError(f"--top {args.top} must be 1 or more")
     layers = count(Graph.load(args.file))
     if args.board == HERE:
-        from pix2pix_edge.benchmarks.machine.description import cpu_name
         from pix2pix_edge.benchmarks.measure.peak import measured_peak
+        from pix2pix_edge.runtime.board import cpu_name
 
         peak = measured_peak()
         name, bandwidth = f"this machine ({cpu_name()}, its peak measured now)", peak.pop("bandwidth")

@@ -1,7 +1,8 @@
-"""The board's temperature and power, as Linux shows them in /sys; what a machine does not tell is None."""
+"""The processor's name, and the board's temperature and power, as Linux shows them; what it does not tell is None."""
 
 from __future__ import annotations
 
+import platform
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -38,6 +39,13 @@ def read_board(root: Path = Path("/")) -> Board:
         (text_of(zone / "type"), value / 1000) for zone in zones if (value := _number(zone / "temp")) is not None
     )
     return Board(hottest(celsius), board_watts(_rails(root)))
+
+
+def cpu_name(root: Path = Path("/")) -> str:
+    """Return the processor's name, as "AMD EPYC", or the architecture's where nobody tells. root: where /proc is."""
+    cpuinfo = text_of(root / "proc/cpuinfo")
+    found = re.search(r"^(?:model name|Model|Hardware)\s*:\s*(.+)$", cpuinfo, re.MULTILINE)
+    return " ".join(found[1].split()) if found else platform.processor() or platform.machine()
 
 
 def hottest(sensors: Iterable[tuple[str, float]]) -> float | None:

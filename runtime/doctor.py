@@ -16,7 +16,9 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from pix2pix_edge.runtime.board import cpu_name
 from pix2pix_edge.runtime.cli import CommandParser, run_command
+from pix2pix_edge.runtime.files import text_of
 
 CPU_FEATURES = (
     "avx2", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "amx_int8", "amx_bf16",
@@ -78,20 +80,14 @@ def _system() -> str:
     return f"{release.get('PRETTY_NAME', '')} {platform.system()} {platform.release()} {platform.machine()}"
 
 
-def _cpuinfo() -> str:
-    path = Path("/proc/cpuinfo")
-    return path.read_text() if path.exists() else ""
-
-
 def _cpu() -> str:
     from pix2pix_edge.runtime.engines.onnxruntime import physical_cores
 
-    name = re.search(r"^(?:model name|Model)\s*:\s*(.+)$", _cpuinfo(), re.MULTILINE)
-    return f"{name[1] if name else platform.processor()}, {physical_cores()} cores usable"
+    return f"{cpu_name()}, {physical_cores()} cores usable"
 
 
 def _cpu_features() -> str:
-    flags = re.search(r"^(?:flags|Features)\s*:\s*(.+)$", _cpuinfo(), re.MULTILINE)
+    flags = re.search(r"^(?:flags|Features)\s*:\s*(.+)$", text_of(Path("/proc/cpuinfo")), re.MULTILINE)
     here = set(flags[1].split()) if flags else set()
     return " ".join(flag for flag in CPU_FEATURES if flag in here) or "none of interest"
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from pix2pix_edge.benchmarks.machine.power import Reading
-from pix2pix_edge.runtime.board import read_board
+from pix2pix_edge.runtime.board import cpu_name, read_board
 from pix2pix_edge.runtime.errors import as_typed
 from pix2pix_edge.runtime.files import text_of
 from pix2pix_edge.runtime.nvidia.capabilities import probe
@@ -181,13 +181,6 @@ class Usage:
 def _own_seconds() -> float:
     times = os.times()
     return times.user + times.system + times.children_user + times.children_system
-
-
-def cpu_name(root: Path = Path("/")) -> str:
-    """Return the processor's name, as "AMD EPYC", or the architecture's where nobody tells."""
-    cpuinfo = text_of(root / "proc/cpuinfo")
-    found = re.search(r"^(?:model name|Model|Hardware)\s*:\s*(.+)$", cpuinfo, re.MULTILINE)
-    return " ".join(found[1].split()) if found else platform.processor() or platform.machine()
 
 
 def _cores(root: Path) -> int:

@@ -12,7 +12,6 @@ from pix2pix_edge.benchmarks.machine.description import (
     Shares,
     State,
     Usage,
-    cpu_name,
     cpu_times,
     describe_machine,
     machine_state,
@@ -20,6 +19,7 @@ from pix2pix_edge.benchmarks.machine.description import (
     with_sensors,
 )
 from pix2pix_edge.benchmarks.machine.power import Reading
+from pix2pix_edge.runtime.board import cpu_name
 from pix2pix_edge.runtime.sidecar import to_json
 from tests.conftest import eventually
 
