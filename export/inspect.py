@@ -53,7 +53,10 @@ class LayerCost:
 
 
 def count(graph: Graph) -> list[LayerCost]:
-    """Return the cost of every node but Q/DQ, in the graph's order. Raises InputError for unknown shapes."""
+    """Return the cost of every node but Q/DQ and what follows from constants alone, in the graph's order.
+
+    Raises InputError for unknown shapes.
+    """
     shapes, dtypes = graph.shapes(), graph.dtypes()
     producers, consumers = graph.producers(), graph.consumers()
 
@@ -65,6 +68,12 @@ def count(graph: Graph) -> list[LayerCost]:
         if maker is not None and maker.op_type == "Transpose":  # the image is dequantised before it is transposed
             maker = producers.get(maker.input[0])
         return maker.input[0] if maker is not None and maker.op_type == "DequantizeLinear" else None
+
+    def narrow(name: str) -> str | None:
+        """Return the codes of weights that are said as a cast and a product (export/graph/layout.py)."""
+        product = producers.get(name)
+        cast = producers.get(product.input[0]) if product is not None and product.op_type == "Mul" else None
+        return cast.input[0] if cast is not None and cast.input[0] in graph.constants else None
 
     def constant(name: str) -> bool:  # weights may be quantised in the graph
         maker = producers.get(name)
@@ -78,9 +87,9 @@ def count(graph: Graph) -> list[LayerCost]:
 
     costs = []
     for node in graph.nodes:
-        if node.op_type in QUANTIZING:
+        if node.op_type in QUANTIZING or narrow(node.output[0]) or set(node.input) <= graph.constants.keys():
             continue
-        inputs = [codes(name) or name for name in node.input if name]
+        inputs = [codes(name) or narrow(name) or name for name in node.input if name]
         constants = [name for name in inputs if constant(name)]
         weights = [name for name in constants if dtypes[name] != "int64" and node.op_type != "Resize"]
         computing = node.op_type in COMPUTING

@@ -5,7 +5,9 @@ engines hold a map with its channels side by side where they compute in INT8. So
 upsampling (DepthToSpace) is said in that order, in which it swaps runs of values; it comes after whatever maps each
 value by itself, where the phases are still one small map; and a box with fewer channels than a processor has lanes
 becomes a convolution from all phases to all phases. The image is dequantised before it is transposed, so that a
-convolution reads its bytes as they lie. TensorRT, which moves memory its own way, is not given such a graph.
+convolution reads its bytes as they lie. Weights of 8 bits whose convolution is not INT8 are said as a cast and a
+product, which ONNX Runtime computes once; a DequantizeLinear it would compute for every picture. TensorRT, which moves
+memory its own way, is not given such a graph.
 """
 
 from __future__ import annotations
@@ -31,6 +33,7 @@ def arrange(graph: Graph) -> Graph:
     for interleave in [node for node in graph.nodes if node.op_type == "DepthToSpace"]:
         if attributes(interleave).get("mode", b"DCR") == b"DCR":
             _interleave_late(graph, interleave, shapes[interleave.input[0]])
+    _multiply_weights(graph)
     _dequantize_first(graph)
     graph.sort()
     return graph
@@ -140,3 +143,18 @@ def _dequantize_first(graph: Graph) -> None:
         before, after = transpose.output[0], node.output[0]
         node.input[0], node.output[0] = graph.input.name, before
         transpose.input[0], transpose.output[0] = before, after
+
+
+def _multiply_weights(graph: Graph) -> None:
+    """Let convolutions whose data are not quantised read the product of their weights' codes and scales."""
+    dequantized = {node.output[0]: node for node in graph.nodes if node.op_type == "DequantizeLinear"}
+    for conv in [node for node in graph.nodes if node.op_type == "Conv" and node.input[0] not in dequantized]:
+        node = dequantized.get(conv.input[1])
+        if node is None or graph.constants[node.input[2]].any():
+            continue
+        codes, weight = node.input[0], graph.constants[node.input[0]]
+        scales = graph.constants[node.input[1]].reshape(-1, *[1] * (weight.ndim - 1))
+        cast = graph.node("Cast", [codes], f"{node.name}/real", to=onnx.TensorProto.FLOAT)
+        constant = graph.constant(f"{node.name}:scales", scales)
+        product = graph.node("Mul", [cast.output[0], constant], f"{node.name}/product", node.output[0])
+        graph.replace([node], [cast, product])

@@ -36,6 +36,7 @@ class Layer:
     parts: tuple[str, ...]
     results: tuple[str, ...]
     multiply_adds: int
+    weights: int
     pixels: Pixels | None = None
 
     @property
@@ -81,6 +82,7 @@ def find_layers(graph: Graph) -> list[Layer]:
                 _parts(source, producers, shapes),
                 tuple(results[node.name] for node in nodes),
                 sum(prod(shapes[n.output[0]]) * prod(graph.constants[n.input[1]].shape[1:]) for n in nodes),
+                sum(graph.constants[n.input[1]].size for n in nodes),
                 _pixels(graph, source, producers),
             )
         )

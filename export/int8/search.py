@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,7 @@ from pix2pix_edge.export.int8.sensitivity import (
     translated,
 )
 from pix2pix_edge.export.int8.targets import Target
+from pix2pix_edge.export.int8.weight_only import quantize_weights
 from pix2pix_edge.runtime.engines.onnxruntime import OnnxRuntimeEngine
 from pix2pix_edge.runtime.errors import GateFailedError, InputError
 from pix2pix_edge.runtime.files import sha256_of
@@ -39,6 +42,8 @@ TRIED_BY_AUTO = ("minmax", "percentile-99.999", "closest", "percentile")
 """The widest first."""
 UNSEEN = 0.002
 """Of the error that the gate allows, so much is given for a wider range: a picture unlike all others is not clipped."""
+WEIGHT_ONLY = 0.05
+"""Of the error that the gate allows, so much is given for weights of 8 bits in layers that stay in floating point."""
 RANKING = 8
 """Calibration images set apart to rank layers and methods on."""
 JUDGED = 100
@@ -201,6 +206,16 @@ class Search:
             chosen[group] = next(method for method in costs if costs[method] <= min(costs.values()) + spared)
         return {name: self.calibration.ranges[name][chosen[group]] for name, group in groups.items()}
 
+    @cached_property
+    def weight_only(self) -> list[Layer]:
+        """The layers whose weights alone may be INT8 where the layer may not: most of the file, for hardly an error."""
+        with _bar(None, "weights of one layer at a time", len(self.layers)) as bar:
+            alone = sensitivity(
+                lambda layers: quantize_weights(self.graph, layers, self.rounding), self.layers, self.ranking, bar
+            )
+        budget = WEIGHT_ONLY * squared_error(self.request.gate.min_psnr_db)
+        return select_layers(self.layers, errors_of(alone), budget, attrgetter("weights"))
+
     def _alone(self, target: type[Target], ranges: Mapping[str, Range], what: str) -> dict[str, Fidelity]:
         with _bar(None, f"{target.name}: {what}", len(self.layers)) as bar:
             return sensitivity(
@@ -220,6 +235,7 @@ class Search:
             return ranked, graph, file
         if self.request.epochs:
             graph = self._trained(graph, ranked, f"{target.name}: {len(kept)} layers learn")
+        graph = quantize_weights(graph, [layer for layer in self.weight_only if layer not in kept], self.rounding)
         graph = target.finished(graph)
         file.write_bytes(graph.to_model().SerializeToString(deterministic=True))
         with OnnxRuntimeEngine(file) as engine:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +59,7 @@ def errors_of(alone: Mapping[str, Fidelity]) -> dict[str, float]:
 def sensitivity(
     quantized: Callable[[Sequence[Layer]], Graph], layers: Sequence[Layer], judge: Judge, bar: Any
 ) -> dict[str, Fidelity]:
-    """Return layer -> fidelity with it alone in INT8, as `quantized` makes the graph. bar: a tqdm, updated for each."""
+    """Return layer -> fidelity with it alone quantised, as `quantized` makes the graph; bar, a tqdm, counts them."""
     found = {}
     for layer in layers:
         found[layer.name] = judge.fidelity(quantized([layer]))
@@ -66,17 +67,22 @@ def sensitivity(
     return found
 
 
-def select_layers(layers: Sequence[Layer], errors: Mapping[str, float], budget: float) -> list[Layer]:
-    """Return the layers to keep in INT8, in their order: much of the arithmetic, with errors adding up to `budget`.
+def select_layers(
+    layers: Sequence[Layer],
+    errors: Mapping[str, float],
+    budget: float,
+    worth: Callable[[Layer], int] = attrgetter("multiply_adds"),
+) -> list[Layer]:
+    """Return the layers to quantise, in their order: what is worth much, with errors adding up to `budget`.
 
     Errors of layers add up nearly, as rounding errors of different layers are independent. Those with the most error
-    for their arithmetic go first; then any that still fits comes back, the largest first.
+    for their worth go first; then any that still fits comes back, the one of most worth first.
     """
-    kept = sorted(layers, key=lambda layer: errors[layer.name] / layer.multiply_adds)
+    kept = sorted(layers, key=lambda layer: errors[layer.name] / worth(layer))
     gone = []
     while kept and sum(errors[layer.name] for layer in kept) > budget:
         gone.append(kept.pop())
-    for layer in sorted(gone, key=lambda layer: -layer.multiply_adds):
+    for layer in sorted(gone, key=lambda layer: -worth(layer)):
         if sum(errors[other.name] for other in kept) + errors[layer.name] <= budget:
             kept.append(layer)
     return [layer for layer in layers if layer in kept]

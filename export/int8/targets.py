@@ -22,7 +22,7 @@ from pix2pix_edge.export.int8.rounding import Rounding
 NARROWEST_SCALE = 2.0**-14
 """The smallest scale of activations, for those that are always zero: the smallest normal number of FP16."""
 NARROWEST_WEIGHT_SCALE = 2.0**-20
-"""The smallest scale of weights for TensorRT: below it FP16 has fewer than 16 numbers up to the next power of two."""
+"""The smallest scale of weights in FP16: below it FP16 has fewer than 16 numbers up to the next power of two."""
 PIXEL_STEP = 2.0**-7
 """What one level of the image is for TensorRT: (level - 128)·2⁻⁷ lies in [-1, 1), and FP16 has it exactly."""
 
@@ -211,10 +211,10 @@ class TensorRt(Target):
         return (code, scale, zero), pixels.scale / PIXEL_STEP
 
     def code_constants(self, tensor: str, low: float, high: float) -> tuple[str, str]:
-        return self.constants(tensor, _fp16(max(-low, high) / 127, NARROWEST_SCALE), np.int8(0))
+        return self.constants(tensor, fp16_scale(max(-low, high) / 127, NARROWEST_SCALE), np.int8(0))
 
     def weight_scales(self, scales: Array, bias: Array, source_scale: float) -> Array:
-        return np.array([_fp16(scale, NARROWEST_WEIGHT_SCALE) for scale in scales])
+        return np.array([fp16_scale(scale, NARROWEST_WEIGHT_SCALE) for scale in scales])
 
     def bias(self, conv: onnx.NodeProto, bias: Array, steps: Array, given: bool) -> str | None:
         if not given and not bias.any():
@@ -278,7 +278,7 @@ def _stem(tensor: str) -> str:
     return tensor.rpartition(":")[0] or tensor
 
 
-def _fp16(scale: float, narrowest: float) -> float:
+def fp16_scale(scale: float, narrowest: float) -> float:
     """Round a scale up to one that FP16 has, so that the largest value still fits the codes."""
     rounded = np.float16(max(scale, narrowest))
     return float(rounded if rounded >= scale else np.nextafter(rounded, np.float16(np.inf)))

@@ -15,6 +15,7 @@ from typing import Any
 from pix2pix_edge.export.tensorrt.batch import free_batch
 from pix2pix_edge.export.tensorrt.precision import asked_precision
 from pix2pix_edge.export.tensorrt.progress import BuildProgress
+from pix2pix_edge.export.tensorrt.weights import unpack_weights
 from pix2pix_edge.runtime.engines.base import INPUT_NAME, TensorSpec, check_contract, read_engine
 from pix2pix_edge.runtime.errors import EngineError, InputError
 from pix2pix_edge.runtime.files import written_beside
@@ -69,6 +70,7 @@ def parse_network(path: Path, capabilities: Capabilities, batch: int | None) -> 
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}") from error
     read_engine(path)  # TensorRT would read what it says lies in other files
+    model = unpack_weights(model)
     if not parser.parse(free_batch(model) if batch else model, str(path)):
         builder_name = f"{capabilities.product} {capabilities.tensorrt}"
         raise InputError(f"{builder_name} refuses {path}: {_words(parser)}; {_mend(path)}")

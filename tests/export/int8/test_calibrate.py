@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -169,13 +171,18 @@ def test_any_calibration_is_read_or_refused(tmp_path_factory: pytest.TempPathFac
         assert "\n" not in str(error)
 
 
-def test_the_most_arithmetic_within_the_budget_is_kept() -> None:
+@pytest.mark.parametrize("worth", ["multiply_adds", "weights"])
+def test_what_is_worth_most_within_the_budget_is_kept(worth: str) -> None:
     def layer(name: str, work: int) -> Layer:
-        return Layer((name,), "", (), (), work)
+        return replace(Layer((name,), "", (), (), 1, 1), **{worth: work})  # type: ignore[arg-type]
 
     layers = [layer("cheap and harmful", 1), layer("large", 100), layer("medium", 30), layer("small", 10)]
     errors = {"cheap and harmful": 5.0, "large": 6.0, "medium": 2.0, "small": 1.0}
-    assert select_layers(layers, errors, 100) == layers
-    assert [found.name for found in select_layers(layers, errors, 9)] == ["large", "medium", "small"]
-    assert [found.name for found in select_layers(layers, errors, 6)] == ["large"]
-    assert select_layers(layers, errors, 0.5) == []
+
+    def chosen(budget: float) -> list[str]:
+        return [found.name for found in select_layers(layers, errors, budget, attrgetter(worth))]
+
+    assert chosen(100) == list(errors)
+    assert chosen(9) == ["large", "medium", "small"]
+    assert chosen(6) == ["large"]
+    assert chosen(0.5) == []

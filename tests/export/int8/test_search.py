@@ -20,7 +20,7 @@ ARITHMETIC = {"large": 100, "middle": 50, "small": 20, "least": 10}
 
 def found(monkeypatch: pytest.MonkeyPatch, fatal: Sequence[Collection[str]]) -> list[str]:
     """Return what is INT8 where every layer costs 45 dB, and those of `fatal` together spoil one image."""
-    layers = [Layer((name,), name, (name,), (), count) for name, count in ARITHMETIC.items()]
+    layers = [Layer((name,), name, (name,), (), count, 1) for name, count in ARITHMETIC.items()]
 
     def attempt(self: Search, kept: Sequence[Layer], *rest: Any) -> tuple[Fidelity, None, Path]:
         names = {layer.name for layer in kept}
