@@ -123,18 +123,7 @@ def build(
     from pix2pix_edge.export.tensorrt.proof import compare_with_onnxruntime, proven_precision
 
     _check_request(file, out, batch, workspace_mib)
-    if cards and not rtx:
-        raise InputError("--gpu is for --rtx: without it, a plan is built for the GPU that is here")
-    machine = probe(package="tensorrt_rtx" if rtx else "tensorrt")
-    machine.require_tensorrt()
-    if rtx:
-        cards = _known_cards(cards, machine)
-        if machine.gpu and machine.gpu.compute_capability not in cards:
-            machine = replace(machine, gpu=None, gpu_missing=f"it is not for the {machine.gpu.name} that is here")
-    if machine.gpu and not machine.pycuda:
-        raise MissingPackageError(
-            "pycuda is not installed, and without it a plan cannot be tried; run: pip install pycuda (docs/jetson.md)"
-        )
+    machine, cards = _machine_for(cards, rtx)
     images = _image_files(data)
     parsed = parse_network(file, machine, batch)
     asked = narrowest(parsed.asked.values())
@@ -170,7 +159,12 @@ def build(
             finally:
                 sidecar_path(temporary).unlink(missing_ok=True)
         sidecar = write_sidecar(out, sidecar, described=temporary)
-        size = temporary.stat().st_size
+    _report(sidecar, file, out, machine)
+    return sidecar
+
+
+def _report(sidecar: Sidecar, file: Path, out: Path, machine: Capabilities) -> None:
+    """Print what was written, and how it was found to be."""
     if fidelity := sidecar.fidelity:
         if found := collections.Counter(sidecar.precision.layers.values()):
             print(f"convolutions: {', '.join(f'{count} {precision}' for precision, count in found.most_common())}")
@@ -181,8 +175,7 @@ def build(
     else:
         command = as_typed(shlex.join(["python", "-m", "export", "check", str(file), str(out), "--data", "DIR"]))
         print(f"not tried ({machine.gpu_missing.partition(';')[0]}); on one of its cards, run: {command}")
-    print(f"wrote {out} ({size / 1e6:.1f} MB) and {sidecar_path(out)}")
-    return sidecar
+    print(f"wrote {out} ({out.stat().st_size / 1e6:.1f} MB) and {sidecar_path(out)}")
 
 
 def cache_name(machine: Capabilities) -> str:
@@ -221,6 +214,26 @@ def _workspace(machine: Capabilities, workspace_mib: int | None) -> int | None:
     if workspace_mib is not None:
         return workspace_mib << 20
     return memory().free // 2 if machine.gpu else None
+
+
+def _machine_for(cards: tuple[tuple[int, int], ...], rtx: bool) -> tuple[Capabilities, tuple[tuple[int, int], ...]]:
+    """Return this machine, without its GPU where the plan is not for that, and the cards that TensorRT-RTX builds for.
+
+    Raises InputError for cards that are not known, MissingPackageError without TensorRT, or pycuda beside a GPU.
+    """
+    if cards and not rtx:
+        raise InputError("--gpu is for --rtx: without it, a plan is built for the GPU that is here")
+    machine = probe(package="tensorrt_rtx" if rtx else "tensorrt")
+    machine.require_tensorrt()
+    if rtx:
+        cards = _known_cards(cards, machine)
+        if machine.gpu and machine.gpu.compute_capability not in cards:
+            machine = replace(machine, gpu=None, gpu_missing=f"it is not for the {machine.gpu.name} that is here")
+    if machine.gpu and not machine.pycuda:
+        raise MissingPackageError(
+            "pycuda is not installed, and without it a plan cannot be tried; run: pip install pycuda (docs/jetson.md)"
+        )
+    return machine, cards
 
 
 def _known_cards(cards: tuple[tuple[int, int], ...], machine: Capabilities) -> tuple[tuple[int, int], ...]:

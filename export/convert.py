@@ -26,13 +26,14 @@ from pix2pix_edge.export.translator.options import add_translator_options, optio
 from pix2pix_edge.runtime.cli import add_data, add_out
 from pix2pix_edge.runtime.engine import open_engine
 from pix2pix_edge.runtime.engines.base import Engine
-from pix2pix_edge.runtime.errors import EngineError, GateFailedError, InputError, as_typed, warn
+from pix2pix_edge.runtime.errors import EngineError, InputError, as_typed, warn
 from pix2pix_edge.runtime.files import keep_inputs, sha256_of, written_beside
 from pix2pix_edge.runtime.sidecar import (
     Colour,
     FidelitySummary,
     Gate,
     Precision,
+    Rewrite,
     Sidecar,
     Source,
     from_json,
@@ -43,13 +44,10 @@ from pix2pix_edge.runtime.sidecar import (
 if TYPE_CHECKING:
     from pix2pix_edge.export.fidelity import Fidelity
     from pix2pix_edge.export.graph.graph import Graph
-    from pix2pix_edge.export.translator.reference import ReferenceEngine
+    from pix2pix_edge.export.translator.reference import Owner, ReferenceEngine
     from pix2pix_edge.runtime.frame import Image
 
 COMPARED = 24  # images, spread evenly over --data
-MAX_DIFFERENCE = 1  # of 255: float rounding may tip a value that lies between two levels
-UNSURE = 8.0
-"""Levels: a picture that a few roundings change by more decides nothing."""
 MIN_PSNR_FP16, MIN_SSIM_FP16 = 45.0, 0.97  # of FP16, and of BF16 on CPUs that have it
 SHOWN = 4  # rows of the sheet
 HALF_BITS = 11  # of the numbers that FP16 tells apart
@@ -76,16 +74,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    from pix2pix_edge.export.backends import judge_backends, verdict_lines
-    from pix2pix_edge.export.graph.fold import fold
-    from pix2pix_edge.export.graph.half import to_half
-    from pix2pix_edge.export.graph.simplify import fold_constants
     from pix2pix_edge.export.images import drawn_images, evenly, judging_files, read_images
     from pix2pix_edge.export.inspect import megabytes
     from pix2pix_edge.export.translator import open_translator
     from pix2pix_edge.export.translator.contract import picture_shape
     from pix2pix_edge.export.translator.examine import examine
-    from pix2pix_edge.export.translator.reference import ReferenceEngine
+    from pix2pix_edge.export.translator.reference import Owner, ReferenceEngine
     from pix2pix_edge.export.translator.wrap import wrap
 
     if Path(args.name).name != args.name:
@@ -100,16 +94,9 @@ def run(args: argparse.Namespace) -> None:
     pixels, said = examine(translator, graph, options, images, drawn=not files)
     print(f"{args.generator}  {translator.framework}; " + "; ".join(said), flush=True)
     wrap(graph, pixels, translator.layout)
-    fold_constants(graph)
-    before = _arithmetic(graph)
-    rewrites = fold(graph, args.fold)
-    print(f"{args.generator}  {before} multiply-adds, rewritten: {_arithmetic(graph)}", flush=True)
-    for entry in rewrites:
-        if entry.reason:
-            print(f"left as it is: {entry.layer}: {entry.reason}", file=sys.stderr)
     content = Sidecar(
         source=Source(args.generator.name, _digest(args.generator)),
-        rewrites=tuple(rewrites),
+        rewrites=_rewrite(graph, args.generator, args.fold),
         tools={**translator.tools(), **tools()},
         palette=_palette(args.generator.with_name("palette.json")),
     )
@@ -118,23 +105,52 @@ def run(args: argparse.Namespace) -> None:
     with contextlib.closing(ReferenceEngine(translator, pixels)) as reference:
         for note in [*translator.notes, *_other_modes(reference, images, kind)]:
             warn(f"{args.generator}: {note}")
-        owner = _Owner(reference, images, kind)
+        owner = Owner(reference, images, kind)
         found = write(graph, fp32, "fp32", content, owner.judge)
         print(
             f"{fp32}  {megabytes(fp32.stat().st_size)}, at most {found.max_difference} of 255 from {owner.name}"
             f" on {kind}",
             flush=True,
         )
-        sheet = args.out / f"{args.name}.sheet.png"
-        _write_sheet(sheet, owner)
-        print(f"{sheet}  look at it: what goes in, and what comes out")
+        _write_sheet(args.out / f"{args.name}.sheet.png", owner)
+    _judge_backends(fp32, content, owner.deciding())
+    if pixels.bits > HALF_BITS:
+        print(f"no FP16 file: FP16 tells {HALF_BITS} bits apart, and these pictures have {pixels.bits}")
+    else:
+        _write_half(graph, fp16, fp32, content, owner.deciding())
+    print(as_typed(f"next: runtime/run.py --engine {shlex.quote(str(fp32))} --source DIR --sink DIR"))
 
-    images = owner.deciding()
+
+def _rewrite(graph: Graph, generator: Path, form: str) -> tuple[Rewrite, ...]:
+    """Rewrite a graph in place, say what it cost and costs, and return what was done. form: of --fold."""
+    from pix2pix_edge.export.graph.fold import fold
+    from pix2pix_edge.export.graph.simplify import fold_constants
+
+    fold_constants(graph)
+    before = _arithmetic(graph)
+    rewrites = fold(graph, form)
+    print(f"{generator}  {before} multiply-adds, rewritten: {_arithmetic(graph)}", flush=True)
+    for entry in rewrites:
+        if entry.reason:
+            print(f"left as it is: {entry.layer}: {entry.reason}", file=sys.stderr)
+    return tuple(rewrites)
+
+
+def _judge_backends(fp32: Path, content: Sidecar, images: Sequence[Image]) -> None:
+    """Note in the sidecar of an FP32 file how each engine of this machine translates images with it."""
+    from pix2pix_edge.export.backends import judge_backends, verdict_lines
+
     with open_engine(fp32, backend="onnxruntime") as engine:
         expected = [engine(image[None])[0] for image in images]
     verdicts = judge_backends(fp32, lambda way: images, expected, Gate(MIN_PSNR_FP16, MIN_SSIM_FP16))
     write_sidecar(fp32, replace(read_sidecar(fp32) or content, backends=verdicts))
     print("\n".join(verdict_lines(verdicts)), flush=True)
+
+
+def _write_half(graph: Graph, fp16: Path, fp32: Path, content: Sidecar, images: Sequence[Image]) -> None:
+    """Write the FP16 file, where it gives the FP32 file's pictures. Raises GateFailedError where it does not."""
+    from pix2pix_edge.export.graph.half import to_half
+    from pix2pix_edge.export.inspect import megabytes
 
     def resembles_fp32(engine: Engine) -> FidelitySummary:
         with open_engine(fp32, backend="onnxruntime") as reference:
@@ -142,65 +158,8 @@ def run(args: argparse.Namespace) -> None:
         found.require(MIN_PSNR_FP16, MIN_SSIM_FP16, "FP16 changes the pictures too much", f"use {fp32}, which is whole")
         return found.summary(fp32.name)
 
-    if pixels.bits > HALF_BITS:
-        print(f"no FP16 file: FP16 tells {HALF_BITS} bits apart, and these pictures have {pixels.bits}")
-    else:
-        found = write(to_half(graph), fp16, "fp16", content, resembles_fp32)
-        print(f"{fp16}  {megabytes(fp16.stat().st_size)}, PSNR {found.psnr_db:.1f} dB to FP32")
-    print(as_typed(f"next: runtime/run.py --engine {shlex.quote(str(fp32))} --source DIR --sink DIR"))
-
-
-class _Owner:
-    """The gate of an FP32 file: the pictures that its owner's framework gives, and how sure it is of each itself."""
-
-    def __init__(self, reference: ReferenceEngine, images: Sequence[Image], kind: str) -> None:
-        self.images, self.kind, self._reference = images, kind, reference
-        self.name = reference.describe()["engine"]
-        self.file = reference.translator.path.name
-        self.expected = [reference(image[None])[0] for image in images]
-        self._doubts: dict[int, float] = {}
-
-    def compare(self, engine: Engine) -> tuple[Fidelity, str]:
-        """Compare with the owner's pictures; return also what differs by more than may be, or "".
-
-        A picture may differ by as much more as the framework itself is unsure of it, and decides nothing beyond UNSURE.
-        """
-        from pix2pix_edge.export.fidelity import compare, max_difference
-
-        pairs, beyond = [], 0
-        for place, (image, expected) in enumerate(zip(self.images, self.expected, strict=True)):
-            translated = engine(image[None])[0]
-            difference = max_difference(expected, translated)
-            if difference > MAX_DIFFERENCE:
-                if place not in self._doubts:
-                    self._doubts[place] = self._reference.doubt(image)
-                doubt = self._doubts[place]
-                if doubt > UNSURE:
-                    continue
-                if difference > MAX_DIFFERENCE + round(2 * doubt):
-                    beyond = max(beyond, difference)
-            pairs.append((expected, translated))
-        if not pairs:
-            raise InputError(
-                f"{self.name} itself is unsure of every one of {self.kind}, by more than {UNSURE:g} levels; give"
-                " pictures of the model's own kind with --data DIR"
-            )
-        if skipped := len(self.images) - len(pairs):
-            print(f"{skipped} of {self.kind} decide nothing: {self.name} itself is unsure of them", flush=True)
-        return compare(pairs), f"{beyond} levels of 255 (at most {MAX_DIFFERENCE} is allowed)" if beyond else ""
-
-    def deciding(self) -> list[Image]:
-        """Return the images that its framework is sure of, as far as that was asked."""
-        return [image for place, image in enumerate(self.images) if self._doubts.get(place, 0.0) <= UNSURE]
-
-    def judge(self, engine: Engine) -> FidelitySummary:
-        found, beyond = self.compare(engine)
-        if beyond:
-            raise GateFailedError(
-                f"the exported graph differs from {self.name} by {beyond} on {self.kind}; nothing was written; see"
-                " whether a rewrite is the cause with: --fold none"
-            )
-        return found.summary(self.file)
+    found = write(to_half(graph), fp16, "fp16", content, resembles_fp32)
+    print(f"{fp16}  {megabytes(fp16.stat().st_size)}, PSNR {found.psnr_db:.1f} dB to FP32")
 
 
 def _other_modes(reference: ReferenceEngine, images: Sequence[Image], kind: str) -> list[str]:
@@ -218,17 +177,13 @@ def _other_modes(reference: ReferenceEngine, images: Sequence[Image], kind: str)
     return said
 
 
-def _write_sheet(path: Path, owner: _Owner) -> None:
+def _write_sheet(path: Path, owner: Owner) -> None:
     from pix2pix_edge.runtime.frame import as_image
     from pix2pix_edge.runtime.images import sheet, write_image
 
-    rows = range(max(0, len(owner.images) - SHOWN), len(owner.images))
-    write_image(
-        path,
-        sheet(
-            {"input": [as_image(owner.images[i]) for i in rows], "output": [as_image(owner.expected[i]) for i in rows]}
-        ),
-    )
+    columns = {"input": owner.images[-SHOWN:], "output": owner.expected[-SHOWN:]}
+    write_image(path, sheet({title: [as_image(image) for image in images] for title, images in columns.items()}))
+    print(f"{path}  look at it: what goes in, and what comes out")
 
 
 def side_by_side(reference: Engine, engine: Engine, images: Sequence[Image]) -> Fidelity:
