@@ -106,10 +106,6 @@ class Timings:
         with self._lock:
             return self._rows.rows()[:, COLUMNS.index(name)]
 
-    def percentile_ms(self, name: str, percent: float) -> float | None:
-        """Return a percentile of a stage or of AGE in milliseconds, or None where too few frames support it."""
-        return percentile_ms(self.column(name), percent)
-
     def recent(self, seconds: float = 10.0) -> Recent:
         """Return the rate and the ages of the frames that were delivered in the last `seconds`."""
         with self._lock:
