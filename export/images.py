@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from pix2pix_edge.runtime.errors import InputError
-from pix2pix_edge.runtime.frame import Image, fit, whole_shape
+from pix2pix_edge.runtime.frame import Image, fit
 from pix2pix_edge.runtime.images import IMAGE_ENDINGS, list_images, read_image
 
 
@@ -64,18 +64,18 @@ def evenly(paths: list[Path], count: int) -> list[Path]:
     return [paths[i * len(paths) // count] for i in range(count)]
 
 
-def read_images(paths: list[Path], shape: int | tuple[int, ...]) -> list[Image]:
-    """Read image files as uint8 of `shape`, as fit() takes it. Raises InputError for a file that is no whole image."""
-    return [fit(read_image(path, channels=whole_shape(shape)[2]), shape) for path in paths]
+def read_images(paths: list[Path], shape: tuple[int, ...]) -> list[Image]:
+    """Read image files as uint8 of `shape`, [H, W, C]. Raises InputError for a file that is no whole image."""
+    return [fit(read_image(path, channels=shape[2]), shape) for path in paths]
 
 
-def drawn_images(shape: int | tuple[int, ...]) -> list[Image]:
-    """Return the same twelve uint8 images of `shape`, as fit() takes it, every time: what a network may meet.
+def drawn_images(shape: tuple[int, ...]) -> list[Image]:
+    """Return the same twelve uint8 images of `shape`, [H, W, C], every time: what a network may meet.
 
     Black, white, grey, a gradient, noise, smooth noise, and six label-map-like pictures of flat rectangles.
     """
     random = np.random.default_rng(0)
-    height, width, channels = whole_shape(shape)
+    height, width, channels = shape
     across = np.broadcast_to(np.linspace(0, 255, width).astype(np.uint8), (height, width))
     down = np.broadcast_to(np.linspace(0, 255, height).astype(np.uint8)[:, None], (height, width))
     coarse = random.integers(0, 256, (max(height // 8, 1), max(width // 8, 1), channels), np.uint8)

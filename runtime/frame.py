@@ -71,17 +71,17 @@ def _shape_of(picture: Any) -> str:
     return f"a {type(picture).__name__}"
 
 
-def fit(image: Image, shape: int | tuple[int, ...], mode: str = "stretch") -> Image:
+def fit(image: Image, shape: tuple[int, ...], mode: str = "stretch") -> Image:
     """Return `image` as [height, width, channels]; `image` itself where it has that shape already.
 
-    shape: (height, width), (height, width, channels), or the side of a square; channels: 3, or 4, of which the last is
-    opaque where the picture has none. mode: "stretch" changes the aspect, "crop" cuts the longer side equally at both
-    ends, "pad" adds black bars. Resampled with INTER_AREA, as the training reads its pictures: the mean over a pixel's
-    area when shrinking, sharp edges when enlarging, so that a label map gains as few mixed colours as can be.
+    shape: (height, width, channels); channels: 3, or 4, of which the last is opaque where the picture has none. mode:
+    "stretch" changes the aspect, "crop" cuts the longer side equally at both ends, "pad" adds black bars. Resampled
+    with INTER_AREA, as the training reads its pictures: the mean over a pixel's area when shrinking, sharp edges when
+    enlarging, so that a label map gains as few mixed colours as can be.
     """
     import cv2
 
-    rows, columns, channels = whole_shape(shape)
+    rows, columns, channels = shape
     if image.shape[2] != channels:
         image = np.dstack([image, np.full(image.shape[:2], 255, np.uint8)]) if channels == 4 else image[:, :, :3]
     height, width = image.shape[:2]
@@ -102,13 +102,6 @@ def fit(image: Image, shape: int | tuple[int, ...], mode: str = "stretch") -> Im
     elif image.shape[:2] != (rows, columns):
         image = cv2.resize(image, (columns, rows), interpolation=cv2.INTER_AREA)
     return np.ascontiguousarray(image)
-
-
-def whole_shape(shape: int | tuple[int, ...]) -> tuple[int, int, int]:
-    """Return (height, width, channels) of a square's side, (height, width), or all three."""
-    if isinstance(shape, int):
-        return shape, shape, 3
-    return (*shape[:2], shape[2] if len(shape) > 2 else 3)  # type: ignore[return-value]
 
 
 def view(frame: Frame, mode: str = "output", *, raw: bool = False) -> Image:

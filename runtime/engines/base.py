@@ -157,7 +157,7 @@ def check_images(images: Images, spec: TensorSpec) -> None:
     if images.dtype != np.uint8 or images.shape != spec.shape:
         raise EngineError(
             f"the engine takes {spec.dtype}{list(spec.shape)}, but was given {images.dtype}{list(images.shape)};"
-            " prepare frames with runtime.frame.fit(image, size, mode)"
+            " prepare frames with runtime.frame.fit(image, engine.input.shape[1:])"
         )
 
 

@@ -45,7 +45,7 @@ def depth(path: Path, kind: int = TensorProto.FLOAT) -> Path:
 
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
-    for number, image in enumerate(drawn_images(SIZE)[3:]):
+    for number, image in enumerate(drawn_images((SIZE, SIZE, 3))[3:]):
         write_image(tmp_path / "photos" / f"{number}.png", image)
     return tmp_path / "photos"
 

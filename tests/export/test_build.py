@@ -76,7 +76,7 @@ def test_the_plan_translates_as_onnxruntime_does(tmp_path: Path, precision: str)
     out = tmp_path / "plans" / "a.plan"
     sidecar = build(source, out)
     assert sidecar.precision == Precision(precision, CONVOLUTIONS[precision])
-    images = np.stack(drawn_images(32))
+    images = np.stack(drawn_images((32, 32, 3)))
     with open_engine(out) as plan, open_engine(source, backend="onnxruntime") as reference:
         for image in images:
             assert np.array_equal(plan(image[None]), reference(image[None]))
@@ -95,7 +95,7 @@ def test_the_sidecar_says_what_the_plan_is(simulated_tensorrt: Start, tmp_path: 
     assert sidecar.input == TensorSpec("image", (1, 32, 32, 3), "uint8")
     assert sidecar.output == TensorSpec("translated", (1, 32, 32, 3), "uint8")
     assert sidecar.tensorrt == BuiltBy(probe().tensorrt, "Orin", "8.7", "12.6", probe().driver)
-    assert sidecar.fidelity == FidelitySummary(len(drawn_images(32)), 100.0, 1.0, 0, "a.int8.onnx", 100.0)
+    assert sidecar.fidelity == FidelitySummary(len(drawn_images((32, 32, 3))), 100.0, 1.0, 0, "a.int8.onnx", 100.0)
     assert not [p for p in tmp_path.iterdir() if p.name.startswith(".")]
 
 
@@ -106,7 +106,7 @@ def test_a_batch_makes_a_plan_for_one_to_n_images(tmp_path: Path) -> None:
     assert sidecar.tensorrt and sidecar.tensorrt.max_batch == 3
     assert sidecar.input and sidecar.input.shape == (3, 32, 32, 3)
     assert sidecar.precision.layers == CONVOLUTIONS["int8"]
-    images = np.stack(drawn_images(32)[-3:])
+    images = np.stack(drawn_images((32, 32, 3))[-3:])
     with open_engine(tmp_path / "a.plan") as plan, open_engine(source, backend="onnxruntime") as reference:
         assert plan.input.shape == (3, 32, 32, 3)
         assert np.array_equal(plan(images), np.concatenate([reference(image[None]) for image in images]))
@@ -122,7 +122,7 @@ def test_the_batch_of_the_file_is_the_default(simulated_tensorrt: Start, tmp_pat
 def test_images_of_the_user_are_compared_on(simulated_tensorrt: Start, tmp_path: Path) -> None:
     simulated_tensorrt("10.3")
     (tmp_path / "photos").mkdir()
-    for i, image in enumerate(drawn_images(48)[:3]):
+    for i, image in enumerate(drawn_images((48, 48, 3))[:3]):
         cv2.imwrite(str(tmp_path / "photos" / f"{i}.png"), image)
     sidecar = build(write_small_network(tmp_path / "a.onnx"), tmp_path / "a.plan", data=tmp_path / "photos")
     assert sidecar.fidelity and sidecar.fidelity.images == 3

@@ -38,7 +38,7 @@ def test_a_plan_is_built_proven_and_translates(tmp_path: Path, precision: str, b
     assert sidecar.precision == Precision(precision, CONVOLUTIONS[precision])
     assert sidecar.fidelity and sidecar.fidelity.psnr_db > 40
     assert (tmp_path / cache_name(probe())).stat().st_size > 0
-    images = np.stack(drawn_images(64))
+    images = np.stack(drawn_images((64, 64, 3)))
     with open_engine(tmp_path / "a.plan") as plan, open_engine(source, backend="onnxruntime") as reference:
         assert plan.input.shape == (batch or 1, 64, 64, 3)
         difference = np.abs(translated(plan, images).astype(int) - translated(reference, images))

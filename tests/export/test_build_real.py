@@ -123,7 +123,7 @@ def export_all_precisions(folder: Path, generator: Path, size: int, images: int)
     random = np.random.default_rng(0)
     for i in range(images):
         coarse = random.integers(0, 256, (8, 8, 3), np.uint8)
-        write_rgb(folder / f"{i}.png", fit(coarse, size))
+        write_rgb(folder / f"{i}.png", fit(coarse, (size, size, 3)))
     convert = ["convert", str(generator), "--out", str(folder), "--name", "a", "--data", str(folder)]
     assert export(*convert) == 0
     quantize = ["quantize", str(folder / "a.fp32.onnx"), "--data", str(folder), "--target", "tensorrt"]

@@ -76,7 +76,7 @@ def test_sidecar(exported: Path, saved: Callable[[str], Path]) -> None:
     assert sidecar.precision.asked == "fp32"
     assert sidecar.input == TensorSpec("image", (1, 32, 32, 3), "uint8")
     assert sidecar.fidelity and sidecar.fidelity.max_difference <= 1
-    assert sidecar.fidelity.images == len(drawn_images(32))
+    assert sidecar.fidelity.images == len(drawn_images((32, 32, 3)))
     assert {"keras", "onnx", "onnxruntime", "tensorflow", "tf2onnx"} <= sidecar.tools.keys()
     assert len(sidecar.rewrites) >= 3
     assert sidecar.backends["onnxruntime"].passed and sidecar.backends["onnxruntime"].psnr_db == 100
@@ -114,7 +114,7 @@ def test_every_network_equals_keras(name: str, saved: Callable[[str], Path]) -> 
 def test_what_a_user_gets_without_us_repeats_elements(saved: Callable[[str], Path]) -> None:
     graph = plain_graph(saved("unet"))
     assert sum(node.op_type == "Tile" for node in graph.nodes) == 6
-    image = drawn_images(32)[5][None]
+    image = drawn_images((32, 32, 3))[5][None]
     with open_reference(saved("unet")) as reference:
         assert np.abs(_run(graph, image).astype(int) - reference(image)).max() <= 1
 
@@ -151,7 +151,7 @@ def test_any_batch_can_be_freed(saved: Callable[[str], Path]) -> None:
     """No shape of the rewritten U-Net holds the batch: a TensorRT profile over batches depends on it."""
     graph = plain_graph(saved("unet"), as_keras_upsamples=False)
     fold(graph, "auto")
-    images = np.stack(drawn_images(32)[4:7])
+    images = np.stack(drawn_images((32, 32, 3))[4:7])
     one_by_one = np.concatenate([_run(graph, image[None]) for image in images])
     for value in (graph.input, graph.output):
         value.type.tensor_type.shape.dim[0].dim_value = 3

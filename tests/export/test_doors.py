@@ -141,7 +141,7 @@ DOORS: dict[str, Callable[[Path, Path], int]] = {
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    for number, image in enumerate(drawn_images(16)[-4:]):
+    for number, image in enumerate(drawn_images((16, 16, 3))[-4:]):
         write_image(tmp_path / "images" / f"{number}.png", image)
     return tmp_path
 

@@ -37,7 +37,7 @@ def test_evenly_spreads_over_the_whole_list() -> None:
 def test_read_images_are_fitted_and_exact(tmp_path: Path) -> None:
     image = picture(5, 32, 32)
     small, large = read_images(
-        [write_rgb(tmp_path / "a.png", image), write_rgb(tmp_path / "b.png", picture(5, 64, 96))], 32
+        [write_rgb(tmp_path / "a.png", image), write_rgb(tmp_path / "b.png", picture(5, 64, 96))], (32, 32, 3)
     )
     assert np.array_equal(small, image)
     assert large.shape == (32, 32, 3) and large.dtype == np.uint8
@@ -45,7 +45,7 @@ def test_read_images_are_fitted_and_exact(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("size", [8, 64])
 def test_drawn_images_are_the_same_each_time_and_hold_the_extremes(size: int) -> None:
-    images, again = drawn_images(size), drawn_images(size)
+    images, again = (drawn_images((size, size, 3)) for _ in range(2))
     assert all(image.shape == (size, size, 3) and image.dtype == np.uint8 for image in images)
     assert all(np.array_equal(a, b) for a, b in zip(images, again, strict=True))
     assert {0, 255} <= {int(image.min()) for image in images if image.min() == image.max()}

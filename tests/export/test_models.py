@@ -26,7 +26,7 @@ from pix2pix_edge.runtime.images import write_image
 from tests.commands import export
 
 Array = Any
-IMAGES, TALL = (np.stack(drawn_images(size)) for size in (16, (32, 16)))
+IMAGES, TALL = (np.stack(drawn_images(shape)) for shape in ((16, 16, 3), (32, 16, 3)))
 
 convert = partial(export, "convert")
 
@@ -153,7 +153,7 @@ def test_a_little_below_black_is_asked_for_where_the_input_has_none(tmp_path: Pa
     model.save(tmp_path / "g.keras")
     with pytest.raises(InputError, match=r"it gives -0\.\d+ to 1\.\d+ .*--output-range"):
         translator = open_translator(tmp_path / "g.keras", Options())
-        examine(translator, translator.graph(), Options(input_range=UNIT), drawn_images(16))
+        examine(translator, translator.graph(), Options(input_range=UNIT), drawn_images((16, 16, 3)))
 
 
 @pytest.mark.parametrize("activation", ["gelu", "celu"])
@@ -221,12 +221,12 @@ def test_one_to_four_channels(tmp_path: Path, takes: int, gives: int) -> None:
 
 
 def test_sizes_that_are_no_squares_and_open_ones(tmp_path: Path) -> None:
-    for model, size, options in (
-        (network((16, 32, 3)), (16, 32), []),
-        (network((None, None, 3)), (32, 48), ["--size", "48x32"]),
+    for model, shape, options in (
+        (network((16, 32, 3)), (16, 32, 3), []),
+        (network((None, None, 3)), (32, 48, 3), ["--size", "48x32"]),
     ):
         model.save(tmp_path / "g.keras")
-        assert_converts(tmp_path / "g.keras", model, *options, images=np.stack(drawn_images(size)))
+        assert_converts(tmp_path / "g.keras", model, *options, images=np.stack(drawn_images(shape)))
 
 
 @pytest.mark.parametrize("policy", ["float16", "mixed_float16", "mixed_bfloat16", "float64"])
@@ -631,7 +631,7 @@ def test_foreign_onnx_that_is_no_picture(tmp_path: Path) -> None:
     for name in ("labels", "scaled"):
         translator = open_translator(tmp_path / f"{name}.onnx", Options())
         with pytest.raises(InputError, match="ends in Softmax: it gives labels"):
-            examine(translator, translator.graph(), Options(), drawn_images((32, 16)))
+            examine(translator, translator.graph(), Options(), drawn_images((32, 16, 3)))
     model.graph.node.append(helper.make_node("RandomNormal", [], ["noise"], name="noise", shape=[1]))
     onnx.save(model, tmp_path / "noise.onnx")
     with pytest.raises(InputError, match="draws random numbers"):
@@ -648,7 +648,7 @@ def test_foreign_onnx_that_is_no_picture(tmp_path: Path) -> None:
 def test_grey_in_numpy_is_that_of_opencv() -> None:
     import cv2
 
-    images = np.stack(drawn_images((32, 48)))
+    images = np.stack(drawn_images((32, 48, 3)))
     pixels = Pixels((32, 48, 1), (32, 48, 1), LEVELS, LEVELS)
     grey = np.stack([cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in images])[..., None]
     assert np.array_equal(pixels.to_network(images), grey)

@@ -50,7 +50,7 @@ def split(pairs: list[Pair], validation: int) -> tuple[list[Pair], list[Pair]]:
 
 def thumbnail(pair: Pair) -> NDArray[np.float64]:
     """Return the pair's picture in Lab at 16x16, flat, without its mean colour and with norm 1."""
-    small = fit(read_pair(pair)[1], THUMBNAIL)
+    small = fit(read_pair(pair)[1], (THUMBNAIL, THUMBNAIL, 3))
     values = cv2.cvtColor(small, cv2.COLOR_RGB2LAB).astype(np.float64)
     values -= values.mean(axis=(0, 1))
     unit: NDArray[np.float64] = values / max(1e-9, float(np.linalg.norm(values)))

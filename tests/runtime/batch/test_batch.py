@@ -55,7 +55,7 @@ def test_each_picture_is_the_engine_s_and_a_bad_one_is_named(folder: Path, inver
     assert [str(row["source"]).endswith("bad.png") for row in found if row["error"]] == [True]
     with open_engine(inverter) as engine:
         for path in sorted(folder.iterdir())[::29]:
-            expected = engine(fit(read_image(path), 32)[None])[0]
+            expected = engine(fit(read_image(path), (32, 32, 3))[None])[0]
             assert np.array_equal(read_image(tmp_path / "out" / path.name), expected)
     again = batch("--engine", inverter, "--source", folder, "--sink", tmp_path / "out")
     assert again.returncode == 0 and "150 of them done before" in again.stdout
@@ -87,7 +87,7 @@ def test_killed_20_times_at_random_it_loses_doubles_and_halves_nothing(folder: P
         p.name for p in source.iterdir()
     }
     with open_engine(BUNDLED) as engine:
-        expected = [engine(fit(read_image(folder / f"{number}.png"), 256)[None])[0] for number in range(150)]
+        expected = [engine(fit(read_image(folder / f"{number}.png"), (256, 256, 3))[None])[0] for number in range(150)]
     for number in range(count):
         assert (sink / f"{number}.png").read_bytes() == encode_image(".png", expected[number % 150])
     assert len(list(sink.glob("*.png"))) == count
