@@ -216,18 +216,25 @@ def _counterpart(name: str, side: str) -> str:
 def _nothing_found(data: Path) -> str:
     seen = sorted(path.name + "/" * path.is_dir() for path in data.iterdir() if path.name[0] != ".")
     holds = f"holds no pairs (it holds {', '.join(seen[:8])}{' …' if len(seen) > 8 else ''})" if seen else "is empty"
-    deeper = next((folder for folder in folders_below(data) if folder != data and layouts_in(folder)), None)
-    if deeper:
-        return f"{data} {holds}; pairs stand in {deeper}: give --data {shlex.quote(str(deeper))}"
     holding = sorted(seen, key=lambda name: not LIKELY_LABELS.search(name))
-    folders = [shlex.quote(str(data / name)) for name in holding if only_images(files_in(data / name))]
+    folders = [data / name for name in holding if only_images(files_in(data / name, recursive=True))]
+    names = [
+        {path.relative_to(folder).with_suffix("") for path in files_in(folder, recursive=True)} for folder in folders
+    ]
+    alike = len(folders) == 2 and names[0] == names[1]  # HE/train/1.png and IHC/train/1.png
+    deeper = next((folder for folder in folders_below(data) if folder != data and layouts_in(folder)), None)
+    if deeper and not alike:
+        return f"{data} {holds}; pairs stand in {deeper}: give --data {shlex.quote(str(deeper))}"
     if not only_images(files_in(data, recursive=True)):
         packed = next((path for path in files_in(data, recursive=True) if ARCHIVES.search(path.name)), None)
         if packed:
             return f"{data} holds no images, but {packed.relative_to(data)}; unpack it, or write its images out as PNG"
-    if len(folders) == 2:
-        into = [shlex.quote(str(data / name)) for name in ("train_label", "train_picture")]
-        return f"{data} {holds}; say which is which, for example: mv {folders[0]} {into[0]}; mv {folders[1]} {into[1]}"
+    if alike or (len(folders) == 2 and all(only_images(files_in(folder)) for folder in folders)):
+        moves = [
+            shlex.join(["mv", str(old), str(data / new)])
+            for old, new in zip(folders, ("label", "picture"), strict=True)
+        ]
+        return f"{data} {holds}; say which is which, for example: {'; '.join(moves)}"
     return (
         f"{data} {holds}: it needs train_label/ and train_picture/, or trainA/ and trainB/, or train/ with images side"
         f" by side; rename its folders so, or draw some pairs: {DRAW}"

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from pix2pix_edge.runtime.errors import InputError, warn
-from pix2pix_edge.runtime.files import files_in, is_lost, natural_key
+from pix2pix_edge.runtime.files import files_in, folders_below, is_lost, natural_key
 from pix2pix_edge.runtime.images import IMAGE_ENDINGS, only_images
 
 NAMED = 20
@@ -47,7 +47,8 @@ class Pair:
 
 
 def side_of(word: str) -> str | None:
-    """Return which member of a pair a folder or file of that name holds, if any."""
+    """Return which member of a pair a folder or file of that name, masks or masks_png, holds, if any."""
+    word = re.sub(r"[_-](png|jpe?g|tiff?)$", "", word, flags=re.I)
     if re.fullmatch(rf"{LABEL_WORD}|{CITYSCAPES.pattern}", word, re.I):
         return "label"
     return "picture" if re.fullmatch(PICTURE_WORD, word, re.I) else None
@@ -176,6 +177,7 @@ def _images(folder: Path, problems: list[str], left_out: list[Path], other: str)
     if not folder.is_dir():
         names = (path.name for path in folder.parent.iterdir() if path.is_dir() and path.name[0] not in "._")
         unknown = [folder.with_name(name) for name in names if not side_of(name) and name != Path(other).name]
+        unknown = [next((below for below in folders_below(path) if files_in(below)), path) for path in unknown]
         move = f"; or rename one: {shlex.join(['mv', str(unknown[0]), str(folder)])}" if len(unknown) == 1 else ""
         away = f", or {other}/ taken away" if any(word in other.lower() for word in ("test", "val")) else ""
         raise InputError(f"{folder} does not exist; it needs one image of every pair ({read}){away}{move}")
