@@ -127,7 +127,8 @@ def test_the_browser_computes_the_same_pictures_also_without_a_connection(site: 
                 browser.value("new Promise(done => setTimeout(done, 1500))")
                 drawing = read_image(browser.download("keep-drawing"))
                 assert np.array_equal(drawing, read_image(sample))
-                assert np.array_equal(read_image(browser.download("keep-picture")), engine(drawing[None])[0])
+                off = np.abs(read_image(browser.download("keep-picture")).astype(int) - engine(drawing[None])[0])
+                assert np.abs(off).max() <= 1 and (off != 0).mean() < 1e-3  # floats are added up in another order
             browser.wait("navigator.serviceWorker.controller !== null")
             names = browser.value("performance.getEntriesByType('resource').map(e => e.name)")
             assert all(name.startswith((url, "blob:")) for name in names)
