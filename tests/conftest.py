@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import os
+import random
 import shutil
 import signal
 import socket
@@ -61,6 +62,7 @@ collect_ignore_glob = [
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_setup() -> Generator[None, object, object]:
+    random.seed(0)  # Keras draws from it what it gives weights to begin with
     return (yield from _skip_without_tensorflow())
 
 

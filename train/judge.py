@@ -103,7 +103,7 @@ def judge(translate: Callable[[Any], Any], seen_by: Any, pairs: Pairs) -> Scores
             scores["perceptual"] = perceptual(*([x for scale in maps.values() for x in scale[:-1]] for maps in seen))
         return tf.cast(fake[0], tf.uint8), scores
 
-    traced = tf.function(one)
+    traced = tf.function(one, autograph=False)
     sums: dict[str, list[float]] = {}
     fakes, reals = [], []
     reader = trained_label_reader()

@@ -68,7 +68,7 @@ class Trainer(keras.Model):
         self.averaged.set_weights(self.generator.get_weights())
         self.losses_so_far = {name: keras.metrics.Mean(name) for name in LOSSES}
         self.strategy = tf.distribute.get_strategy()
-        self.step = tf.function(self._step, jit_compile=False)  # XLA is several times slower on a CPU
+        self.step = tf.function(self._step, autograph=False, jit_compile=False)  # XLA is several times slower on a CPU
 
     def _generator(self, folded: bool) -> keras.Model:
         wanted = self.settings

@@ -102,7 +102,9 @@ def test_what_the_image_holds_runs(tmp_path: Path, inverter: Path) -> None:
     for line in re.findall(r"^COPY (.*)$", DOCKERFILE, re.MULTILINE):
         *names, target = line.split()
         for name in names:
-            shutil.copytree(REPOSITORY / name, tmp_path / target, symlinks=True)
+            shutil.copytree(
+                REPOSITORY / name, tmp_path / target, symlinks=True, ignore=shutil.ignore_patterns("__pycache__")
+            )
     write_rgb(tmp_path / "a.png", picture(1))
     environment = {**os.environ, "PYTHONPATH": sysconfig.get_path("purelib")}  # with -S: no editable install of ours
     for words in (

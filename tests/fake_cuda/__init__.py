@@ -6,6 +6,7 @@ process has one driver: loaded first, it is the libcuda.so.1 that everything loa
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import hashlib
@@ -44,13 +45,14 @@ def build() -> Path:
     folder = HOME / hashlib.sha256(b"".join(path.read_bytes() for path in SOURCES)).hexdigest()[:12]
     if not folder.exists():
         with tempfile.TemporaryDirectory(dir=HOME) as temporary:
-            rest, library = Path(temporary) / "rest.c", Path(temporary) / "libcuda.so.1"
+            (built := Path(temporary) / "built").mkdir()
+            rest, library = Path(temporary) / "rest.c", built / "libcuda.so.1"
             rest.write_text("\n".join(f"int {name}(void) {{ return 801; }}" for name in _unwritten()))  # not supported
             command = ["cc", "-std=gnu11", "-O1", "-w", "-shared", "-fPIC", "-Wl,-soname,libcuda.so.1"]
             sources = [*(path for path in SOURCES if path.suffix == ".c"), rest]
             subprocess.run([*command, f"-I{HOME / 'include'}", "-o", library, *sources, "-lpthread"], check=True)
-            rest.unlink()
-            shutil.copytree(temporary, folder, dirs_exist_ok=True)
+            with contextlib.suppress(OSError):  # another process was the first
+                built.rename(folder)
     return folder
 
 
