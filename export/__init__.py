@@ -1,1 +1,1 @@
-"""Export: a Keras generator becomes ONNX, rewritten, in FP32, FP16 and INT8, and a TensorRT plan."""
+"""Export: a trained network becomes ONNX, rewritten, in FP32, FP16 and INT8, and a TensorRT plan."""

@@ -9,7 +9,7 @@ from pix2pix_edge.runtime.cli import run_subcommand
 COMMANDS = {
     "convert": (
         "pix2pix_edge.export.convert",
-        "generator.keras -> NAME.fp32.onnx, NAME.fp16.onnx, rewritten exactly",
+        "a network (.keras, .onnx, SavedModel) -> NAME.fp32.onnx, NAME.fp16.onnx",
     ),
     "inspect": ("pix2pix_edge.export.inspect", "what a graph costs, layer by layer: multiply-adds, bytes, precision"),
     "quantize": ("pix2pix_edge.export.quantize", "NAME.fp32.onnx -> INT8 under a fidelity gate"),
@@ -21,4 +21,4 @@ COMMANDS = {
 }
 
 if __name__ == "__main__":
-    sys.exit(run_subcommand("python -m export", "From a Keras generator to engines.", COMMANDS, None))
+    sys.exit(run_subcommand("python -m export", "From a trained network to engines.", COMMANDS, None))

@@ -132,7 +132,7 @@ def _gpu() -> str:
 
     found = probe()
     if found.gpu is None:
-        return f"none ({found.gpu_missing.partition(';')[0]})"
+        return f"none: {found.gpu_missing.partition(';')[0]}"
     gpu = found.gpu
     kind = ", integrated" if gpu.integrated else ""
     major, minor = gpu.compute_capability

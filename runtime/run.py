@@ -53,7 +53,8 @@ NAMED = 10
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command line."""
     add = parser.add_argument
-    add("--engine", required=True, metavar="FILE", help=".onnx (CPU) or .plan (TensorRT)")
+    add("--engine", required=True, metavar="FILE",
+        help=".onnx (CPU), .plan (TensorRT), or http://HOST:8000/v2/models/NAME (a server)")  # fmt: skip
     add("--source", required=True, action="append", metavar="SRC",
         help="image, folder, 'glob*', video file, camera (N, /dev/videoN, csi://N), rtsp://…, http://…, test://WxH@FPS;"
         " a camera takes '?size=1280x720@30&format=MJPG', a csi camera '?size=…&flip=2';"
