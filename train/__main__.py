@@ -74,7 +74,7 @@ def share(text: str) -> float:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Every option of Settings is left out of the parsed arguments unless given, so that --resume can supply it."""
-    default = Settings()
+    default = RECIPES["sharp"]
     absent = argparse.SUPPRESS
 
     def option(name: str, help: str, **kind: object) -> None:

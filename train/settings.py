@@ -28,7 +28,10 @@ def add_direction(parser: argparse.ArgumentParser) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """Every option that decides what the weights become; the defaults are this project's recipe."""
+    """Every option that decides what the weights become; the defaults are this project's recipe.
+
+    But for finish, so that a run of before is not finished when it is resumed: the recipe has 1.
+    """
 
     data: str = ""
     epochs: int = 100
@@ -90,7 +93,7 @@ def size_of(text: str) -> tuple[int, int]:
 
 # "paper" is the article's: Isola et al. 2017, by its loop of 50 epochs.
 RECIPES = {
-    "sharp": Settings(),
+    "sharp": Settings(finish=1),
     "paper": Settings(
         epochs=50,
         adversarial="cross-entropy",

@@ -31,7 +31,7 @@ from tests.conftest import eventually, kept_ports
 from tests.train.test_resume import history, saved
 
 SMALL = ["--filters", "2", "--image-size", "32", "--batch-size", "2", "--validation", "1"]
-SMALL += ["--average", "0.9", "--schedule", "constant"]
+SMALL += ["--average", "0.9", "--schedule", "constant", "--finish", "0"]
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +52,7 @@ def alone(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     At 32 pixels there is no dropout, whose masks would differ.
     """
     out = tmp_path_factory.mktemp("alone") / "run"
-    assert in_process(main, words=["--data", data, "--out", out, "--epochs", "2", "--finish", "1", *SMALL]) == 0
+    assert in_process(main, words=["--data", data, "--out", out, "--epochs", "2", *SMALL, "--finish", "1"]) == 0
     return out
 
 

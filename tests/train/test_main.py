@@ -28,7 +28,7 @@ from tests.conftest import eventually
 from tests.train.test_resume import assert_same
 
 ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"}
-SMALL = ["--filters", "1", "--image-size", "32", "--schedule", "constant"]
+SMALL = ["--filters", "1", "--image-size", "32", "--schedule", "constant", "--finish", "0"]
 
 
 @pytest.fixture(scope="module")
