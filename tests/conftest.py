@@ -125,9 +125,9 @@ def refused(capsys: pytest.CaptureFixture[str]) -> Callable[[int], str]:
     return line
 
 
-def eventually(condition: Callable[[], object], seconds: float = 120.0) -> bool:
+def eventually(condition: Callable[[], object]) -> bool:
     """Wait until something is true: longer than any busy machine needs. Return whether it came to be."""
-    until = time.monotonic() + seconds
+    until = time.monotonic() + 600
     while not (done := condition()) and time.monotonic() < until:
         time.sleep(0.005)
     return bool(done)

@@ -127,7 +127,7 @@ def test_a_worker_that_dies_ends_the_other_with_a_sentence(data: Path, tmp_path:
     with workers(run, "--data", data, "--epochs", "100000", *SMALL) as started:
         assert eventually((run / "checkpoint.npz").exists) and all(process.poll() is None for process in started)
         started[victim].send_signal(signal.SIGKILL)
-        error = started[1 - victim].communicate(timeout=150)[1]
+        error = started[1 - victim].communicate(timeout=600)[1]
         assert started[1 - victim].returncode == 2, error
     last = error.splitlines()[-1]
     assert last.startswith("error: another worker has gone")

@@ -53,7 +53,7 @@ def wait_for_epochs(run: Path, process: subprocess.Popen[str], epochs: int) -> N
     def done() -> bool:
         return history.exists() and len(history.read_text().splitlines()) > epochs and checkpoint_path(run).exists()
 
-    eventually(lambda: done() or process.poll() is not None, 600)
+    eventually(lambda: done() or process.poll() is not None)
     assert done() and process.poll() is None, f"the run ended or hung before {epochs} epochs: {process.poll()}"
 
 

@@ -217,7 +217,7 @@ def test_a_window_shows_the_stream_and_a_key_ends_it(virtual_display: str, inver
 @pytest.mark.parametrize("ending", [".webm", ".mkv", ".mp4", ".mov", ".avi"])
 def test_a_killed_recording_plays_and_is_kept_under_a_name(tmp_path: Path, ending: str, encoder: str) -> None:
     program = """
-import os, sys, time, numpy as np
+import os, pathlib, sys, time, numpy as np
 from pix2pix_edge.runtime.frame import Frame
 from pix2pix_edge.runtime.sinks import open_sink
 sink, random = open_sink(sys.argv[1], fps=30.0), np.random.default_rng(0)
@@ -225,7 +225,9 @@ calm, noise = np.full((128, 128, 3), 90, np.uint8), random.integers(0, 256, (128
 for index in range(400):
     picture = np.roll(noise, index) if sys.argv[1].endswith(".avi") else calm  # Motion JPEG waits in FFmpeg's buffer
     sink.write(Frame(index, 0, "x", picture, prepared=picture, translated=picture))
-time.sleep(1)
+size, (half,) = 0, pathlib.Path(sys.argv[1]).parent.glob(".writing-*")
+while size != (size := half.stat().st_size):  # what was encoded is being written
+    time.sleep(0.7)
 os.kill(os.getpid(), 9)
 """
     out = tmp_path / f"out{ending}"

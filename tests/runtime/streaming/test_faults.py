@@ -32,7 +32,7 @@ SCRIPT = REPOSITORY / "runtime" / "run.py"
 @contextlib.contextmanager
 def ends() -> Iterator[None]:
     """What hangs below hangs for ever: whoever waits for it fails here, later than any busy machine needs."""
-    faulthandler.dump_traceback_later(120, exit=True, file=sys.__stderr__)
+    faulthandler.dump_traceback_later(600, exit=True, file=sys.__stderr__)
     try:
         yield
     finally:

@@ -21,7 +21,7 @@ FLAGS = (
     "--disable-background-networking", "--disable-component-update", "--disable-dev-shm-usage",
     "--remote-debugging-pipe",
 )  # fmt: skip
-PATIENCE_S = 120.0
+PATIENCE_S = 600.0
 
 
 class Chromium:
