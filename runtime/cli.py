@@ -127,7 +127,7 @@ def run_command(
             remedy = f"pip install 'pix2pix-edge[{extra}]'" if extra else "make setup, and then use .venv/bin/python"
             message, code = f"{sys.executable} has no package {error.name}; run: {remedy}", 2
         elif isinstance(error, MemoryError):
-            message, code = "out of memory; use a smaller --batch-size, --image-size or --filters", 2
+            message, code = "out of memory; close other programs, or take smaller pictures, batches or networks", 2
         else:
             said = redacted(str(error))
             message = f"unexpected {type(error).__name__}: {said} (a defect: run again with --debug and report it)"

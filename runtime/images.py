@@ -57,8 +57,8 @@ def decode_image(data: bytes, name: str, max_pixels: int = MAX_PIXELS, *, channe
         width = height = 0
     if width * height > max_pixels:
         raise BadPictureError(
-            f"{name} has {width} × {height} pixels, and would need {width * height * 6 >> 20} MiB; shrink it, or allow"
-            f" it with the option --max-pixels {width * height}"
+            f"{name} has {width} × {height} pixels, and would need {width * height * 6 >> 20} MiB; shrink it"
+            f" (runtime/run.py allows it by --max-pixels {width * height})"
         )
     if animated:
         into = shlex.quote(str(Path(name).with_suffix(".mp4")))

@@ -12,7 +12,7 @@ import numpy as np
 
 from pix2pix_edge.benchmarks.measure.worker import Session, Target
 from pix2pix_edge.runtime.engine import open_engine
-from pix2pix_edge.runtime.engines.base import Engine, Images
+from pix2pix_edge.runtime.engines.base import INPUT_NAME, OUTPUT_NAME, Engine, Images
 from pix2pix_edge.runtime.engines.host import HostEngine
 from pix2pix_edge.runtime.errors import require
 from pix2pix_edge.runtime.sidecar import TensorSpec
@@ -55,7 +55,7 @@ class KerasPredict(HostEngine):
         super().__init__(slots=1)
         self._model = open_keras(path).model
         shape = (1, *(int(n) for n in self._model.inputs[0].shape[1:]))
-        self.input, self.output = TensorSpec("image", shape, "uint8"), TensorSpec("translated", shape, "uint8")
+        self.input, self.output = TensorSpec(INPUT_NAME, shape, "uint8"), TensorSpec(OUTPUT_NAME, shape, "uint8")
 
     def describe(self) -> dict[str, str]:
         import keras
@@ -81,7 +81,7 @@ class LiteRt(HostEngine):
         self._interpreter.allocate_tensors()
         self._in, self._out = self._interpreter.get_input_details()[0], self._interpreter.get_output_details()[0]
         shape = tuple(int(n) for n in self._in["shape"])
-        self.input, self.output = TensorSpec("image", shape, "uint8"), TensorSpec("translated", shape, "uint8")
+        self.input, self.output = TensorSpec(INPUT_NAME, shape, "uint8"), TensorSpec(OUTPUT_NAME, shape, "uint8")
 
     def describe(self) -> dict[str, str]:
         from importlib.metadata import version
