@@ -3,7 +3,8 @@
   python -m export check facades.fp32.onnx facades.int8.cpu.onnx --data facades/
   python -m export check generator.keras facades.plan --data photos/ --gallery check.png --min-psnr 40
 
-A and B are each an .onnx, a .plan or a .keras file. Ends with exit status 1 when the mean is below the gate.
+A and B are each an .onnx, a .plan or a .keras file; of a network that needs options of convert, give the FP32 file that
+convert writes. Ends with exit status 1 when the mean is below the gate.
 """
 
 from __future__ import annotations
