@@ -44,12 +44,20 @@ class CommandParser(argparse.ArgumentParser):
         """description: as the module's docstring has it, line breaks kept."""
         super().__init__(prog, usage, description, formatter_class=argparse.RawDescriptionHelpFormatter)
         self.add_argument("--debug", action="store_true", help="show the traceback of an error")
+        self.register("type", Path, path_of)
 
     def format_help(self) -> str:
         return as_typed(super().format_help())
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"error: {printable(redacted(message))}; see: {self.prog} --help\n")
+
+
+def path_of(text: str) -> Path:
+    """Parse a path: an empty one would be the folder that one stands in, where a shell's variable is not set."""
+    if not text:
+        raise argparse.ArgumentTypeError("must not be empty")
+    return Path(text)
 
 
 def at_least(lowest: int) -> Callable[[str], int]:

@@ -152,7 +152,7 @@ def settings_of(args: argparse.Namespace) -> Settings:
         return resumed(read_settings(args.out), given)
     if chief and settings_path(args.out).exists():
         raise InputError(f"{args.out} already holds a run; go on with it by --resume, or choose another --out")
-    if "data" not in given:
+    if not given.get("data"):
         raise InputError("--data is missing; give the folder of pairs, or --resume a run in --out")
     return dataclasses.replace(RECIPES[args.recipe or "sharp"], **given)
 
@@ -196,8 +196,8 @@ def drawn(kind: str, settings: Settings) -> Material:
     """Return pairs that are drawn while the network trains."""
     from pix2pix_edge.train.pairs.drawn import EPOCH, HELD_OUT, DrawnPairs
 
-    if settings.size != (settings.image_size,) * 2 or settings.channels != (3, 3):
-        raise InputError("drawn pairs are square and RGB; leave the channels and WxH out, or give --data a folder")
+    if settings.size != (settings.image_size,) * 2 or settings.channels != (3, 3) or settings.palette:
+        raise InputError("drawn pairs are square and RGB; leave out channels, WxH and --palette, or give a folder")
     if settings.batch_size > (settings.limit or EPOCH):
         raise InputError(f"--batch-size {settings.batch_size} is more than an epoch has; give a larger --limit")
 

@@ -84,8 +84,8 @@ class Settings:
 
 def size_of(text: str) -> tuple[int, int]:
     """Return (height, width) of S or WxH, for argparse."""
-    width, _, height = text.lower().partition("x")
-    sides = at_least(1)(height or width), at_least(1)(width)
+    width, x, height = text.lower().partition("x")
+    sides = at_least(1)(height if x else width), at_least(1)(width)
     if any(side % 16 or not 32 <= side <= 2048 for side in sides):
         raise argparse.ArgumentTypeError(f"must be S or WxH, multiples of 16 from 32 to 2048, got {text}")
     return sides

@@ -104,6 +104,8 @@ def test_ctrl_c_and_a_kill_change_nothing(data: Path, tmp_path: Path, capsys: py
         ("--filters", "0", "must be at least 1, got 0"),
         ("--epochs", "many", "expected a whole number"),
         ("--finish", "-1", "must be at least 0, got -1"),
+        ("--out", "", "must not be empty"),
+        ("--image-size", "64x", "expected a whole number, got ''"),
         ("--image-size", "100", "multiples of 16 from 32 to 2048"),
         ("--l1-weight", "-1", "not below 0"),
         ("--l1-weight", "nan", "not below 0"),
@@ -140,6 +142,8 @@ def test_what_does_not_fit_together(data: Path, tmp_path: Path, refused: Callabl
     for options, expected in (
         (["--data", data, "--out", run, "--batch-size", 7], "leaves fewer than a batch of 7"),
         (["--out", run], "--data is missing"),
+        (["--out", run, "--data", ""], "--data is missing"),
+        (["--out", run, "--data", "drawn:labels", "--palette"], "leave out channels, WxH and --palette"),
         (
             ["--data", data, "--out", run, "--samples", tmp_path / "nowhere"],
             "nowhere holds no images; give --samples a folder",
