@@ -46,7 +46,7 @@ def run(*words: object) -> int:
 def python(*words: object, cwd: Path = REPOSITORY, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run Python with these words in a process of its own. environment: on top of this one's."""
     command, env = [sys.executable, *map(str, words)], os.environ | environment
-    return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=600, check=False)
+    return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=3600, check=False)
 
 
 def start(*words: object, **options: Any) -> subprocess.Popen[str]:

@@ -177,7 +177,7 @@ def first_event(sink: WebSink | Pane, path: str = "/events") -> dict[str, Any]:
 
 
 def test_a_viewer_that_reads_nothing_holds_up_nobody(sink: WebSink, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(web_server.Handler, "timeout", 0.5)  # for the lazy one alone
+    monkeypatch.setattr(web_server.Handler, "timeout", 2.0)  # for the lazy one alone
     with contextlib.ExitStack() as stack:
         stack.enter_context(socket.create_connection(("127.0.0.1", sink.port))).sendall(
             b"GET /stream.mjpg HTTP/1.0\r\n\r\n"
