@@ -32,7 +32,7 @@ from pix2pix_edge.runtime.web.translator import SupersededError, Translator, Una
 from tests.commands import run, start
 from tests.conftest import eventually, kept_ports, picture, write_inverter
 from tests.runtime.doubles import chunk
-from tests.runtime.web.test_server import metrics
+from tests.runtime.web.test_server import ask, metrics
 
 PALETTE = tuple(Colour(name, colour) for name, colour in CLASSES.items())
 SIZE = 32
@@ -49,11 +49,7 @@ class Page:
         self.port = self.hosting.server.port
 
     def ask(self, path: str, body: bytes | None = None, **headers: str) -> tuple[int, http.client.HTTPMessage, bytes]:
-        method = "GET" if body is None else "POST"
-        with contextlib.closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=120)) as connection:
-            connection.request(method, path, body, {key.replace("_", "-"): value for key, value in headers.items()})
-            answer = connection.getresponse()
-            return answer.status, answer.headers, answer.read()
+        return ask(self, path, "GET" if body is None else "POST", body, **headers)
 
     def translate(self, png: bytes, visitor: str = "") -> tuple[int, bytes]:
         status, _, body = self.ask("/translate", png, Content_Type="image/png", X_Visitor=visitor)
@@ -281,10 +277,8 @@ def test_a_drawing_whose_place_was_taken_gets_no_picture_and_no_error() -> None:
             answers: list[tuple[int, bytes]] = []
 
             def send(number: int) -> None:
-                with contextlib.closing(http.client.HTTPConnection("127.0.0.1", hosting.server.port)) as connection:
-                    connection.request("POST", "/translate", png_of(numbered(number)), {"Content-Type": "image/png"})
-                    answer = connection.getresponse()
-                    answers.append((answer.status, answer.read()))
+                drawing = png_of(numbered(number))
+                answers.append(ask(hosting.server, "/translate", "POST", drawing, Content_Type="image/png")[::2])
 
             threads = [threading.Thread(target=send, args=(number,)) for number in range(3)]
             for thread, state in zip(threads, ((1, 0, 0), (1, 1, 0), (1, 1, 1)), strict=True):

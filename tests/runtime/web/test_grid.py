@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import http.client
 from collections.abc import Iterator
 
 import cv2
@@ -13,7 +12,7 @@ import pytest
 from pix2pix_edge.runtime.sinks.web import Pane, open_grid
 from tests.conftest import picture
 from tests.runtime.doubles import frame
-from tests.runtime.web.test_server import ask, first_event
+from tests.runtime.web.test_server import ask, asked, first_event
 
 NAMES = ("left", "right")
 TOKEN = "word-0123456789ab"
@@ -33,9 +32,7 @@ def states(panes: list[Pane]) -> dict[str, object]:
 
 
 def test_all_pictures_come_over_one_connection_each_with_its_name(panes: list[Pane]) -> None:
-    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", panes[0].port, timeout=120)) as connection:
-        connection.request("GET", "/pictures")
-        answer = connection.getresponse()
+    with asked(panes[0], "/pictures") as answer:
         assert answer.headers["Content-Type"] == "multipart/x-mixed-replace; boundary=frame"
         seen: dict[str, list[int]] = {name: [] for name in NAMES}
         for number in (3, 9):

@@ -47,26 +47,33 @@ def guarded() -> Iterator[WebSink]:
         yield sink
 
 
-def ask(
-    sink: WebSink | Pane, path: str, method: str = "GET", **headers: str
-) -> tuple[int, http.client.HTTPMessage, bytes]:
+@contextlib.contextmanager
+def asked(
+    page: Any, path: str, method: str = "GET", body: bytes | None = None, **headers: str
+) -> Iterator[http.client.HTTPResponse]:
+    """An answer whose body is still to come. page: what has a port. headers: with _ for -."""
+    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", page.port, timeout=120)) as connection:
+        connection.request(method, path, body, {key.replace("_", "-"): value for key, value in headers.items()})
+        with connection.getresponse() as answer:
+            yield answer
+
+
+def ask(page: Any, path: str, *rest: Any, **headers: str) -> tuple[int, http.client.HTTPMessage, bytes]:
     """Return status, headers and body."""
-    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", sink.port, timeout=120)) as connection:
-        connection.request(method, path, headers=headers)
-        answer = connection.getresponse()
+    with asked(page, path, *rest, **headers) as answer:
         return answer.status, answer.headers, answer.read()
 
 
-class Viewer:
+class Viewer(contextlib.ExitStack):
     """Watches /stream.mjpg; a context manager."""
 
     def __init__(self, sink: WebSink, query: str = "") -> None:
-        self._connection = http.client.HTTPConnection("127.0.0.1", sink.port, timeout=120)
-        self._connection.request("GET", f"/stream.mjpg{query}")
-        self.answer = self._connection.getresponse()
+        super().__init__()
+        self.answer = self.enter_context(asked(sink, f"/stream.mjpg{query}"))
 
     def next(self) -> NDArray[np.uint8] | None:
         """Return the next picture, RGB; None when the stream has ended."""
+        assert self.answer.readline() == b"--frame\r\n"
         headers = {}
         while (line := self.answer.readline()) not in (b"\r\n", b""):
             key, _, value = line.decode().partition(":")
@@ -76,13 +83,6 @@ class Viewer:
         jpeg = self.answer.read(int(headers["Content-Length"]))
         assert self.answer.readline() == b"\r\n"
         return cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
-
-    def __enter__(self) -> Viewer:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.answer.close()
-        self._connection.close()
 
 
 def index_seen(image: NDArray[np.uint8] | None) -> int:
@@ -112,20 +112,18 @@ def test_a_viewer_sees_the_newest_picture_move_and_the_stream_end(sink: WebSink)
     sink.write(frame(1))
     with Viewer(sink) as viewer:
         assert viewer.answer.getheader("Content-Type") == "multipart/x-mixed-replace; boundary=frame"
-        assert viewer.answer.readline() == b"--frame\r\n"
         shown = viewer.next()
         assert shown is not None and shown.shape == (64, 64, 3) and index_seen(shown) == 1
         for index in (2, 3):
             sink.write(frame(index))
-            assert viewer.answer.readline() == b"--frame\r\n" and index_seen(viewer.next()) == index
+            assert index_seen(viewer.next()) == index
         sink.close()
-        assert viewer.answer.readline() == b"--frame\r\n" and viewer.next() is None
+        assert viewer.next() is None
 
 
 def test_side_by_side_is_the_viewers_choice_and_view_the_default(sink: WebSink) -> None:
     sink.write(frame(5))
     with Viewer(sink, "?view=side-by-side") as viewer:
-        viewer.answer.readline()
         shown = viewer.next()
     assert shown is not None and shown.shape == (64, 128, 3)
     assert index_of(shown[:, :64]) == 5 and index_seen(shown[:, 64:]) == 5
@@ -148,11 +146,9 @@ def test_fifty_viewers_share_each_encoding(sink: WebSink) -> None:
     def watch() -> None:
         with Viewer(sink) as viewer:
             seen = -1
-            viewer.answer.readline()
             while (image := viewer.next()) is not None:
                 assert index_seen(image) > seen  # never one again, never an older one
                 seen = index_seen(image)
-                viewer.answer.readline()
             last.append(seen)
 
     with in_threads(*[watch] * 50):
@@ -167,11 +163,8 @@ def test_fifty_viewers_share_each_encoding(sink: WebSink) -> None:
 
 def first_event(sink: WebSink | Pane, path: str = "/events") -> dict[str, Any]:
     """Return what the page is told first."""
-    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", sink.port, timeout=120)) as connection:
-        connection.request("GET", path)
-        answer = connection.getresponse()
+    with asked(sink, path) as answer:
         line = answer.readline().decode()
-        answer.close()
     found: dict[str, Any] = json.loads(line.removeprefix("data: "))
     return found
 
@@ -185,12 +178,10 @@ def test_a_viewer_that_reads_nothing_holds_up_nobody(sink: WebSink, monkeypatch:
         assert eventually(lambda: sink._hosting.server.connections.viewers == 1)
         monkeypatch.undo()
         viewer = stack.enter_context(Viewer(sink))
-        viewer.answer.readline()
         assert eventually(lambda: first_event(sink)["viewers"] == 2)
         for index in range(200):  # some 100 kB each: far more than the system keeps for it
             sink.write(noise(index))
             assert viewer.next() is not None
-            viewer.answer.readline()
             if index > 60 and first_event(sink)["viewers"] == 1:
                 break
         assert eventually(lambda: first_event(sink)["viewers"] == 1)  # and it was given up
@@ -452,7 +443,6 @@ def test_too_many_are_turned_away(sink: WebSink, monkeypatch: pytest.MonkeyPatch
     with Viewer(sink), Viewer(sink), Viewer(sink) as viewer:
         assert ask(sink, "/")[::2] == (503, b"Too many viewers; close some and try again.\n")
         sink.write(frame(7))
-        viewer.answer.readline()
         assert index_seen(viewer.next()) == 7
     assert eventually(lambda: ask(sink, "/")[0] == 200)
 
@@ -468,7 +458,6 @@ def test_slow_connections_hold_no_place(sink: WebSink, monkeypatch: pytest.Monke
             assert ask(sink, path)[0] == 200
         assert ask(sink, "/health")[0] == 503 and json.loads(ask(sink, "/health")[2])["state"] == "waiting"
         sink.write(frame(3))
-        viewer.answer.readline()
         assert index_seen(viewer.next()) == 3
 
 
@@ -488,7 +477,6 @@ def test_a_request_that_trickles_is_ended(sink: WebSink, monkeypatch: pytest.Mon
 
         assert eventually(ended)
         sink.write(frame(1))  # whose request has come whole may watch for longer
-        viewer.answer.readline()
         assert index_seen(viewer.next()) == 1
 
 
@@ -535,17 +523,14 @@ def test_after_close_nothing_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
         with (
             socket.create_connection(("127.0.0.1", sink.port)) as lazy,
             socket.create_connection(("127.0.0.1", sink.port)),
-            contextlib.closing(http.client.HTTPConnection("127.0.0.1", sink.port, timeout=120)) as watcher,
+            asked(sink, "/events") as answer,
         ):
             lazy.sendall(b"GET /stream.mjpg HTTP/1.0\r\n\r\n")
-            watcher.request("GET", "/events")
-            answer = watcher.getresponse()
             assert json.loads(answer.readline()[6:])["state"] == "streaming"
             sink.close()
             sink.close()
             events = [json.loads(line[6:]) for line in answer.read().decode().splitlines() if line]
             assert events[-1]["state"] == "ended" and events[-1]["frames"] == 1
-            answer.close()
 
 
 def test_a_port_in_use_is_named(sink: WebSink) -> None:
