@@ -76,6 +76,8 @@ def decode_image(data: bytes, name: str, max_pixels: int = MAX_PIXELS, *, channe
                 image = with_alpha if with_alpha.dtype == np.uint8 else with_alpha >> 8
     except cv2.error:  # for example more pixels than OpenCV allows
         image = None
+    if data.startswith(GIT_LFS):
+        raise BadPictureError(f"{name} is a pointer of Git LFS; fetch the file: git lfs pull")
     if image is None:
         state = "is empty" if not data else "is not a whole image of 8 or 16 bits that OpenCV can read"
         raise BadPictureError(f"{name} {state}; repair or convert it, or take it away")
@@ -93,6 +95,7 @@ def as_rgb(image: Image) -> Image:
     return swapped
 
 
+GIT_LFS = b"version https://git-lfs"
 _PNG, _TIFF = b"\x89PNG\r\n\x1a\n", (b"II*\0", b"MM\0*")
 _TIFF_COMPRESSIONS = {1, 2, 3, 4, 5, 6, 7, 8, 32773, 32946, 34676, 34677, 34925, 50000, 50001}
 """What libtiff reads, or refuses by itself; of others OpenCV makes a black picture (numbers: libtiff's tiff.h)."""

@@ -156,7 +156,7 @@ def checked(data: Path, sets: Iterable[Pairs]) -> None:
                 if _complained_about(path)
             ]
     remedies = {problem.partition("; ")[2] for problem in problems}
-    shared = remedies.pop() if len(remedies) == 1 and len(problems) == len(work) else ""
+    shared = remedies.pop() if len(remedies) == 1 and len(problems) >= len(work) else ""
     stop_if_any((problem.partition(";")[0] for problem in problems), data, shared or MEND)
 
 

@@ -12,6 +12,7 @@ import keras
 import numpy as np
 
 from pix2pix_edge.runtime.errors import InputError
+from pix2pix_edge.runtime.images import GIT_LFS
 from pix2pix_edge.train.networks import generator
 from pix2pix_edge.train.settings import Settings, read_settings
 
@@ -37,7 +38,7 @@ def load(path: Path) -> Any:
         begins = path.read_bytes()[:42]
         if begins[:2] == b"PK":
             raise InputError(f"{path} is damaged; copy it again, or let its run write it again by --resume") from error
-        if begins.startswith(b"version https://git-lfs"):
+        if begins.startswith(GIT_LFS):
             raise InputError(f"{path} is a pointer of Git LFS; fetch the file: git lfs pull") from error
         reason = "it is no zip file" if path.suffix == ".keras" else f"its name ends in {path.suffix or 'no .keras'}"
         if path.suffix == ".h5":

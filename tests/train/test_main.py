@@ -134,6 +134,10 @@ def test_bad_data_stops_before_training(data: Path, tmp_path: Path, refused: Cal
     message = refused(run_main("--data", bad, "--out", tmp_path / "run"))
     assert "4 of the files" in message  # train and test, label and picture
     assert "train_label/2.png is not a whole image" in message
+    for path in bad.rglob("*.png"):
+        path.write_text("version https://git-lfs.github.com/spec/v1")
+    message = refused(run_main("--data", bad, "--out", tmp_path / "run"))
+    assert "1.png is a pointer of Git LFS" in message and message.endswith("fetch the file: git lfs pull\n")
     assert not (tmp_path / "run").exists()
 
 
