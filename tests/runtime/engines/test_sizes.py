@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import re
 import resource
 from pathlib import Path
@@ -97,9 +98,9 @@ def little_memory() -> Any:
 def test_a_graph_that_grows_is_refused_before_anything_is_computed(tmp_path: Path, kind: str) -> None:
     path = save(tmp_path / "grows.onnx", GROWING[kind], CONSTANTS)
     said = "absurd|only a run would tell|Type 'seq"
-    for read in (lambda: open_engine(path, backend="onnxruntime"), lambda: open_engine(path, backend="openvino")):
+    for backend in filter(importlib.util.find_spec, ("onnxruntime", "openvino")):
         with pytest.raises(EngineError, match=rf"grows\.onnx .*({said}).*python -m export convert") as caught:
-            read()
+            open_engine(path, backend=backend)
         assert "\n" not in str(caught.value) and len(str(caught.value)) < 400
     with contextlib.suppress(InputError):  # it computes nothing, and so may know more
         Graph.load(path).shapes()
