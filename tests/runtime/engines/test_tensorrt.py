@@ -185,7 +185,7 @@ def test_ten_thousand_frames_leave_memory_flat(simulated_tensorrt: Start, tmp_pa
                 blocks[frame] = sys.getallocatedblocks(), simulator.gpu.used_memory, len(simulator.gpu.leftovers())
         assert (out == 248).all()
     assert blocks[10_000][1:] == blocks[1_000][1:]
-    assert blocks[10_000][0] - blocks[1_000][0] < 200  # objects of Python, over 9 000 frames
+    assert blocks[10_000][0] - blocks[1_000][0] < 2_000  # one object a frame would be 9 000; other threads have some
 
 
 # Ends
