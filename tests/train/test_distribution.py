@@ -229,7 +229,8 @@ sys.exit(main([*sys.argv[1:], "--out", "three", "--batch-size", "3"]))
 
 
 def test_two_devices_train_as_one_with_the_whole_batch(data: Path, alone: Path, tmp_path: Path) -> None:
-    words = ["--data", data, "--out", tmp_path / "two", "--epochs", "2", *SMALL, "--distribute", "mirrored"]
+    words = ["--data", data, "--out", tmp_path / "two", "--epochs", "2", *SMALL, "--finish", "1"]
+    words += ["--distribute", "mirrored"]
     done = python("-c", TWO_DEVICES, *words)
     last = done.stderr.splitlines()[-1]
     assert done.returncode == 2, done.stderr
