@@ -162,13 +162,8 @@ class Target(abc.ABC):
         codes = self.rounding.codes(conv.name, weight, scales)
         rest = weight - scales.astype(np.float64)[:, None, None, None] * codes
         bias = bias + (self.rounding.lost(conv.name, rest) - shift * rest.sum(axis=(1, 2, 3))) / factor
-        inputs = [
-            graph.constant(f"{conv.name}:weight_codes", codes),
-            graph.constant(f"{conv.name}:weight_scales", scales),
-            graph.constant(f"{conv.name}:weight_zeros", np.zeros(len(scales), np.int8)),
-        ]
         conv.input[0] = self.dequantized(source)
-        conv.input[1] = self.add("DequantizeLinear", inputs, f"{conv.name}/weight", axis=0)
+        read_codes(graph, conv, codes, scales)
         del conv.input[2:]
         name = self.bias(conv, bias, source_scale * scales.astype(np.float64), given)
         if name is not None:
@@ -211,10 +206,10 @@ class TensorRt(Target):
         return (code, scale, zero), pixels.scale / PIXEL_STEP
 
     def code_constants(self, tensor: str, low: float, high: float) -> tuple[str, str]:
-        return self.constants(tensor, fp16_scale(max(-low, high) / 127, NARROWEST_SCALE), np.int8(0))
+        return self.constants(tensor, _fp16(max(-low, high) / 127, NARROWEST_SCALE), np.int8(0))
 
     def weight_scales(self, scales: Array, bias: Array, source_scale: float) -> Array:
-        return np.array([fp16_scale(scale, NARROWEST_WEIGHT_SCALE) for scale in scales])
+        return fp16_weight_scales(scales)
 
     def bias(self, conv: onnx.NodeProto, bias: Array, steps: Array, given: bool) -> str | None:
         if not given and not bias.any():
@@ -273,12 +268,28 @@ class Cpu(Target):
 TARGETS: dict[str, type[Target]] = {target.name: target for target in (TensorRt, Cpu)}
 
 
+def read_codes(graph: Graph, conv: onnx.NodeProto, codes: Array, scales: Array) -> None:
+    """Make a convolution read, in place of its weights, what int8 codes [out, …] stand for by scales [out]."""
+    inputs = [
+        graph.constant(f"{conv.name}:weight_codes", codes),
+        graph.constant(f"{conv.name}:weight_scales", scales),
+        graph.constant(f"{conv.name}:weight_zeros", np.zeros(len(scales), np.int8)),
+    ]
+    graph.nodes.append(graph.node("DequantizeLinear", inputs, f"{conv.name}/weight", axis=0))
+    conv.input[1] = graph.nodes[-1].output[0]
+
+
 def _stem(tensor: str) -> str:
     """Return the name of the node that a tensor is named after."""
     return tensor.rpartition(":")[0] or tensor
 
 
-def fp16_scale(scale: float, narrowest: float) -> float:
+def fp16_weight_scales(scales: Array) -> Array:
+    """Round scales of weights up to such as FP16 has."""
+    return np.array([_fp16(scale, NARROWEST_WEIGHT_SCALE) for scale in scales])
+
+
+def _fp16(scale: float, narrowest: float) -> float:
     """Round a scale up to one that FP16 has, so that the largest value still fits the codes."""
     rounded = np.float16(max(scale, narrowest))
     return float(rounded if rounded >= scale else np.nextafter(rounded, np.float16(np.inf)))

@@ -10,7 +10,7 @@ from pix2pix_edge.export.graph.graph import Graph
 from pix2pix_edge.export.graph.half import LARGEST
 from pix2pix_edge.export.int8.placement import Layer
 from pix2pix_edge.export.int8.rounding import Rounding
-from pix2pix_edge.export.int8.targets import NARROWEST_WEIGHT_SCALE, fp16_scale
+from pix2pix_edge.export.int8.targets import fp16_weight_scales, read_codes
 
 
 def quantize_weights(graph: Graph, layers: Collection[Layer], rounding: Rounding) -> Graph:
@@ -24,17 +24,11 @@ def quantize_weights(graph: Graph, layers: Collection[Layer], rounding: Rounding
     for conv in (nodes[name] for layer in layers for name in layer.convolutions):
         weight = light.constants[conv.input[1]].astype(np.float64)
         largest = np.minimum(np.abs(weight).max(axis=(1, 2, 3)) / 127, LARGEST)
-        scales = np.array([fp16_scale(scale, NARROWEST_WEIGHT_SCALE) for scale in largest], np.float32)
+        scales = fp16_weight_scales(largest).astype(np.float32)
         codes = rounding.codes(conv.name, weight, scales)
         lost = rounding.lost(conv.name, weight - scales.astype(np.float64)[:, None, None, None] * codes)
         bias = light.constants[conv.input[2]] if len(conv.input) > 2 else 0.0
-        inputs = [
-            light.constant(f"{conv.name}:weight_codes", codes),
-            light.constant(f"{conv.name}:weight_scales", scales),
-            light.constant(f"{conv.name}:weight_zeros", np.zeros(len(scales), np.int8)),
-        ]
-        light.nodes.append(light.node("DequantizeLinear", inputs, f"{conv.name}/weight", axis=0))
-        weights = light.nodes[-1].output[0]
-        conv.input[1:] = [weights, light.constant(f"{conv.name}:bias", (bias + lost).astype(np.float32))]
+        read_codes(light, conv, codes, scales)
+        conv.input[2:] = [light.constant(f"{conv.name}:bias", (bias + lost).astype(np.float32))]
     light.sort()
     return light

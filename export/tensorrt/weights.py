@@ -33,7 +33,7 @@ def unpack_weights(model: bytes) -> bytes:
     whole = memoryview(model)
     graph = Message(Message(whole).bodies(MODEL_GRAPH)[0])
     nodes = [Node.of(body) for body in graph.bodies(GRAPH_NODE)]
-    tensors = {Message(body).text(TENSOR_NAME): Message(body) for body in graph.bodies(GRAPH_INITIALIZER)}
+    tensors = {tensor.text(TENSOR_NAME): tensor for tensor in map(Message, graph.bodies(GRAPH_INITIALIZER))}
     dequantized = {node.outputs[0]: node.inputs for node in nodes if node.operator == "DequantizeLinear"}
     unpacked: dict[str, bytes] = {}  # what a convolution reads -> the tensor that takes its place
     for node in (node for node in nodes if node.operator in CONVOLUTIONS and node.inputs[0] not in dequantized):
